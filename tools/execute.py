@@ -3,6 +3,7 @@
     python tools/execute.py nbs/01_world.ipynb [more notebooks]
 """
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -32,6 +33,7 @@ def execute(path: Path, root: Path) -> None:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # notebooks are small, and several may run side by side
     project = Path(__file__).resolve().parents[1]
     for name in sys.argv[1:]:
         print(name, flush=True)

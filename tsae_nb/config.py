@@ -133,6 +133,7 @@ class TemporalEncoderConfig:
     heads: Count = 8
     causal: bool = True  # False: the paper's literal text, which looks ahead
     residual: bool = False  # True: h is added to the temporal stream
+    start: Literal["identity", "random"] = "identity"  # of the weights: random lets nearly half of the features die
     checkpointing: bool = False  # recompute in the backward pass to save memory
 
 
@@ -227,6 +228,7 @@ class TrainingConfig:
     precision: Literal["float32", "bfloat16"] = "float32"  # of matrix products; weights stay float32
     threads: Count = 1  # of the processor, for one process
     checkpoint_every: Count = 200  # steps
+    gradient_norms_every: Count | None = None  # steps between logs of each term's gradient norm; it changes no result
 
 # %% ../nbs/00_config.ipynb #a4366619
 @dataclass(frozen=True, config=_STRICT)
@@ -268,6 +270,7 @@ class DensityCorpusConfig:
     subjects: tuple[str, ...] = ()  # of the world; none named: those of the questions
     shortest_document: Annotated[int, Field(ge=0)] = 50  # characters; documents must be longer
     documents: Count | None = 1024  # a seeded sample of so many; None: all
+    rows: Count | None = 1024  # a seeded sample of the packed rows; None: all
 
 # %% ../nbs/00_config.ipynb #d22191b5
 SIDE_SETS = ("us_history", "computer_science", "geography", "human_aging")
@@ -282,7 +285,7 @@ class UnlearningConfig:
     forget_corpus: DensityCorpusConfig = DensityCorpusConfig()
     retain_corpus: DensityCorpusConfig = DensityCorpusConfig()
     language_model: str | None = None  # the instruct model, where it is not the run's own, e.g. "google/gemma-2-2b-it"
-    prompt: Literal["plain", "chat"] = "plain"  # "chat": the tokenizer's template
+    prompt: Literal["world", "plain", "chat"] = "world"  # "chat": the tokenizer's template; "plain": for base models
     retain_thresholds: Annotated[tuple[Positive, ...], MinLen(1)] = (0.001, 0.01)
     feature_counts: Annotated[tuple[Count, ...], MinLen(1)] = (10, 20)
     multipliers: Annotated[tuple[NotNegative, ...], MinLen(1)] = (25.0, 50.0, 100.0, 200.0)

@@ -1,0 +1,53 @@
+# Two commands do the work: `make reproduce` runs the whole chain and draws the figures, `make test` checks everything.
+# Both make their own environment in .venv on first use, and reuse it afterwards.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN    := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export TOKENIZERS_PARALLELISM := false
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+.PHONY: help environment reproduce reproduce-full figures test lab sync clean
+
+help:
+	@echo "make reproduce       the whole chain on the embedded model, then Figures 1 and 2 (minutes, two cores)"
+	@echo "make reproduce-full  the same with three seeds, and the ablations (up to an hour)"
+	@echo "make test            the checks: notebooks in step with the library, lint, types, every notebook, the browser"
+	@echo "make lab             JupyterLab on the notebooks to explore"
+	@echo "make sync            after editing notebooks: clean, export, render the README"
+
+# The stamp depends on what decides the environment. torch comes first, pinned, so that nothing else chooses its build.
+.venv/.installed: constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+environment: .venv/.installed
+
+reproduce: environment
+	tsae sweep runs/tiny.yaml --processes 2
+	tsae figures runs/tiny --out figures
+
+reproduce-full: environment
+	tsae sweep runs/tiny.yaml --seeds 0,1,2 --processes 2
+	tsae sweep runs/ablations.yaml --processes 2
+	tsae figures runs/tiny --out figures
+
+figures: environment
+	tsae figures runs/tiny --out figures
+
+test: environment
+	bash tools/check.sh
+
+lab: environment
+	tsae lab
+
+sync: environment
+	nbdev_clean
+	nbdev_export
+	python tools/readme.py
+
+clean:
+	rm -rf runs/cache .pytest_cache .mypy_cache .ruff_cache

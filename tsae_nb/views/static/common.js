@@ -1,0 +1,192 @@
+// Shared by the widgets: elements, tokens, small charts with a table twin, and the two ways of asking for answers.
+
+/** Make an element. Attributes starting with "on" are listeners, `null`/`false` values are left out. */
+export function h(tag, attributes = {}, ...children) {
+  const svg = ["svg", "rect", "line", "path", "circle", "text", "g", "polyline", "title", "polygon"].includes(tag);
+  const element = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+export function fill(element, ...children) {
+  element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+/** A number as people read it: three figures, a dash where there is none. */
+export function number(value, digits = 3) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  if (size >= 1e5 || size < 1e-3) return value.toExponential(1);
+  return String(Number(value.toPrecision(digits)));
+}
+
+export function fixed(value, digits = 2) {
+  return value === null || value === undefined || Number.isNaN(value) ? "–" : value.toFixed(digits);
+}
+
+export function share(value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  return value === 0 ? "0 %" : value < 0.0001 ? "<0.01 %" : `${Number((100 * value).toPrecision(2))} %`;
+}
+
+export const LEVEL_NAMES = ["", "level 1", "level 2", "level 3"];
+
+/** A view on a buffer of an answer. */
+export function floats(view) {
+  return new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+}
+export function integers(view) {
+  return new Int32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+}
+
+/** The text of a token: new lines and spaces made visible where they are all there is. */
+export function shown(text) {
+  if (text === "") return "·";
+  const visible = text.replaceAll("\n", "↵").replaceAll("\t", "⇥");
+  return visible.trim() === "" ? visible.replaceAll(" ", "␣") : visible;
+}
+
+/**
+ * One token. The activation fills it from below (height and colour), so that it can be read without colour; the peak has a frame;
+ * the number is in the title.
+ */
+export function token(text, value, highest, options = {}) {
+  const part = highest > 0 && value > 0 ? Math.min(1, value / highest) : 0;
+  const element = h("span", {
+    class: `tsae-token${options.peak ? " tsae-peak" : ""}${options.unknown ? " tsae-unknown" : ""}`,
+    dir: "auto",
+    title: value > 0 ? `${text.trim()}  ${number(value)}` : options.unknown ? `${text.trim()} (not in the vocabulary)` : null,
+    "data-column": options.column,
+  }, shown(text.trim() === "" ? text : text.trimStart()));
+  element.leading = text.trim() === "" ? "" : text.slice(0, text.length - text.trimStart().length);
+  if (part > 0) element.style.setProperty("--part", `${Math.round(12 + 88 * part)}%`);
+  if (part > 0) element.classList.add("tsae-active");
+  return element;
+}
+
+/** Tokens as running text, the space before each outside of its frame. */
+export function flow(tokens) {
+  return tokens.map((element) => (element.leading ? [element.leading.replaceAll("\n", "↵"), element] : element));
+}
+
+/** A table from rows of cells; the first row is the head. */
+export function table(head, rows, attributes = {}) {
+  return h("table", { class: "tsae-table", ...attributes },
+    h("thead", {}, h("tr", {}, head.map((cell) => h("th", { scope: "col" }, cell)))),
+    h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell instanceof Node ? cell : String(cell)))))));
+}
+
+/** A chart and its table, one of them shown. */
+export function withTable(title, chart, makeTable) {
+  const place = h("div", {}, chart);
+  const button = h("button", { class: "tsae-small", "aria-pressed": "false", title: "the same numbers as a table" }, "table");
+  button.addEventListener("click", () => {
+    const on = button.getAttribute("aria-pressed") !== "true";
+    button.setAttribute("aria-pressed", String(on));
+    fill(place, on ? h("div", { class: "tsae-scroll" }, makeTable()) : chart);
+  });
+  return h("figure", { class: "tsae-figure" }, h("figcaption", {}, title, " ", button), place);
+}
+
+/** Bars of counts over equal bins of (0, highest]; heights on a square-root scale so that rare ones stay visible. */
+export function histogram(title, counts, highest) {
+  const width = 260, height = 64, top = Math.max(1, ...counts);
+  const bar = width / Math.max(1, counts.length);
+  const edge = (bin) => number((highest * bin) / counts.length);
+  const bars = counts.map((count, bin) => {
+    const size = count ? Math.max(1, Math.sqrt(count / top) * (height - 2)) : 0;
+    return h("rect", { x: bin * bar, y: height - size, width: Math.max(0.5, bar - 1), height: size },
+      h("title", {}, `${edge(bin)} to ${edge(bin + 1)}: ${count} tokens`));
+  });
+  const chart = h("svg", { class: "tsae-bars", viewBox: `0 0 ${width} ${height + 12}`, role: "img", "aria-label": title }, bars,
+    h("line", { x1: 0, x2: width, y1: height, y2: height }),
+    h("text", { x: 0, y: height + 11 }, "0"), h("text", { x: width, y: height + 11, "text-anchor": "end" }, number(highest)));
+  return withTable(title, chart, () => table(["from", "to", "tokens"],
+    counts.map((count, bin) => [edge(bin), edge(bin + 1), count]).filter((row) => row[2] > 0)));
+}
+
+/** Asks the kernel over the widget's channel; answers are matched to questions by number. */
+export function kernelBackend(model) {
+  let last = 0;
+  const waiting = new Map();
+  const receive = (content, buffers) => {
+    const entry = waiting.get(content.number);
+    if (!entry) return;
+    waiting.delete(content.number);
+    if (content.error) entry.reject(new Error(content.error));
+    else entry.resolve({ ...content, buffers: buffers || [] });
+  };
+  model.on("msg:custom", receive);
+  return {
+    stored: false,
+    ask(kind, question = {}) {
+      last += 1;
+      const number = `${last}-${Math.random()}`; // several views of one model each see all answers
+      model.send({ number, kind, ...question });
+      return new Promise((resolve, reject) => waiting.set(number, { resolve, reject }));
+    },
+    close() { model.off("msg:custom", receive); },
+  };
+}
+
+/** Remembers the last answers, so that going back is immediate. */
+export function remembering(ask, room = 200) {
+  const kept = new Map();
+  return (key, kind, question) => {
+    if (kept.has(key)) return kept.get(key);
+    const promise = ask(kind, question);
+    kept.set(key, promise);
+    promise.catch(() => kept.delete(key));
+    if (kept.size > room) kept.delete(kept.keys().next().value);
+    return promise;
+  };
+}
+
+/** Resolves when what was changed has been painted. */
+export function painted() {
+  return new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 0)));
+}
+
+/** Shows a promise's result; while it lasts "…", and the reason if it fails. */
+export async function into(element, promise, draw) {
+  const mine = (element.tsaeTurn = (element.tsaeTurn || 0) + 1);
+  const timer = setTimeout(() => { if (element.tsaeTurn === mine) element.classList.add("tsae-waiting"); }, 150);
+  try {
+    const result = await promise;
+    if (element.tsaeTurn === mine) fill(element, draw(result));
+  } catch (error) {
+    if (element.tsaeTurn === mine) fill(element, h("p", { class: "tsae-notice", role: "alert" }, error.message));
+  } finally {
+    clearTimeout(timer);
+    if (element.tsaeTurn === mine) element.classList.remove("tsae-waiting");
+  }
+}
+
+/** Tabs: buttons and panels, arrow keys between them. */
+export function tabs(names, onchange) {
+  const panels = names.map((name) => h("div", { class: "tsae-panel", role: "tabpanel", "aria-label": name, hidden: true }));
+  const show = (chosen) => {
+    buttons.forEach((button, i) => {
+      button.setAttribute("aria-selected", String(i === chosen));
+      panels[i].hidden = i !== chosen;
+    });
+    onchange(names[chosen]);
+  };
+  const buttons = names.map((name, i) => h("button", { role: "tab", "aria-selected": "false", onclick: () => show(i) }, name));
+  const bar = h("div", { class: "tsae-tabs", role: "tablist", onkeydown: (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const next = (buttons.indexOf(document.activeElement) + step + names.length) % names.length;
+    buttons[next].focus();
+    show(next);
+    event.stopPropagation();
+  } }, buttons);
+  return { bar, panels, show: (name) => show(names.indexOf(name)), current: () => names[panels.findIndex((panel) => !panel.hidden)] };
+}
