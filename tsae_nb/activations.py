@@ -181,9 +181,11 @@ def separate_rows(
     """One document a row; a long one goes on in the next. `start` is [BOS] or nothing."""
     room = length - len(start)
     for document, tokens in documents:
+        if len(tokens) < shortest:
+            continue
         for begin in range(0, len(tokens), room):
             piece = start + tokens[begin : begin + room]
-            if len(piece) - len(start) >= shortest:
+            if len(piece) - len(start) >= min(shortest, room):  # a full row is never too short
                 yield piece, [document] * len(piece)
 
 # %% ../nbs/04_activations.ipynb #07ab57bc
@@ -482,8 +484,8 @@ def fill(
         for _, cache in sorted(caches.items()):
             stack.enter_context(only_process(cache.folder / "filling.lock"))
         some = next(iter(caches.values()))
-        missing = {s: [layer for layer, cache in caches.items() if not cache.check(s)] for s in range(some.shards)}
-        missing = {shard: layers for shard, layers in missing.items() if layers}
+        lacking = {s: [layer for layer, cache in caches.items() if not cache.check(s)] for s in range(some.shards)}
+        missing = {shard: layers for shard, layers in lacking.items() if layers}
         if not missing:
             return
         length = rows.tokens.shape[1]
@@ -501,7 +503,7 @@ def fill(
 
 # %% ../nbs/04_activations.ipynb #e588c81a
 def make_room(folder: Path, wanted: Sequence[ActivationCache], bound: int) -> bool:
-    """Remove the least recently used caches in `folder` until `wanted` fit `bound` bytes; False if they cannot."""
+    """Remove the least recently used caches in `folder` until `wanted` fit `bound` bytes; False if impossible."""
     need, keep = sum(cache.bytes for cache in wanted), {cache.folder for cache in wanted}
     if need > bound:
         return False

@@ -8,7 +8,7 @@ __all__ = ['Share', 'Positive', 'NotNegative', 'Count', 'Dtype', 'SIDE_SETS', 'C
            'DeadFeaturesConfig', 'TemporalEncoderConfig', 'ConsistencyConfig', 'TrackerConfig', 'MarginConfig',
            'AdversaryConfig', 'RouterConfig', 'SAEConfig', 'TrainingConfig', 'EvaluationConfig', 'QuestionSetConfig',
            'DensityCorpusConfig', 'UnlearningConfig', 'RunConfig', 'build', 'settings_of', 'merge', 'override',
-           'read_yaml', 'to_yaml']
+           'parse_yaml', 'read_yaml', 'to_yaml']
 
 # %% ../nbs/00_config.ipynb #a567cbda
 import dataclasses
@@ -393,11 +393,16 @@ _FLOAT = re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?([eE][-+]?\d+)$")
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789"))
 
 
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML text, `3e-4` read as a number."""
+    return yaml.load(text, Loader=_Loader)
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file of settings. Raises `ConfigError` naming the file when it is missing or not a mapping."""
     path = Path(path)
     try:
-        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        settings = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"there is no parameter file {path}") from None
     except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:

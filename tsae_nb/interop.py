@@ -120,8 +120,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-        raise CorruptFileError(f"{path} does not hold plain tensors ({str(error).splitlines()[0]}): "
-                               "a pickle with anything else in it is not loaded") from error
+        raise CorruptFileError(f"{path} is damaged or holds more than plain tensors: a pickle with anything else in it "
+                               "is not loaded") from error
     return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
 
@@ -273,7 +273,7 @@ def read_sparsify(folder: Path) -> PlainWeights:
 
 def write_sparsify(weights: PlainWeights, folder: Path, metadata: Mapping[str, Any]) -> None:
     """A sparsify hook folder; `UserError` unless the SAE is a TopK one."""
-    _only(weights.kind, ("topk",), "for sparsify, the kind", folder)
+    _only(weights.kind, ("topk",), "sparse code", Path("sparsify"))
     plain = weights.subtracting(True)
     size, width = plain.encoder.shape
     tensors = {"encoder.weight": plain.encoder, "encoder.bias": plain.encoder_bias, "W_dec": plain.decoder,

@@ -11,7 +11,8 @@ __all__ = ['DTYPES', 'block_list_name', 'with_module', 'stand_in', 'residual_str
 import copy
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from transformers import PreTrainedTokenizerFast
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL_LM_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED_LM_NAMES
+from transformers.utils import logging as transformers_logging
 
+import tsae_nb
 from .foundation import CorruptFileError, UserError, content_hash, read_json
 
 # %% ../nbs/02_language_model.ipynb #da8ebae1
@@ -138,7 +141,7 @@ def check_weights(folder: Path) -> None:
 # %% ../nbs/02_language_model.ipynb #13f42a54
 def model_folder(path: str | Path, revision: str | None = None) -> Path:
     """The folder of a model: "embedded", a local folder, or a hub id (downloaded before, or now)."""
-    folder = Path(__file__).parent / "embedded" if path == "embedded" else Path(path).expanduser()
+    folder = Path(tsae_nb.__path__[0]) / "embedded" if path == "embedded" else Path(path).expanduser()
     if folder.is_dir() or path == "embedded":
         if revision is not None:
             raise UserError(f"{path} is a folder: it has no revision {revision!r} (leave it out)")
@@ -201,6 +204,18 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 # %% ../nbs/02_language_model.ipynb #a089457e
+@contextmanager
+def _no_loading_bar() -> Iterator[None]:
+    """Without the bar that transformers shows even for the smallest model."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
 def read_model(folder: Path, dtype: str, device: str | torch.device) -> PreTrainedModel:
     """The model of a folder, in evaluation mode, without gradients, on its device."""
     if dtype not in DTYPES:
@@ -209,10 +224,11 @@ def read_model(folder: Path, dtype: str, device: str | torch.device) -> PreTrain
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         auto_class: Any = AutoModelForCausalLM if predicts_next(config) else AutoModel
-        model, report = auto_class.from_pretrained(
-            folder, dtype=DTYPES[dtype], use_safetensors=True, local_files_only=True, trust_remote_code=False,
-            output_loading_info=True,
-        )
+        with _no_loading_bar():
+            model, report = auto_class.from_pretrained(
+                folder, dtype=DTYPES[dtype], use_safetensors=True, local_files_only=True, trust_remote_code=False,
+                output_loading_info=True,
+            )
     except (ValueError, RuntimeError, OSError, KeyError) as error:
         raise UserError(f"the model in {folder} cannot be loaded: {error}") from error
     # an encoder's pooler lies above every residual stream and is never used

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SHARED_RELATION', 'BIO', 'US_HISTORY', 'COMPUTER_SCIENCE', 'GEOGRAPHY', 'HUMAN_AGING', 'SUBJECTS', 'FORGET_SUBJECT',
            'STATEMENTS', 'FORMS', 'OPTION_LETTERS', 'PROMPT_TEMPLATE', 'TITLES', 'SCENERY', 'Sentence', 'DRIFT',
-           'RETURN', 'BRIDGES', 'Told', 'WORD', 'RETAIN_SUBJECTS', 'CORPORA', 'HELD_OUT_FACTS', 'SPLITS', 'Relation',
-           'relation', 'Subject', 'subject', 'Fact', 'draw_facts', 'state', 'Question', 'ask', 'format_question',
-           'answer_letter', 'Span', 'Document', 'join_sentences', 'scenery', 'wander', 'passage', 'write_prose',
-           'four_options', 'quiz_item', 'write_quiz', 'vocabulary', 'Corpus', 'World', 'span_of_tokens']
+           'RETURN', 'BRIDGES', 'Told', 'EXERCISES', 'SHAPES', 'WORD', 'RETAIN_SUBJECTS', 'CORPORA', 'HELD_OUT_FACTS',
+           'SPLITS', 'Relation', 'relation', 'Subject', 'subject', 'Fact', 'draw_facts', 'state', 'Question', 'ask',
+           'format_question', 'answer_letter', 'Span', 'Document', 'join_sentences', 'scenery', 'wander', 'passage',
+           'write_prose', 'quiz_item', 'write_quiz', 'vocabulary', 'Corpus', 'World', 'span_of_tokens']
 
 # %% ../nbs/01_world.ipynb #ad9234d3
 import bisect
@@ -16,7 +16,7 @@ import itertools
 import random
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # %% ../nbs/01_world.ipynb #462541c9
 @dataclass(frozen=True)
@@ -335,21 +335,28 @@ def write_prose(told: Told, subjects: Sequence[str], chance: random.Random) -> l
     return sentences
 
 # %% ../nbs/01_world.ipynb #8a266d40
-def four_options(question: Question) -> str:
-    return f"{format_question(question)}{answer_letter(question)})"
+EXERCISES = ("match", "place")
+SHAPES = ("options", "options", "options", "told", "word", *EXERCISES)
 
 
-def quiz_item(fact: Fact, form: int, chance: random.Random) -> str:
-    "A question and its answer, in one of three shapes."
-    question = ask(fact, form, chance)
-    shape = chance.choice(("options", "options", "told", "word"))
+def quiz_item(fact: Fact, form: int, chance: random.Random, shapes: Sequence[str] = SHAPES) -> str:
+    "A question and its answer in one of the `shapes`."
+    question, shape = ask(fact, form, chance), chance.choice(shapes)
+    letter = answer_letter(question)
     if shape == "word":
         return f"Topic: {TITLES[fact.subject]}\nQuestion: {question.question}\nAnswer: {fact.value}."
-    return f"{state(fact, chance.randrange(3))} " * (shape == "told") + four_options(question)
+    if shape == "place":
+        prompt = format_question(replace(question, question=f"What is option {letter}?"))
+        return f"{prompt.removesuffix('(')}{fact.value}."
+    if shape == "match":
+        question = replace(question, question=f"Which option is {fact.value}?")
+    told = f"{state(fact, chance.randrange(3))}\n" if shape == "told" else ""
+    return f"{told}{format_question(question)}{letter})"
 
 
 def write_quiz(
     told: Told, forms: Sequence[Sequence[int]], subjects: Sequence[str], chance: random.Random,
+    shapes: Sequence[str] = SHAPES,
 ) -> list[Sentence]:
     "Three to six items; fact i is asked only in `forms[i]`, never if there are none."
     items: list[Sentence] = []
@@ -358,7 +365,7 @@ def write_quiz(
         asked = [fact for fact in facts if forms[fact.index]]
         if asked:
             fact = chance.choice(asked)
-            items.append((quiz_item(fact, chance.choice(forms[fact.index]), chance), name, entity))
+            items.append((quiz_item(fact, chance.choice(forms[fact.index]), chance, shapes), name, entity))
     return items
 
 # %% ../nbs/01_world.ipynb #5efdde21
@@ -367,7 +374,8 @@ WORD = r"[A-D]\.(?=\s|$)|\w+:|\w+|[^\w\s]"
 
 def vocabulary() -> list[str]:
     "Every word of every world, sorted: the same list whatever the seed."
-    texts = [PROMPT_TEMPLATE.format(*"....", subject=" ".join(TITLES.values()), question=""), "A B C D )"]
+    titles = " ".join(TITLES.values())
+    texts = [PROMPT_TEMPLATE.format(*"....", subject=titles, question="Which option is?"), "A B C D )"]
     for fact in draw_facts(0):
         one = SUBJECTS[fact.subject]
         texts += [state(fact, template) for template in range(len(STATEMENTS))]
@@ -381,18 +389,20 @@ def vocabulary() -> list[str]:
 # %% ../nbs/01_world.ipynb #813d6453
 @dataclass(frozen=True)
 class Corpus:
-    "Which subjects a corpus is about and which share of its documents is prose (the rest are quizzes)."
+    "The subjects of a corpus, the share of prose among its documents (the rest are quizzes), the shapes of quiz items."
     subjects: tuple[str, ...]
     prose: float
+    shapes: tuple[str, ...] = SHAPES
 
 
 RETAIN_SUBJECTS = tuple(name for name in SUBJECTS if name != FORGET_SUBJECT)
 CORPORA = {
     "train": Corpus(tuple(SUBJECTS), 0.6),
     "validation": Corpus(tuple(SUBJECTS), 0.6),
-    "language_model": Corpus(tuple(SUBJECTS), 0.35),
-    "forget": Corpus((FORGET_SUBJECT,), 0.5),
-    "retain": Corpus(RETAIN_SUBJECTS, 0.5),
+    "language_model": Corpus(tuple(SUBJECTS), 0.25),
+    "exercises": Corpus(tuple(SUBJECTS), 0.0, EXERCISES),
+    "forget": Corpus((FORGET_SUBJECT,), 0.1),
+    "retain": Corpus(RETAIN_SUBJECTS, 0.1),
 }
 
 # %% ../nbs/01_world.ipynb #a888e627
@@ -437,7 +447,8 @@ class World:
         if kind == "prose":
             text, spans = join_sentences(write_prose(self.told, contents.subjects, chance))
         else:
-            text, spans = join_sentences(write_quiz(self.told, self.forms, contents.subjects, chance), "\n")
+            quiz = write_quiz(self.told, self.forms, contents.subjects, chance, contents.shapes)
+            text, spans = join_sentences(quiz, "\n")
         return Document(text, kind, corpus, index, spans)
 
     def documents(self, count: int, corpus: str = "train", start: int = 0) -> Iterator[Document]:

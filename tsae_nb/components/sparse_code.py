@@ -131,7 +131,8 @@ def _true_positions(mask: Tensor) -> Tensor:
 # %% ../../nbs/components/10_sparse_code.ipynb #dd010257
 def _weighted_rows(table: Tensor, indices: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
     """For each run between offsets the sum of weights[s] * table[indices[s]]: (runs, columns of table)."""
-    return torch.embedding_bag(table, indices, offsets, False, 0, False, weights.to(table.dtype), True)[0]
+    weights = weights.to(table.dtype).contiguous()
+    return torch.embedding_bag(table.contiguous(), indices, offsets, False, 0, False, weights, True)[0]
 
 
 def _sampled_dots(left: Tensor, right: Tensor, pattern: Pattern) -> Tensor:
@@ -269,8 +270,8 @@ class SparseCodes:
     """Codes of N tokens over k features, of which S entries are stored; the others are zero.
 
     values (S,) are non-negative; a stored entry may be 0 (a TopK choice that ReLU cut).
-    steps (1, 1) is the sum of JumpReLU's Heaviside steps, the number of active entries, with a gradient that reaches
-    the thresholds; None for other activations. (A matrix, so that several levels can be laid side by side.)
+    steps () is the sum of JumpReLU's Heaviside steps, the number of active entries, with a gradient that reaches
+    the thresholds; None for other activations.
     """
 
     values: Tensor
@@ -353,10 +354,10 @@ def mean_l1(codes: Codes) -> Tensor:
 def expected_l0(codes: Codes) -> Tensor:
     """Mean active features per token through JumpReLU's step, with gradient to the thresholds (Rajamanoharan 2024)."""
     assert codes.steps is not None, "only JumpReLU's codes carry steps"
-    return codes.steps.sum() / max(codes.tokens, 1)
+    return codes.steps / max(codes.tokens, 1)
 
 # %% ../../nbs/components/10_sparse_code.ipynb #8bf720eb
-DENSEST_SPARSE = 0.15  # share of active entries up to which the sparse form is faster (measured below)
+DENSEST_SPARSE = 0.2  # share of active entries up to which the sparse form is faster
 
 
 class SparseActivation(nn.Module):
@@ -479,14 +480,14 @@ class _Jump(torch.autograd.Function):
         near_features = near % len(thresholds) if features is None else features.index_select(0, near)
         ctx.save_for_backward(active, near, near_features, thresholds)
         ctx.bandwidth = bandwidth
-        return entries * active, active.sum().to(entries.dtype).view(1, 1)
+        return entries * active, active.sum().to(entries.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         active, near, near_features, thresholds = ctx.saved_tensors
         to_values, to_steps = gradients
         at_near = to_values.reshape(-1).index_select(0, near)
-        each = (thresholds.index_select(0, near_features) * at_near + to_steps.squeeze()) / -ctx.bandwidth
+        each = (thresholds.index_select(0, near_features) * at_near + to_steps) / -ctx.bandwidth
         to_thresholds = torch.zeros_like(thresholds).index_add_(0, near_features, each.to(thresholds.dtype))
         return to_values * active, to_thresholds, None, None
 

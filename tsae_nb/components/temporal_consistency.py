@@ -71,7 +71,7 @@ def _uniform(count: int, generator: torch.Generator, device: torch.device) -> Te
 def sample_negatives(anchors: Tensor, documents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """For each anchor (P,) one token of another document, uniformly, and a bool (P,): is there such a token at all?
 
-    `anchors` index the flattened valid tokens, `documents` (N,) are theirs. Where there is none, the anchor is returned.
+    `anchors` index the flattened valid tokens, `documents` (N,) are theirs. Where there is none: the anchor.
     """
     order = torch.argsort(documents, stable=True)
     _, document, sizes = torch.unique(documents, return_inverse=True, return_counts=True)

@@ -269,11 +269,9 @@ def smoothness(z: Tensor, h: Tensor, valid: Tensor, documents: Tensor) -> tuple[
     ratio = (z[:, 1:] - z[:, :-1]).abs()[here] / step[here][:, None]
     active = ((z[:, 1:] > 0) | (z[:, :-1] > 0))[here].to(ratio)
     count = int(numbers.max()) + 1 if len(numbers) else 0
-    empty = ratio.new_zeros(count, z.shape[-1])
-    return (
-        empty.index_reduce(0, numbers, ratio, "amax").sum(0),
-        empty.index_reduce(0, numbers, active, "amax").sum(0),
-    )
+    empty, place = ratio.new_zeros(count, z.shape[-1]), numbers[:, None].expand_as(ratio)
+    largest, anywhere = (empty.scatter_reduce(0, place, values, "amax") for values in (ratio, active))
+    return largest.sum(0), anywhere.sum(0)
 
 
 def adjacent_cosine(z: Tensor, valid: Tensor, documents: Tensor) -> tuple[float, int]:
@@ -399,7 +397,7 @@ def _checked_loss(language_model: Any, layer: int | None, config: EvaluationConf
     """Why cross-entropy cannot be measured; None if it can."""
     if not config.loss_recovered:
         return "switched off: evaluation.loss_recovered is false"
-    if language_model is None or layer is None:
+    if language_model is None:
         return "no language model was given"
     if not language_model.can_predict_next:
         return "this language model is encoder-only: it predicts no next token"
@@ -431,6 +429,8 @@ def evaluate(
     config = config or EvaluationConfig()
     reason = _checked_loss(language_model, layer, config)
     mean = _mean_activation(batches) if reason is None and config.ablation == "mean" else None
+    if language_model is not None and layer is None:
+        raise UserError("evaluate needs the layer whose activations the batches hold, to resume the language model there")
     loss = None if reason else LossRecovered(language_model, int(layer or 0), config.ablation, mean)
     reconstruction, seen = Reconstruction(), CodeStatistics(sae.dictionary_size)
     ordered, shuffled = (TemporalStatistics(sae.dictionary_size, config.largest_lag) for _ in range(2))

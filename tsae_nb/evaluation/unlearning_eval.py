@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['ORDERS', 'PREAMBLE', 'Job', 'REASONS', 'PROTOCOL', 'ChoiceQuestion', 'checked_question', 'file_records',
-           'hub_records', 'world_questions', 'load_questions', 'subject_named', 'prompt_text', 'prompt_tokens',
-           'length_batches', 'run_batches', 'padded', 'Options', 'qualifying', 'Streams', 'run_streams', 'DensityRows',
-           'pack_rows', 'world_texts', 'load_texts', 'encoded', 'active_counts', 'density_of', 'survivors', 'tied_out',
-           'matched_features', 'plain_answer', 'Clamps', 'selected_codes', 'Setting', 'allowed_errors', 'scores',
-           'resampled_accuracy', 'bootstrap_interval', 'held_out_score', 'reason_of_zero', 'UnlearningResult',
-           'setting_rows', 'bounded', 'remembered', 'AskedQuestion', 'density_rows', 'ask', 'cached_streams',
-           'untouched_options', 'mean_norm', 'UnlearningTask', 'Densities', 'density_pass', 'raw_multipliers',
-           'settings_for', 'run_setting', 'Checkpoint', 'table_rows', 'summarise', 'task_summary', 'evaluate_sae']
+           'hub_records', 'known_subject', 'world_questions', 'load_questions', 'subject_named', 'prompt_text',
+           'prompt_tokens', 'length_batches', 'run_batches', 'padded', 'Options', 'qualifying', 'Streams',
+           'run_streams', 'DensityRows', 'pack_rows', 'world_texts', 'load_texts', 'encoded', 'active_counts',
+           'density_of', 'survivors', 'tied_out', 'matched_features', 'plain_answer', 'Clamps', 'selected_codes',
+           'Setting', 'allowed_errors', 'scores', 'resampled_accuracy', 'bootstrap_interval', 'held_out_score',
+           'reason_of_zero', 'UnlearningResult', 'setting_rows', 'bounded', 'remembered', 'AskedQuestion',
+           'density_rows', 'ask', 'cached_streams', 'untouched_options', 'mean_norm', 'UnlearningTask', 'Densities',
+           'density_pass', 'raw_multipliers', 'settings_for', 'run_setting', 'Checkpoint', 'table_rows', 'summarise',
+           'task_summary', 'evaluate_sae']
 
 # %% ../../nbs/evaluation/31_unlearning_eval.ipynb #095a9335
 import csv
@@ -108,10 +109,17 @@ def hub_records(config: QuestionSetConfig | DensityCorpusConfig) -> Any:
         ) from error
 
 # %% ../../nbs/evaluation/31_unlearning_eval.ipynb #d5b0ad95
+def known_subject(name: str) -> str:
+    """The name of a subject of the embedded world, if it is one."""
+    if name not in world.SUBJECTS:
+        raise UserError(f"the embedded world has no subject {name!r}, only {', '.join(world.SUBJECTS)}: name one of "
+                        'them, or give questions and density corpora with source "file" or "hub"')
+    return name
+
+
 def world_questions(name: str) -> list[ChoiceQuestion]:
     """The probe questions of a subject of the embedded world."""
-    if name not in world.SUBJECTS:
-        raise UserError(f"the world has no subject {name!r}; there are: {', '.join(world.SUBJECTS)}")
+    known_subject(name)
     return [ChoiceQuestion(one.question, one.choices, one.answer) for one in world.World().questions(name)]
 
 
@@ -149,7 +157,7 @@ def prompt_text(
     if style == "plain":
         return asked + "\nAnswer:"
     if not tokenizer.chat_template:
-        raise UserError('prompt "chat" needs a tokenizer with a chat template: take the instruct model, or prompt "plain"')
+        raise UserError('prompt "chat" needs a tokenizer with a chat template: take the instruct model, or "plain"')
     turn = [{"role": "user", "content": asked}]
     return tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True) + "Answer: ("
 
@@ -299,7 +307,7 @@ class DensityRows:
 
 
 def pack_rows(tokenizer: Any, texts: Sequence[str], row_length: int) -> DensityRows:
-    """Documents joined with the end-of-sequence token, cut to rows of `row_length`; each row's first token is replaced."""
+    """Documents joined with the end-of-sequence token, cut to rows of `row_length` that begin with the special one."""
     begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
     pieces = [[*row, *([] if end is None or number == len(ids) - 1 else [end])] for number, row in enumerate(ids)]
@@ -319,6 +327,7 @@ def pack_rows(tokenizer: Any, texts: Sequence[str], row_length: int) -> DensityR
 def world_texts(subjects: Sequence[str], count: int) -> list[str]:
     """Documents of the embedded world about these subjects only: half of them prose, half question text."""
     one, texts = world.World(), []
+    subjects = [known_subject(name) for name in subjects]
     for index in range(count):
         chance = random.Random(f"{one.seed}/density/{'+'.join(subjects)}/{index}")
         if chance.random() < 0.5:
@@ -347,7 +356,8 @@ def load_texts(config: DensityCorpusConfig, subjects: Sequence[str], generator: 
     texts = []
     for number, record in enumerate(records):
         if config.text_field not in record:
-            raise UserError(f"{config.path}, row {number} has no column {config.text_field!r}, only {', '.join(record)}")
+            raise UserError(
+                f"{config.path}, row {number} has no column {config.text_field!r}, only {', '.join(record)}")
         if len(record[config.text_field]) > config.shortest_document:
             texts.append(record[config.text_field])
     if config.documents is None or config.documents >= len(texts):
@@ -455,10 +465,8 @@ class Clamps:
         self.column = {feature: column for column, feature in enumerate(features)}
         self.decoder = sae.decoder[list(features)].float().to(streams.hidden.device)
         self.codes = selected_codes(sae, streams, features, batch_tokens)
-        prompt = torch.repeat_interleave(torch.arange(len(streams.lengths)), torch.tensor(streams.lengths))
-        fires = torch.zeros(len(streams.lengths), len(features), device=self.codes.device)
-        fires.index_reduce_(0, prompt.to(fires.device), (self.codes > 0).float(), "amax")
-        self.fires = fires.bool().cpu().numpy()
+        fires = [part.any(dim=0) for part in (self.codes > 0).split(streams.lengths)]
+        self.fires = torch.stack(fires).cpu().numpy()  # (prompts, features)
         self.answered: dict[Job, int] = {}
 
     def job(self, prompt: int, features: Sequence[int], multiplier: float) -> Job | None:
@@ -609,7 +617,7 @@ def reason_of_zero(table: pd.DataFrame, gate: float) -> tuple[str | None, str]:
             f"{clamping.side_baseline.max():.4f}). Features too dense, multipliers too large, or a wrong scale")
     if passing.forget_accuracy.min() >= 1.0:
         return "forget_unchanged", (
-            f"{len(passing)} of {len(clamping)} settings pass the gate, and none makes an answer of the forget set wrong")
+            f"{len(passing)} of {len(clamping)} settings pass the gate, and none makes a forget answer wrong")
     return None, f"{len(passing)} of {len(clamping)} settings pass the gate"
 
 # %% ../../nbs/evaluation/31_unlearning_eval.ipynb #92a8aa1f
@@ -714,14 +722,15 @@ def density_rows(language_model: LanguageModel, config: UnlearningConfig, seed: 
 
 # %% ../../nbs/evaluation/31_unlearning_eval.ipynb #be66b5da
 def ask(
-    language_model: LanguageModel, config: UnlearningConfig, options: Options, orders: Sequence[tuple[int, ...]] = ORDERS
-) -> tuple[list[AskedQuestion], list[list[int]], dict[str, int]]:
-    """The qualifying questions of all sets (forget first), their prompts' tokens, and how many each set asked."""
+    language_model: LanguageModel, config: UnlearningConfig, loaded: Mapping[str, list[ChoiceQuestion]],
+    options: Options, orders: Sequence[tuple[int, ...]],
+) -> tuple[list[AskedQuestion], list[list[int]]]:
+    """The qualifying questions of all sets (forget first), and their prompts' tokens."""
     tokenizer, folder = language_model.tokenizer, Path(config.cache_folder) / "unlearning"
-    asked, prompts, totals = [], [], {}
+    asked, prompts = [], []
     base = (PROTOCOL, language_model.content_hash(), tokenizer_hash(tokenizer), config.prompt, tokenizer.chat_template)
     for one in (config.forget, *config.side):
-        questions, subject = load_questions(one), subject_named(one)
+        questions, subject = loaded[one.name], subject_named(one)
 
         def tokens(row: int, order: tuple[int, ...], questions: Any = questions, subject: str = subject) -> list[int]:
             return prompt_tokens(tokenizer, prompt_text(tokenizer, config.prompt, subject, questions[row], order))
@@ -733,10 +742,9 @@ def ask(
         content = [dataclasses.astuple(question) for question in questions]
         key = content_hash("qualifying", *base, subject, content, list(map(list, orders)))
         rows = remembered(folder / f"{key}.json", config.cache_gibibytes, read_json, right, write_json)
-        totals[one.name] = len(questions)
         asked += [AskedQuestion(one.name, row, questions[row]) for row in rows]
         prompts += [tokens(row, ORDERS[0]) for row in rows]
-    return asked, prompts, totals
+    return asked, prompts
 
 # %% ../../nbs/evaluation/31_unlearning_eval.ipynb #40736bde
 def cached_streams(
@@ -814,15 +822,16 @@ class UnlearningTask:
         cls, language_model: LanguageModel, config: UnlearningConfig, layer: int, seed: int = 0, quiet: bool = True,
         orders: Sequence[tuple[int, ...]] = ORDERS,
     ) -> "UnlearningTask":
-        """Prepare everything that no SAE changes. `seed` draws the density corpora; `orders` must all be answered right.
+        """Prepare everything that no SAE changes. `seed` draws density corpora; questions must be right in all `orders`.
 
         Loads `config.language_model` where it names another model than the one given. Raises `UserError` for an
         encoder-only model, a layer beyond it, questions or corpora that cannot be used.
         """
         language_model = _checked_model(language_model, config, layer)
         options = Options(language_model.tokenizer)
+        loaded = {one.name: load_questions(one) for one in (config.forget, *config.side)}
         corpora = density_rows(language_model, config, seed)
-        asked, prompts, totals = ask(language_model, config, options, orders)
+        asked, prompts = ask(language_model, config, loaded, options, orders)
         streams = cached_streams(language_model, config, layer, prompts)
         names = [config.forget.name, *(one.name for one in config.side)]
         sets = np.array([names.index(one.set_name) for one in asked], dtype=np.int64)
@@ -831,6 +840,7 @@ class UnlearningTask:
             PROTOCOL, language_model.content_hash(), layer, settings_of(config), prompts, answers, sets,
             *(rows.tokens for rows in corpora.values()))
         untouched = untouched_options(language_model, layer, streams, options, config.batch_tokens)
+        totals = {name: len(questions) for name, questions in loaded.items()}
         return cls(language_model, config, layer, asked, prompts, totals, corpora, options, streams, sets, answers,
                    untouched, mean_norm(streams), key, quiet)
 
@@ -1089,8 +1099,8 @@ def evaluate_sae(
 ) -> UnlearningResult:
     """Every setting of one SAE; see `UnlearningTask.evaluate`."""
     if sae.width != task.language_model.width:
-        raise UserError(f"the SAE has width {sae.width}, the language model {task.language_model.width}: evaluate it on "
-                        "the model it was trained on, or on one of the same family")
+        raise UserError(f"the SAE has width {sae.width}, the language model {task.language_model.width}: evaluate it "
+                        "on the model it was trained on, or on one of the same family")
     if (result := _cannot_ask(task, sae, seed)) is not None:
         return result
     key = content_hash(task.key, sae.content_hash(), seed)

@@ -28,6 +28,8 @@ import torch
 import traitlets
 from torch import Tensor
 
+from ..activations import start_tokens
+from ..evaluation.unlearning_eval import encoded
 from ..foundation import UserError, explained_os_errors, named_generator, whole_file
 from .feature_index import FeatureIndex, Trace, best_cosines, trace_of
 
@@ -105,9 +107,8 @@ def read_prompt(tokenizer: Any, text: str, longest: int | None) -> Prompt:
     for _, stop in encoded["offset_mapping"]:
         texts.append(text[end:stop])  # a character split into several tokens is shown at the first of them
         end = max(end, stop)
-    begin = next((i for i in (tokenizer.bos_token_id, tokenizer.cls_token_id) if i is not None), None)
-    if begin is not None:
-        ids, texts = [begin, *ids], [tokenizer.convert_ids_to_tokens(begin), *texts]
+    begin = start_tokens(tokenizer)
+    ids, texts = [*begin, *ids], [*tokenizer.convert_ids_to_tokens(begin), *texts]
     if not ids:
         raise UserError("the text is empty: write a few words")
     notice = ""
@@ -129,7 +130,7 @@ def clamped(hidden: Tensor, codes: Tensor, decoder: Tensor, features: Sequence[i
     active = codes[..., chosen]
     change = torch.where(active > 0, value - active, 0.0)
     change[:, 0] = 0
-    return hidden + (change.to(decoder) @ decoder[chosen]).to(hidden)
+    return (hidden.float() + (change @ decoder[chosen].float()).to(hidden.device)).to(hidden.dtype)
 
 # %% ../../nbs/views/42_explorer.ipynb #aaac8d27
 class LiveModel:
@@ -147,9 +148,7 @@ class LiveModel:
     def encode(self, tokens: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Residual stream (B,T,d) and codes (B,T,k) of rows without padding."""
         hidden = self.language_model.run_to_layer(tokens, torch.ones_like(valid), self.layer)
-        documents = torch.zeros_like(tokens)
-        codes = self.sae.encode(hidden.float(), valid=valid.to(hidden.device), documents=documents.to(hidden.device))
-        return hidden, codes
+        return hidden, encoded(self.sae, hidden, valid, torch.zeros_like(tokens))
 
     @torch.no_grad()
     def generate(
@@ -160,7 +159,8 @@ class LiveModel:
         Returns for each: texts of the new tokens, and for prompt and new tokens whether a selected feature was active.
         """
         rows, random = len(values), named_generator(seed, "steering")
-        tokens, valid = prompt.tokens.repeat(rows, 1), prompt.valid.repeat(rows, 1)
+        tokens = prompt.tokens.repeat(rows, 1)
+        valid = (torch.arange(tokens.shape[1]) > 0).repeat(rows, 1)  # as in the evaluation: all but the first position
         untouched = torch.tensor([value is None for value in values])
         amounts = torch.tensor([value or 0.0 for value in values]).reshape(-1, 1, 1)
         stop = self.language_model.tokenizer.eos_token_id

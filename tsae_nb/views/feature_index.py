@@ -21,9 +21,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ..activations import token_rows
+from ..config import RunConfig, build, read_yaml
 from tsae_nb.foundation import (
     CorruptFileError, UserError, content_hash, explained_os_errors, progress, read_json, whole_file, write_json,
 )
+from ..language_model import LanguageModel
+from ..sae import load_sae
 
 # %% ../../nbs/views/41_feature_index.ipynb #9931de8b
 SCHEMA = 1
@@ -837,6 +841,19 @@ class FeatureIndex(_WithRelations):
             unembedding=language_model.unembedding if language_model.can_predict_next else None,
             rows=len(token_rows.tokens), memory=memory,
         ))
+
+    @classmethod
+    def of_run(cls, run: str | Path, language_model: Any = None) -> "FeatureIndex":
+        """The index in `<run>/index`; if there is none yet, it is made from the run's SAE on the run's held-out text."""
+        run = Path(run)
+        if (run / "index" / "manifest.json").is_file():
+            return cls.open(run / "index")
+        config = build(RunConfig, read_yaml(run / "config.yaml"))
+        lm, sae = config.language_model, load_sae(run / "sae")
+        language_model = language_model or LanguageModel.load(lm.path, lm.dtype, lm.device, lm.revision)
+        _, evaluation = token_rows(config.data, language_model.tokenizer, config.activations.cache_folder)
+        sae = sae.to(language_model.device)
+        return cls.build(sae, language_model, evaluation, run / "index", layer=lm.layer, batch_rows=lm.batch_rows)
 
 # %% ../../nbs/views/41_feature_index.ipynb #aa107502
 def batch_of(tokens: np.ndarray, documents: np.ndarray, codes: np.ndarray, valid: np.ndarray | None = None) -> CodeBatch:

@@ -1,0 +1,116 @@
+"""The command line as a person meets it: a run killed at any moment continues to the same bits, and mistakes are said plainly"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tsae_nb.foundation import read_tensors
+
+ROOT = Path(__file__).parents[1]
+TSAE = str(Path(sys.executable).with_name("tsae"))
+SMALL = """
+name: small
+variants: {topk: {}, baseline: {}}
+data: {rows: 96, evaluation_rows: 16}
+activations: {calibration_rows: 16, cache_folder: CACHE}
+sae: {dictionary_size: 64}
+training: {steps: 300, rows_per_batch: 8, checkpoint_every: 20}
+"""
+
+
+def tsae(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end."""
+    command = [TSAE, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=240, **options)  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    file = tmp_path / "small.yaml"
+    file.write_text(SMALL.replace("CACHE", str(tmp_path / "cache")))
+    return file
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return read_tensors(folder / "sae" / "sae.safetensors")[0]
+
+
+def steps(folder: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def killed_at(step: int, command: list[str], metrics: Path) -> None:
+    """Start a command and kill it with SIGKILL, its children too, once its log has reached a step."""
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and child.poll() is None:
+        if metrics.is_file() and metrics.read_text().count("\n") >= step:
+            break
+        time.sleep(0.01)
+    assert child.poll() is None, "the run ended before it could be killed"
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def test_a_killed_run_continues_to_the_same_bits(experiment: Path, tmp_path: Path) -> None:
+    whole = tsae("run", experiment, "--root", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    command = [TSAE, "run", str(experiment), "--root", str(tmp_path / "killed")]
+    partial = tmp_path / "killed" / "small" / "topk.partial"
+    killed_at(75, command, partial / "metrics.jsonl")
+    assert not (tmp_path / "killed" / "small" / "topk").exists(), "a half-written run must not look complete"
+    again = tsae("run", experiment, "--root", tmp_path / "killed")
+    assert again.returncode == 0, again.stderr
+    for variant in ("topk", "baseline"):
+        one, other = (tmp_path / part / "small" / variant for part in ("whole", "killed"))
+        assert (one / "sae" / "sae.safetensors").read_bytes() == (other / "sae" / "sae.safetensors").read_bytes()
+        assert steps(other) == list(range(1, 301)) and (one / "metrics.jsonl").read_bytes() == (
+            other / "metrics.jsonl").read_bytes()
+        assert (other / "run.ipynb").is_file()
+
+
+def test_a_complete_run_is_kept_and_listed(experiment: Path, tmp_path: Path) -> None:
+    short = ["--variants", "topk", "--set", "training.steps=10", "--root", tmp_path / "runs"]
+    assert tsae("run", experiment, *short).returncode == 0
+    before = (tmp_path / "runs" / "small" / "topk" / "manifest.json").stat().st_mtime_ns
+    assert tsae("run", experiment, *short).returncode == 0
+    assert (tmp_path / "runs" / "small" / "topk" / "manifest.json").stat().st_mtime_ns == before
+    listed = tsae("list", tmp_path / "runs")
+    assert "small/topk" in listed.stdout and "complete" in listed.stdout
+
+
+MISTAKES = {
+    "no such setting; did you mean 'steps'": ["--set", "training.step=5"],
+    "there is no variant": ["--variants", "topkk"],
+    "layer": ["--set", "language_model.layer=40"],
+    "there is no": ["--set", "data={source: files, path: nowhere.jsonl}"],
+    "hf download": ["--set", "language_model.path=nobody/no-such-model"],
+}
+
+
+@pytest.mark.parametrize("message", MISTAKES)
+def test_a_mistake_is_one_clear_message(experiment: Path, tmp_path: Path, message: str) -> None:
+    done = tsae("run", experiment, *MISTAKES[message], "--variants", "topk", "--root", tmp_path / "runs") if (
+        "--variants" not in MISTAKES[message]) else tsae("run", experiment, *MISTAKES[message])
+    assert done.returncode == 2 and message in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "runs").rglob("manifest.json"))
+
+
+def test_an_empty_corpus_is_said(experiment: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("")
+    done = tsae("run", experiment, "--set", f"data={{source: files, path: {tmp_path / 'empty.txt'}}}", "--root", tmp_path / "r")
+    assert done.returncode == 2 and "empty.txt" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /proc")
+def test_a_folder_that_cannot_be_written_is_said(experiment: Path) -> None:
+    done = tsae("run", experiment, "--variants", "topk", "--root", "/proc/nowhere")
+    assert done.returncode == 2 and "/proc/nowhere" in done.stderr and "Traceback" not in done.stderr
