@@ -1,7 +1,8 @@
-"""The command line as a person meets it: a run killed at any moment continues to the same bits, and mistakes are said plainly"""
+"""The command line as a person meets it: a killed run continues to the same bits, and mistakes are said plainly"""
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -48,7 +49,8 @@ def steps(folder: Path) -> list[int]:
 
 def killed_at(step: int, command: list[str], metrics: Path) -> None:
     """Start a command and kill it with SIGKILL, its children too, once its log has reached a step."""
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    child = subprocess.Popen(command, cwd=ROOT, start_new_session=True, **silent)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and child.poll() is None:
         if metrics.is_file() and metrics.read_text().count("\n") >= step:
@@ -89,28 +91,30 @@ def test_a_complete_run_is_kept_and_listed(experiment: Path, tmp_path: Path) -> 
 MISTAKES = {
     "no such setting; did you mean 'steps'": ["--set", "training.step=5"],
     "there is no variant": ["--variants", "topkk"],
-    "layer": ["--set", "language_model.layer=40"],
-    "there is no": ["--set", "data={source: files, path: nowhere.jsonl}"],
+    "layer 40 ": ["--set", "language_model.layer=40"],
+    "nowhere.jsonl": ["--set", "data.source=files", "--set", "data.path=nowhere.jsonl"],
+    "empty.txt": ["--set", "data.source=files", "--set", "data.path=EMPTY"],
     "hf download": ["--set", "language_model.path=nobody/no-such-model"],
+    "/proc/nowhere": ["--root", "/proc/nowhere"],
 }
 
 
 @pytest.mark.parametrize("message", MISTAKES)
 def test_a_mistake_is_one_clear_message(experiment: Path, tmp_path: Path, message: str) -> None:
-    done = tsae("run", experiment, *MISTAKES[message], "--variants", "topk", "--root", tmp_path / "runs") if (
-        "--variants" not in MISTAKES[message]) else tsae("run", experiment, *MISTAKES[message])
+    (tmp_path / "empty.txt").write_text("")
+    wrong = [part.replace("EMPTY", str(tmp_path / "empty.txt")) for part in MISTAKES[message]]
+    done = tsae("run", experiment, "--root", tmp_path / "runs", *wrong)
     assert done.returncode == 2 and message in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "runs").rglob("manifest.json"))
 
 
-def test_an_empty_corpus_is_said(experiment: Path, tmp_path: Path) -> None:
-    (tmp_path / "empty.txt").write_text("")
-    done = tsae("run", experiment, "--set", f"data={{source: files, path: {tmp_path / 'empty.txt'}}}", "--root", tmp_path / "r")
-    assert done.returncode == 2 and "empty.txt" in done.stderr and "Traceback" not in done.stderr
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs a system that limits the size of files")
+def test_a_full_disk_is_said_and_nothing_half_written_is_whole(experiment: Path, tmp_path: Path) -> None:
+    def limited() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit fails, as it does on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /proc")
-def test_a_folder_that_cannot_be_written_is_said(experiment: Path) -> None:
-    done = tsae("run", experiment, "--variants", "topk", "--root", "/proc/nowhere")
-    assert done.returncode == 2 and "/proc/nowhere" in done.stderr and "Traceback" not in done.stderr
+    done = tsae("run", experiment, "--variants", "topk", "--root", tmp_path / "runs", preexec_fn=limited)
+    assert done.returncode == 2 and "cannot write" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert not list((tmp_path / "runs").rglob("manifest.json"))

@@ -71,7 +71,7 @@ def list_command(arguments: argparse.Namespace) -> None:
         folder = run.folder if run.complete else run.folder.with_name(run.folder.name + PARTIAL)
         evaluation = read_json(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else None
         numbers = ("", "") if evaluation is None else (
-            f"{evaluation['reconstruction']['explained_variance']:.3f}", f"{evaluation['sparsity']['l0']:.1f}")
+            f"{evaluation['explained_variance']:.3f}", f"{evaluation['l0']:.1f}")
         unlearning = read_json(folder / "unlearning.json") if (folder / "unlearning.json").is_file() else None
         score = "" if unlearning is None else f"{unlearning['score']:.3f} {unlearning['reason'] or ''}"
         print(f"{run.config.name:{width}}  {state:9} {numbers[0]:>6} {numbers[1]:>7}  {score}")

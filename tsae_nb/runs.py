@@ -195,7 +195,7 @@ def _locked(runs: Iterable[RunDirectory]) -> Iterator[None]:
         for run in runs:
             run.partial.mkdir(parents=True, exist_ok=True)
             try:
-                stack.enter_context(FileLock(run.partial.with_suffix(PARTIAL + ".lock"), timeout=0))
+                stack.enter_context(FileLock(run.folder.with_name(f".{run.folder.name}.lock"), timeout=0))
             except Timeout:
                 raise UserError(f"{run.folder} is being written by another process: wait for it, or stop it") from None
         yield

@@ -63,6 +63,7 @@ class SparseAutoencoder(nn.Module):
         decoder = initial_decoder(width, config.dictionary_size, named_generator(seed, "decoder"))
         selects = config.sparse_code.active is not None
         gain = 1.0 if selects else min(1.0, 2 * width / config.dictionary_size)
+        gain *= 1 if config.router is None else len(config.router.shares)  # gates start at a third
         self.decoder_weight = nn.Parameter(decoder)
         self.decoder_bias = nn.Parameter(torch.zeros(width) if mean is None else scale * mean.float().clone())
         self.encoder_weight = nn.Parameter(gain * decoder)

@@ -146,7 +146,8 @@ class MetricsLog:
             for step, values in waiting:
                 line = {name: next(numbers) if isinstance(value, Tensor) else value for name, value in values.items()}
                 self._check(step, line)
-                handle.write(json.dumps({"step": step, **line}, allow_nan=False) + "\n")
+                rounded = {name: float(f"{value:.7g}") for name, value in line.items()}  # what float32 holds
+                handle.write(json.dumps({"step": step, **rounded}, allow_nan=False) + "\n")
 
     def _check(self, step: int, line: Mapping[str, float]) -> None:
         advice = "Lower training.learning_rate, set training.gradient_clip, or check the activations."

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.amp import custom_bwd, custom_fwd
 
 from ..config import DeadFeaturesConfig, SparseCodeConfig
 
@@ -205,12 +206,14 @@ class _DecodeEntries(torch.autograd.Function):
     """(N, d) sums of decoder rows weighted by (S,) values, plus the bias."""
 
     @staticmethod
+    @custom_fwd(device_type="cuda")
     def forward(ctx: Any, values: Tensor, decoder: Tensor, pattern: Pattern) -> Tensor:
         ctx.save_for_backward(values, decoder)
         ctx.pattern = pattern
         return _weighted_rows(decoder, pattern.indices, pattern.offsets, values)
 
     @staticmethod
+    @custom_bwd(device_type="cuda")  # dense products in the precision of the forward pass
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         values, decoder = ctx.saved_tensors
         pattern, gradient = ctx.pattern, gradients[0].contiguous()
@@ -227,12 +230,14 @@ class _EncodeAll(torch.autograd.Function):
     """The dense (N, k) pre-activations, already computed, with the gradients of a linear layer."""
 
     @staticmethod
+    @custom_fwd(device_type="cuda")
     def forward(ctx: Any, inputs: Tensor, encoder: Tensor, bias: Tensor, dense: Tensor) -> Tensor:
         ctx.save_for_backward(inputs, encoder)
         ctx.mark_dirty(dense)
         return dense
 
     @staticmethod
+    @custom_bwd(device_type="cuda")
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         inputs, encoder = ctx.saved_tensors
         gradient = gradients[0]
@@ -457,9 +462,10 @@ class BatchTopK(SparseActivation):
         return super().activate(cut, pattern)
 
     def _follow(self, kept: Tensor) -> None:
-        """Move the threshold towards the smallest positive kept value; the first batch sets it."""
+        """Move the threshold to the smallest positive kept value, fast at first; the first batch sets it."""
         smallest = torch.where(kept > 0, kept, torch.inf).amin() if kept.numel() else kept.new_tensor(torch.inf)
-        decay = torch.where(self.batches_seen > 0, self.decay, 0.0)
+        young = (self.batches_seen / (9 + self.batches_seen)).to(smallest.dtype)  # forgets the first batches soon
+        decay = young.clamp_max(self.decay)
         moved = decay * self.threshold + (1 - decay) * smallest
         usable = smallest.isfinite()
         self.threshold.copy_(torch.where(usable, moved, self.threshold))

@@ -326,9 +326,9 @@ function lanes(rows, length, options = {}) {
   return { canvas, draw, lane };
 }
 
-/** Pixels a token gets: the room beside names and numbers, at least 3. */
+/** Pixels a token gets: the room beside names and numbers, in steps of a half, at least 2. */
 function cellWidth(panel, length) {
-  return Math.max(3, Math.min(16, Math.floor(((panel.clientWidth || 700) - 300) / Math.max(1, length))));
+  return Math.max(2, Math.min(16, Math.floor((2 * ((panel.clientWidth || 700) - 275)) / Math.max(1, length)) / 2));
 }
 
 function traceView(panel, { about, state, backend, featureLink, label, open }) {
