@@ -360,8 +360,9 @@ def sweep(
     failed: list[str] = []
 
     def make(name: str, command: Sequence[str]) -> None:
-        both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        with subprocess.Popen([*command, *extra], env=environment, **both) as child:
+        with subprocess.Popen(
+            [*command, *extra], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as child:
             assert child.stdout is not None
             for line in io.TextIOWrapper(child.stdout, errors="replace", newline=None):
                 if line.strip():

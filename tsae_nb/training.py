@@ -36,9 +36,14 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 class Batch(Protocol):
     """What training needs of a batch (notebook 04): raw residual stream (B, T, d), (B, T) masks and document ids."""
 
-    activations: Tensor
-    valid: Tensor
-    documents: Tensor
+    @property
+    def activations(self) -> Tensor: ...
+
+    @property
+    def valid(self) -> Tensor: ...
+
+    @property
+    def documents(self) -> Tensor: ...
 
 
 def _adam(parameters: Sequence[nn.Parameter], config: TrainingConfig) -> torch.optim.Adam:

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SHARED_RELATION', 'BIO', 'US_HISTORY', 'COMPUTER_SCIENCE', 'GEOGRAPHY', 'HUMAN_AGING', 'SUBJECTS', 'FORGET_SUBJECT',
            'STATEMENTS', 'FORMS', 'OPTION_LETTERS', 'PROMPT_TEMPLATE', 'TITLES', 'SCENERY', 'Sentence', 'DRIFT',
-           'RETURN', 'BRIDGES', 'Told', 'EXERCISES', 'SHAPES', 'WORD', 'RETAIN_SUBJECTS', 'CORPORA', 'HELD_OUT_FACTS',
-           'SPLITS', 'Relation', 'relation', 'Subject', 'subject', 'Fact', 'draw_facts', 'state', 'Question', 'ask',
+           'RETURN', 'BRIDGES', 'Told', 'EXERCISES', 'SHAPES', 'WORD', 'CORPORA', 'HELD_OUT_FACTS', 'SPLITS',
+           'Relation', 'relation', 'Subject', 'subject', 'Fact', 'draw_facts', 'state', 'Question', 'ask',
            'format_question', 'answer_letter', 'Span', 'Document', 'join_sentences', 'scenery', 'wander', 'passage',
            'write_prose', 'quiz_item', 'write_quiz', 'vocabulary', 'Corpus', 'World', 'span_of_tokens']
 
@@ -395,14 +395,11 @@ class Corpus:
     shapes: tuple[str, ...] = SHAPES
 
 
-RETAIN_SUBJECTS = tuple(name for name in SUBJECTS if name != FORGET_SUBJECT)
 CORPORA = {
     "train": Corpus(tuple(SUBJECTS), 0.6),
     "validation": Corpus(tuple(SUBJECTS), 0.6),
     "language_model": Corpus(tuple(SUBJECTS), 0.25),
     "exercises": Corpus(tuple(SUBJECTS), 0.0, EXERCISES),
-    "forget": Corpus((FORGET_SUBJECT,), 0.1),
-    "retain": Corpus(RETAIN_SUBJECTS, 0.1),
 }
 
 # %% ../nbs/01_world.ipynb #a888e627

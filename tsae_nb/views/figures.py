@@ -279,9 +279,9 @@ def _decades(values: Sequence[float], floor: float) -> dict[str, Any]:
     """A logarithmic axis over values: ticks at decades, or finer over few of them; one for zero if there is one."""
     positive = [value for value in values if value > 0] or [floor]
     lowest, highest = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
-    digits = (1,) if highest - lowest > 2 else (1, 2, 5)
-    stride = -(-(highest - lowest) // 5)  # no more than six labels
-    ticks = [digit * 10.0**exponent for exponent in range(lowest, highest + 1, max(1, stride)) for digit in digits]
+    digits = (1,) if highest - lowest > 3 else (1, 2, 5)
+    stride = 1 + (highest - lowest) // 6  # no more than six decades labelled
+    ticks = [digit * 10.0**exponent for exponent in range(lowest, highest + 1, stride) for digit in digits]
     ticks = [tick for tick in ticks if min(positive) / 1.5 < tick < max(positive) * 1.5]
     zero = [floor] if min(values) <= 0 else []
     bottom = floor / 1.5 if zero else min(positive) / 1.5
@@ -310,8 +310,9 @@ def figure1(folders: Folders) -> go.Figure:
         subplot_titles=("<b>1a</b>  Training loss", "<b>1b</b>  Activations by level or density third"))
     _add_losses(figure, runs)
     _add_levels(figure, runs)
-    lowest = min(line["loss"] for run in runs for line in run.metrics)
-    figure.update_yaxes(title="training loss", type="log" if lowest > 0 else "linear", row=1, col=1)
+    losses = [line["loss"] for run in runs for line in run.metrics]
+    axis = _decades([min(losses), max(losses)], min(losses)) if min(losses) > 0 else {"type": "linear"}
+    figure.update_yaxes(title="training loss", **axis, row=1, col=1)
     figure.update_xaxes(title="step", zeroline=False, row=1, col=1)
     blocks = sorted({max(1, len(run.metrics) // POINTS) for run in runs})
     caption = CAPTION_1.format(block=" or ".join(map(str, blocks)), seeds=_seeds(runs))
@@ -405,7 +406,7 @@ def _add_scores(figure: go.Figure, table: pd.DataFrame, styles: Mapping[str, Sty
                 x=x, y=float(part[["value", "random_features"]].max().max()), yshift=6, yanchor="bottom",
                 text=_wrapped(note, max(10, 110 // len(curves))), showarrow=False, font_size=10,
                 row=1, col=1, **({"textangle": -90} if len(curves) > 10 else {}))
-    top = max(0.25, 1.25 * table.value.max(), 1.1 * table.random_features.max())
+    top = max(0.1, 1.35 * table.value.max(), 1.35 * table.random_features.max())
     figure.update_yaxes(title=_axis("unlearning score", "share of forget-set answers lost"), range=[-0.03 * top, top],
                         zeroline=True, zerolinecolor="#999", row=1, col=1)
     figure.update_xaxes(tickvals=list(range(len(curves))), ticktext=curves, zeroline=False, showgrid=False,
@@ -432,8 +433,9 @@ def _add_side_effects(figure: go.Figure, table: pd.DataFrame, styles: Mapping[st
             type="line", x0=len(sets) - 1.5, x1=len(sets) - 0.5, y0=allowed, y1=allowed, line_dash="dash", row=2, col=1)
         figure.add_annotation(x=len(sets) - 1.5, y=allowed, text="gate", showarrow=False, xanchor="left",
                               yanchor="bottom", font_size=10, row=2, col=1)
-    figure.update_yaxes(title=_axis("accuracy lost", "share of side-set answers"), rangemode="tozero",
-                        zerolinecolor="#999", row=2, col=1)
+    low, high = min(0.0, table.value.min()), max(1 - table.gate.min(), table.value.max())
+    figure.update_yaxes(title=_axis("accuracy lost", "share of side-set answers"), zerolinecolor="#999", zeroline=True,
+                        range=_rounded([low - 0.06 * (high - low), high + 0.15 * (high - low)]), row=2, col=1)
     figure.update_xaxes(tickvals=list(range(len(sets))), ticktext=sets, zeroline=False, showgrid=False,
                         range=[-0.5, len(sets) - 0.5], row=2, col=1)
 
