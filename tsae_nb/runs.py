@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AXES', 'PARTIAL', 'PACKAGES', 'TEMPLATE', 'OWN_ERRORS', 'TSAE', 'expand', 'nested', 'load_experiment', 'RunDirectory',
-           'open_run', 'find_runs', 'manifest', 'stream_key', 'execute', 'HeldOut', 'launch', 'commands', 'sweep']
+           'open_run', 'find_runs', 'manifest', 'shared_key', 'execute', 'HeldOut', 'launch', 'commands', 'sweep']
 
 # %% ../nbs/50_runs.ipynb #20985679
 import dataclasses
@@ -27,7 +27,7 @@ import torch
 from filelock import FileLock, Timeout
 
 import tsae_nb
-from .activations import ActivationBatch, ActivationStream, open_stream
+from .activations import ActivationBatch, ActivationStream, open_streams
 from tsae_nb.config import (
     ConfigError, RunConfig, UserError, build, merge, parse_yaml, read_yaml, settings_of, to_yaml,
 )
@@ -181,9 +181,10 @@ def manifest(config: RunConfig, hashes: Mapping[str, str], seconds: Mapping[str,
     }
 
 # %% ../nbs/50_runs.ipynb #d3dd2615
-def stream_key(config: RunConfig) -> str:
-    """Runs with equal keys may be trained together on one activation stream."""
+def shared_key(config: RunConfig) -> str:
+    """Runs with equal keys may share the language model's pass; those of one layer also the stream of activations."""
     settings = settings_of(config)
+    del settings["language_model"]["layer"]
     return content_hash(config.seed, config.training.rows_per_batch, config.training.threads,
                         *(settings[name] for name in ("language_model", "data", "activations")))
 
@@ -212,7 +213,7 @@ def execute(configs: Sequence[RunConfig], root: str | Path = "runs", quiet: bool
     waiting = [run for run in runs if not run.complete]
     groups: dict[str, list[RunDirectory]] = {}
     for run in waiting:
-        groups.setdefault(stream_key(run.config), []).append(run)
+        groups.setdefault(shared_key(run.config), []).append(run)
     for group in groups.values():
         with _locked(group):
             _execute_group(group, quiet)
@@ -220,7 +221,7 @@ def execute(configs: Sequence[RunConfig], root: str | Path = "runs", quiet: bool
 
 # %% ../nbs/50_runs.ipynb #53aff6e0
 def _execute_group(runs: Sequence[RunDirectory], quiet: bool) -> None:
-    """Train runs with one stream together, then finish each: evaluation, unlearning, manifest, final name."""
+    """Load what the runs share, then train and finish those of each layer together."""
     shared = runs[0].config
     torch.set_num_threads(shared.training.threads)
     for run in runs:
@@ -229,25 +230,41 @@ def _execute_group(runs: Sequence[RunDirectory], quiet: bool) -> None:
     started = time.monotonic()
     chosen = shared.language_model
     language_model = LanguageModel.load(chosen.path, chosen.dtype, chosen.device, chosen.revision)
-    stream = open_stream(language_model, shared, quiet=quiet)
+    streams = open_streams(language_model, shared, sorted({run.config.language_model.layer for run in runs}), quiet)
     tasks = _unlearning_tasks(language_model, runs, quiet)  # before training: bad questions should not cost an hour
+    prepared = time.monotonic()
+    for layer, stream in streams.items():
+        members = [run for run in runs if run.config.language_model.layer == layer]
+        _train_and_finish(members, stream, tasks, {"preparation": prepared - started}, quiet)
+
+
+def _train_and_finish(
+    runs: Sequence[RunDirectory], stream: ActivationStream, tasks: Mapping[str, UnlearningTask],
+    seconds: Mapping[str, float], quiet: bool,
+) -> None:
+    """Train the runs of one layer together, then finish each: evaluation, unlearning, manifest, final name."""
+    started, shared, device = time.monotonic(), runs[0].config, stream.language_model.device
     trainings = {
-        run.partial: SAETraining(run.config, language_model.width, stream.scale, stream.mean, language_model.device)
+        run.partial: SAETraining(run.config, stream.language_model.width, stream.scale, stream.mean, device)
         for run in runs
     }
-    prepared = time.monotonic()
     train(trainings, lambda step: stream.batch(step, shared.training.rows_per_batch, shared.seed), quiet=quiet)
-    seconds = {"preparation": prepared - started, "training_of_group": time.monotonic() - prepared}
+    trained = time.monotonic() - started
     for run in runs:
-        task = tasks.get(content_hash(settings_of(run.config)["unlearning"]))
-        _finish(run, trainings[run.partial].sae.eval(), stream, task, dict(seconds))
+        task = tasks.get(_task_key(run.config))
+        _finish(run, trainings[run.partial].sae.eval(), stream, task, {**seconds, "training_of_group": trained})
+
+
+def _task_key(config: RunConfig) -> str:
+    """Runs with equal keys may share one prepared unlearning evaluation."""
+    return content_hash(config.language_model.layer, settings_of(config)["unlearning"])
 
 
 def _unlearning_tasks(
     language_model: LanguageModel, runs: Sequence[RunDirectory], quiet: bool
 ) -> dict[str, UnlearningTask]:
     """The prepared evaluation for each different unlearning setting among runs, by its hash."""
-    different = {content_hash(settings_of(run.config)["unlearning"]): run.config for run in runs}
+    different = {_task_key(run.config): run.config for run in runs}
     return {
         key: UnlearningTask.build(language_model, config.unlearning, config.language_model.layer, quiet=quiet)
         for key, config in different.items() if config.unlearning is not None
@@ -308,9 +325,10 @@ def launch(
         executed.parent.mkdir(parents=True, exist_ok=True)
     template = template or project_root(Path(tsae_nb.__file__).parent) / TEMPLATE
     try:
-        papermill.execute_notebook(
-            template, executed, {**experiment, "root": str(root)}, kernel_name="python3", progress_bar=False,
-            autosave_cell_every=30, store_widget_state=False, stderr_file=sys.stderr)
+        with explained_os_errors(executed):
+            papermill.execute_notebook(
+                template, executed, {**experiment, "root": str(root)}, kernel_name="python3", progress_bar=False,
+                autosave_cell_every=30, store_widget_state=False, stderr_file=sys.stderr)
     except papermill.PapermillExecutionError as error:
         if error.ename in OWN_ERRORS:
             executed.unlink()

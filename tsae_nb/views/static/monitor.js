@@ -13,7 +13,7 @@ function termOrder(names) {
 
 /** One chart: a polyline per run over the steps; `cursor` is the step pointed at in any chart. */
 function curve(term, runs, { logarithmic, cursor, point }) {
-  const width = 320, height = 150, left = 44, bottom = 18, top = 6;
+  const width = 320, height = 150, left = 54, bottom = 18, top = 6;
   const series = runs.filter((run) => run.data[term]).map((run) => ({ run, steps: run.data.step, values: run.data[term] }));
   let low = Infinity, high = -Infinity, last = 1;
   for (const { steps, values } of series) {
@@ -134,7 +134,7 @@ function render({ model, el }) {
       return `${one.name} ${number(one.data.loss[at])}`;
     }).join(" · ");
     for (const cursorLine of charts.querySelectorAll("svg.tsae-curve")) {
-      const last = Number((cursorLine.querySelectorAll("text")[4] || {}).textContent?.replace("step ", "") || 1), place = 44 + (Math.min(step, last) / last) * 272;
+      const last = Number((cursorLine.querySelectorAll("text")[4] || {}).textContent?.replace("step ", "") || 1), place = 54 + (Math.min(step, last) / last) * 262;
       let line = cursorLine.querySelector(".tsae-cursor");
       if (!line) cursorLine.append((line = h("line", { class: "tsae-cursor", y1: 6, y2: 132 })));
       line.setAttribute("x1", place);

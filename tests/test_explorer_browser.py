@@ -1,0 +1,163 @@
+"""The notebooks to explore in a real JupyterLab: run all, and do with the mouse and the keyboard what a person does"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from browser import run_all
+from explorer_latency import synthetic_index
+from playwright.sync_api import Locator, Page, expect
+
+from tsae_nb.views.explorer import FeatureExplorer
+from tsae_nb.views.feature_index import FeatureIndex
+
+Lab = Callable[[str], str]
+MINUTES = 5 * 60_000  # for cells that train
+
+
+def painted_feature(widget: Locator) -> int:
+    return int(widget.get_attribute("data-painted") or -1)
+
+
+def explorer_at(page: Page, number: int) -> Locator:
+    """The root of the explorer widget of that number in the notebook, once it has painted a card."""
+    widget = page.locator(".tsae:has(.tsae-explorer)").nth(number)
+    widget.wait_for(timeout=MINUTES)
+    widget.scroll_into_view_if_needed()
+    expect(widget).to_have_attribute("data-painted", re.compile(r"\d+"), timeout=MINUTES)
+    return widget
+
+
+def test_features(lab: Lab, page: Page, tmp_path: Path) -> None:
+    run_all(page, lab("nbs/explore/explore_features.ipynb"))
+    widget = explorer_at(page, 0)
+
+    widget.locator(".tsae-rows").focus()  # next feature by keyboard; JupyterLab's own j and k do not interfere
+    before = painted_feature(widget)
+    page.keyboard.press("j")
+    expect(widget).not_to_have_attribute("data-painted", str(before))
+    page.keyboard.press("k")
+    expect(widget).to_have_attribute("data-painted", str(before))
+
+    page.keyboard.press("/")  # search for a word
+    page.keyboard.type("is")
+    page.keyboard.press("Enter")
+    expect(widget.locator(".tsae-foot")).to_contain_text("best first")
+    assert widget.locator(".tsae-line").count() > 0
+    page.keyboard.press("Escape")
+
+    trace = widget.locator('[role=tabpanel][aria-label="Trace"]')  # read a pasted text
+    trace.locator("textarea").fill("The Fennow is covered in bark 🦩 שלום .")
+    trace.get_by_role("button", name="Read").click()
+    expect(trace).to_have_attribute("data-traced", "text")
+    expect(trace.locator(".tsae-tracetext")).to_contain_text("🦩")
+    assert trace.locator(".tsae-unknown").count() == 2  # not in this vocabulary, and shown as typed
+    trace.locator(".tsae-tracetext .tsae-token").nth(3).click()
+    expect(trace).to_contain_text("features on “is”")
+    trace.get_by_role("button", name="table").click()
+    expect(trace.locator("table").first).to_contain_text("run length")
+
+    widget.locator(".tsae-star").click()  # choose the feature, clamp it, see both generations
+    widget.get_by_role("tab", name="Steer").click()
+    steer = widget.locator('[role=tabpanel][aria-label="Steer"]')
+    steer.locator("textarea").fill("The Fennow is covered")
+    steer.get_by_role("button", name="Generate").click()
+    expect(steer.locator("thead")).to_contain_text("untouched", timeout=MINUTES)
+    assert steer.locator("thead th").count() == 6 and steer.locator("tbody tr").count() == 1
+
+    widget.get_by_role("tab", name="Ablate").click()
+    ablate = widget.locator('[role=tabpanel][aria-label="Ablate"]')
+    ablate.get_by_role("button", name="Ablate").click()
+    expect(ablate).to_contain_text("nats a token", timeout=MINUTES)
+
+    widget.get_by_role("tab", name="Compare").click()
+    compare = widget.locator('[role=tabpanel][aria-label="Compare"]')
+    expect(compare).to_contain_text("Median best cosine")
+    expect(compare).to_contain_text("nearest to #")
+    page.screenshot(path=tmp_path / "features.png")
+
+
+def test_levels(lab: Lab, page: Page) -> None:
+    """The second explorer of the same notebook shows an SAE with three levels."""
+    run_all(page, lab("nbs/explore/explore_features.ipynb"))
+    widget = explorer_at(page, 1)
+    trace = widget.locator('[role=tabpanel][aria-label="Trace"]')
+    expect(trace).to_have_attribute("data-traced", re.compile(r"\d+"))
+    badges = trace.locator(".tsae-lane-name .tsae-level")
+    before = badges.all_inner_texts()
+    assert "L1" in before and len(set(before)) > 1
+    trace.locator("button.tsae-level-1").click()
+    pinned = widget.locator(".tsae-card .tsae-level").first.inner_text()  # the feature on the card is always traced
+    after = trace.locator(".tsae-lane-name .tsae-level").all_inner_texts()
+    assert after.count("L1") == (1 if pinned == "L1" else 0)
+    assert "routing L3" in trace.inner_text()
+
+
+def test_live_run(lab: Lab, page: Page, tmp_path: Path) -> None:
+    run_all(page, lab("nbs/explore/monitor_training.ipynb"))
+    widget = page.locator(".tsae-monitor")
+    widget.wait_for(timeout=MINUTES)
+    widget.scroll_into_view_if_needed()
+    loss = widget.locator('svg[data-term="loss"]')
+    loss.wait_for(timeout=MINUTES)
+    first = int(loss.get_attribute("data-points") or 0)
+    page.wait_for_function(  # the curve grows while another process trains
+        f"""Number(document.querySelector('.tsae-monitor svg[data-term="loss"]')?.dataset.points) > {first}""", timeout=MINUTES)
+    expect(widget.locator("tbody tr").first).to_contain_text("complete", timeout=MINUTES)
+    expect(widget.locator("tbody").first).to_contain_text("resumed")
+    assert widget.locator("svg.tsae-curve").count() > 4
+    page.screenshot(path=tmp_path / "monitor.png")
+
+
+def test_unlearning(lab: Lab, page: Page, tmp_path: Path) -> None:
+    run_all(page, lab("nbs/explore/explore_unlearning.ipynb"))
+    widget = page.locator(".tsae-unlearning")
+    widget.wait_for(timeout=MINUTES)
+    widget.scroll_into_view_if_needed()
+    points = widget.locator("g[role=button]")
+    points.first.wait_for()
+    point = points.nth(points.count() - 1)
+    number = point.get_attribute("data-setting")
+    point.click()
+    expect(widget).to_have_attribute("data-shown", str(number))
+    expect(widget).to_contain_text("accuracy by set")
+    expect(widget).to_contain_text("clamped features")
+    widget.get_by_role("button", name="table").first.click()
+    widget.locator(".tsae-settings tbody tr").first.click()
+    expect(widget).to_have_attribute("data-shown", "0")
+    page.screenshot(path=tmp_path / "unlearning.png")
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> FeatureIndex:
+    folder = tmp_path_factory.mktemp("synthetic") / "index"
+    synthetic_index(folder, features=1024, tokens=200_000)
+    return FeatureIndex.open(folder)
+
+
+def test_export_opens_from_disk(index: FeatureIndex, page: Page, tmp_path: Path) -> None:
+    explorer = FeatureExplorer(index)
+    exported = explorer.export_html(tmp_path / "share.html", features=range(100, 600))
+    assert exported.stat().st_size <= 8_000_000
+    page.context.set_offline(True)
+    try:
+        page.goto(exported.as_uri())
+        widget = explorer_at(page, 0)
+        assert painted_feature(widget) == 100
+        widget.locator(".tsae-rows").focus()
+        page.keyboard.press("j")
+        expect(widget).to_have_attribute("data-painted", "101")
+        reply, _ = explorer.answer({"kind": "card", "feature": 101})  # the same card as with a kernel
+        card = widget.locator(".tsae-card")
+        expect(card).to_contain_text(f"active on {reply['statistics']['active']:,} tokens")
+        for row in reply["logits"][:10]:
+            expect(card).to_contain_text(row["text"].strip())
+        expect(card).to_contain_text("fires together with")
+        trace = widget.locator('[role=tabpanel][aria-label="Trace"]')
+        expect(trace).to_have_attribute("data-traced", re.compile(r"\d+"))
+        expect(trace).to_contain_text("features fire")
+        widget.get_by_role("tab", name="Steer").click()
+        expect(widget).to_contain_text("A stored page has no model to steer.")
+    finally:
+        page.context.set_offline(False)
