@@ -21,7 +21,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "settings.ini", folder)
     (folder / "runs").mkdir()
     shutil.copy(ROOT / "runs" / "tiny.yaml", folder / "runs")
-    shutil.copytree(ROOT / "nbs" / "explore", folder / "nbs" / "explore", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copytree(
+        ROOT / "nbs" / "explore", folder / "nbs" / "explore", ignore=shutil.ignore_patterns(".ipynb_checkpoints")
+    )
     shutil.copytree(ROOT / "figures", folder / "figures")
     return folder
 

@@ -103,7 +103,9 @@ def test_live_run(lab: Lab, page: Page, tmp_path: Path) -> None:
     loss.wait_for(timeout=MINUTES)
     first = int(loss.get_attribute("data-points") or 0)
     page.wait_for_function(  # the curve grows while another process trains
-        f"""Number(document.querySelector('.tsae-monitor svg[data-term="loss"]')?.dataset.points) > {first}""", timeout=MINUTES)
+        f"""Number(document.querySelector('.tsae-monitor svg[data-term="loss"]')?.dataset.points) > {first}""",
+        timeout=MINUTES,
+    )
     expect(widget.locator("tbody tr").first).to_contain_text("complete", timeout=MINUTES)
     expect(widget.locator("tbody").first).to_contain_text("resumed")
     assert widget.locator("svg.tsae-curve").count() > 4

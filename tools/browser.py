@@ -19,8 +19,13 @@ from playwright.sync_api import Error, Page, sync_playwright
 from tsae_nb.foundation import find_chrome
 
 FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
 )
 
 
@@ -38,16 +43,38 @@ def jupyter_lab(root: Path, scratch: Path) -> Iterator[Callable[[str], str]]:
     page_config = scratch / "config" / "labconfig" / "page_config.json"
     page_config.parent.mkdir(parents=True)
     page_config.write_text(json.dumps({"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}))
-    places = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython",
-              "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
-    environment = {**os.environ, **{name: str(scratch / place) for name, place in places.items()}, "OMP_NUM_THREADS": "1"}
+    places = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "IPYTHONDIR": "ipython",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+    }
+    environment = {
+        **os.environ,
+        **{name: str(scratch / place) for name, place in places.items()},
+        "OMP_NUM_THREADS": "1",
+    }
     command = [
-        sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
-        f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root}", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        sys.executable,
+        "-m",
+        "jupyter",
+        "lab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={token}",
+        f"--ServerApp.root_dir={root}",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]
     log = scratch / "lab.log"
     with open(log, "w") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
     try:
         _wait_for(f"http://127.0.0.1:{port}/api/status?token={token}", log)
         yield lambda notebook: f"http://127.0.0.1:{port}/lab/tree/{notebook}?token={token}&reset"
@@ -75,7 +102,9 @@ def chromium(width: int = 1500, height: int = 1000) -> Iterator[Page]:
         try:
             browser = playwright.chromium.launch(headless=True, args=list(FLAGS), **found)
         except Error as error:
-            raise NoBrowser("no Chrome or Chromium found: install one, set CHROME, or run `playwright install chromium`") from error
+            raise NoBrowser(
+                "no Chrome or Chromium found: install one, set CHROME, or run `playwright install chromium`"
+            ) from error
         try:
             yield browser.new_page(viewport={"width": width, "height": height})
         finally:
@@ -85,6 +114,8 @@ def chromium(width: int = 1500, height: int = 1000) -> Iterator[Page]:
 def run_all(page: Page, address: str, seconds: float = 300.0) -> None:
     """Open a notebook and run all its cells; returns when they have been started."""
     page.goto(address, timeout=1000 * seconds)
-    page.wait_for_selector("#jp-main-statusbar >> text=/\\| Idle$/", timeout=1000 * seconds)  # else a kernel dialog opens
+    page.wait_for_selector(
+        "#jp-main-statusbar >> text=/\\| Idle$/", timeout=1000 * seconds
+    )  # else a kernel dialog opens
     page.click('.lm-MenuBar-itemLabel:text-is("Run")')
     page.click('.lm-Menu-itemLabel:text-is("Run All Cells")')

@@ -4,7 +4,7 @@
     python tools/explorer_latency.py --browser            # also click → painted, in JupyterLab and Chromium
     python tools/explorer_latency.py --tokens 100000 --features 2048
 
-The machine should be idle: beside the elapsed time, which counts, stands the processor time, which neighbours disturb less.
+The machine should be idle. Elapsed time counts; the processor time beside it is less disturbed by neighbours.
 """
 
 import argparse
@@ -32,10 +32,11 @@ TIMED = """async ([action, n]) => {
   for (let i = 0; i < n; i += 1) {
     if (action === "random feature") search.value = String(Math.floor(Math.random() * 1000));
     const start = performance.now();
-    const painted = new Promise((resolve) => root.addEventListener("tsae:painted", () => resolve(performance.now() - start), { once: true }));
+    const painted = new Promise((resolve) => root.addEventListener("tsae:painted", resolve, { once: true }));
     if (action === "random feature") press(search, "Enter");
     else press(root, "j");
-    taken.push(await painted);
+    await painted;
+    taken.push(performance.now() - start);
     await new Promise((resolve) => setTimeout(resolve, 250));
   }
   return taken;
@@ -43,7 +44,7 @@ TIMED = """async ([action, n]) => {
 
 
 def synthetic_batch(first: int, documents: int, features: int) -> CodeBatch:
-    """Documents of `DOCUMENT` tokens: words fire their own features, topics stay on, and some popular features fire anywhere."""
+    """Documents of `DOCUMENT` tokens: words fire their own features, topics stay on, popular features fire anywhere."""
     random = np.random.default_rng([7, first])
     shape = (documents, DOCUMENT)
     tokens = np.minimum(random.zipf(1.3, shape) - 1, VOCABULARY - 1)
@@ -78,7 +79,7 @@ def synthetic_index(out: Path, features: int, tokens: int) -> None:
 
 
 def milliseconds(question: Callable[[int], object], times: int) -> dict[str, float]:
-    """Median, 95th percentile and largest time of `question(0)`, `question(1)`, …; the 95th percentile of processor time."""
+    """Times of `question(0)`, `question(1)`, …: median, 95th percentile, largest, 95th percentile of processor time."""
     taken, worked = [], []
     for number in range(times):
         start, busy = time.perf_counter(), time.process_time()
@@ -100,15 +101,21 @@ def measure_browser(folder: Path, times: int) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch) / "root"
         root.mkdir()
-        lines = ["from tsae_nb.views.explorer import FeatureExplorer", "from tsae_nb.views.feature_index import FeatureIndex",
-                 f"FeatureExplorer(FeatureIndex.open({str(folder.resolve())!r}))"]
+        lines = [
+            "from tsae_nb.views.explorer import FeatureExplorer",
+            "from tsae_nb.views.feature_index import FeatureIndex",
+            f"FeatureExplorer(FeatureIndex.open({str(folder.resolve())!r}))",
+        ]
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("\n".join(lines))])
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "python3", "language": "python"}
         nbformat.write(notebook, root / "latency.ipynb")
         with jupyter_lab(root, Path(scratch) / "jupyter") as address, chromium() as page:
             run_all(page, address("latency.ipynb"))
             page.wait_for_selector(".tsae[data-painted]", timeout=120_000)
-            return {f"browser: {action}": summary(page.evaluate(TIMED, [action, times])) for action in ("next feature", "random feature")}
+            return {
+                f"browser: {action}": summary(page.evaluate(TIMED, [action, times]))
+                for action in ("next feature", "random feature")
+            }
 
 
 def measure(folder: Path, times: int) -> dict[str, dict[str, float]]:
@@ -152,17 +159,25 @@ def main() -> int:
         if not (folder / "manifest.json").is_file():
             start = time.perf_counter()
             synthetic_index(folder, options.features, options.tokens)
-            print(f"built in {time.perf_counter() - start:.0f} s, {sum(p.stat().st_size for p in folder.iterdir()) / 1e6:.0f} MB on disk, "
-                  f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB (mapped files included)")
+            print(
+                f"built in {time.perf_counter() - start:.0f} s, "
+                f"{sum(p.stat().st_size for p in folder.iterdir()) / 1e6:.0f} MB on disk, "
+                f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB (mapped files included)"
+            )
         results = measure(folder, options.times)
         if options.browser:
             results |= measure_browser(folder, min(options.times, 40))
     for name, row in results.items():
         print(f"{name:24s}" + "".join(f"  {key} {value:7.1f} ms" for key, value in row.items()))
     if options.out:
-        options.out.write_text(json.dumps({"features": options.features, "tokens": options.tokens, "ms": results}, indent=2) + "\n")
-    slow = [name for name, row in results.items()
-            if row["p95"] > (OPEN_MS if name == "open" else BROWSER_P95_MS if name.startswith("browser") else KERNEL_P95_MS)]
+        options.out.write_text(
+            json.dumps({"features": options.features, "tokens": options.tokens, "ms": results}, indent=2) + "\n"
+        )
+    slow = [
+        name
+        for name, row in results.items()
+        if row["p95"] > (OPEN_MS if name == "open" else BROWSER_P95_MS if name.startswith("browser") else KERNEL_P95_MS)
+    ]
     print("targets met" if not slow else f"too slow: {', '.join(slow)}")
     return 1 if slow else 0
 

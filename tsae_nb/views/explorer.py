@@ -11,6 +11,7 @@ __all__ = ['Answer', 'TABLE_COLUMNS', 'plain', 'words_of', 'table_bytes', 'card'
 import base64
 import gzip
 import html
+import itertools
 import json
 import re
 import threading
@@ -40,7 +41,10 @@ Answer = tuple[dict[str, Any], list[bytes]]
 def plain(values: Any) -> Any:
     """Numbers and tables as JSON can carry them: NaN becomes null, arrays lists, a table a list of rows."""
     if isinstance(values, pd.DataFrame):
-        return [dict(zip(values.columns, row)) for row in zip(*(plain(values[name]) for name in values.columns))]
+        return [
+            dict(zip(values.columns, row, strict=True))
+            for row in zip(*(plain(values[name]) for name in values.columns), strict=True)
+        ]
     array = np.asarray(values)
     if array.dtype.kind == "f":
         rounded = [float(f"{value:.6g}") if np.isfinite(value) else None for value in array.reshape(-1).tolist()]
@@ -71,20 +75,33 @@ def card(index: FeatureIndex, feature: int, **contexts: int) -> Answer:
     words, numbers = words_of(index, found.tokens)
     histogram = index.array("histogram")
     return {
-        "feature": feature, "statistics": dict(zip(index.features.columns, (plain(v) for v in index.features.iloc[feature]))),
-        "label": index.labels.get(feature, ""), "kinds": found.kinds, "width": found.tokens.shape[1],
-        "peaks": plain(found.peaks), "starts": plain(found.starts), "pieces": plain(found.pieces), "words": words,
+        "feature": feature,
+        "statistics": dict(zip(index.features.columns, (plain(v) for v in index.features.iloc[feature]), strict=True)),
+        "label": index.labels.get(feature, ""),
+        "kinds": found.kinds,
+        "width": found.tokens.shape[1],
+        "peaks": plain(found.peaks),
+        "starts": plain(found.starts),
+        "pieces": plain(found.pieces),
+        "words": words,
         "begins": plain(found.starts - index.document_ptr[found.pieces]) if found.kinds else [],
         "histogram": [] if histogram is None else plain(histogram[feature]),
-        "logits": plain(index.logits(feature)), "neighbours": plain(index.neighbours(feature)),
+        "logits": plain(index.logits(feature)),
+        "neighbours": plain(index.neighbours(feature)),
     }, [numbers, found.activations.astype("<f4").tobytes()]
 
 # %% ../../nbs/views/42_explorer.ipynb #f533aa36
 def trace_answer(trace: Trace, pieces: Sequence[str], **more: Any) -> Answer:
     """A trace for the browser; `pieces` are the texts of its tokens."""
     return {
-        "texts": list(pieces), "valid": plain(trace.valid), "features": plain(trace.features), "levels": plain(trace.levels),
-        "statistics": plain(trace.statistics), "fired": trace.fired, "start": trace.start, "levels_in_all": trace.level_share.shape[1],
+        "texts": list(pieces),
+        "valid": plain(trace.valid),
+        "features": plain(trace.features),
+        "levels": plain(trace.levels),
+        "statistics": plain(trace.statistics),
+        "fired": trace.fired,
+        "start": trace.start,
+        "levels_in_all": trace.level_share.shape[1],
         **more,
     }, [trace.activations.astype("<f4").tobytes(), trace.level_share.astype("<f4").tobytes()]
 
@@ -101,7 +118,7 @@ class Prompt:
 
 
 def read_prompt(tokenizer: Any, text: str, longest: int | None) -> Prompt:
-    """Tokens of a text behind the beginning-of-sequence token, cut at `longest`. Emoji and any script keep their own text."""
+    """Tokens of a text behind what a row begins with, cut at `longest`. Emoji and any script keep their own text."""
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids, texts, end = list(encoded["input_ids"]), [], 0
     for _, stop in encoded["offset_mapping"]:
@@ -152,7 +169,13 @@ class LiveModel:
 
     @torch.no_grad()
     def generate(
-        self, prompt: Prompt, features: Sequence[int], values: Sequence[float | None], new_tokens: int, seed: int, temperature: float
+        self,
+        prompt: Prompt,
+        features: Sequence[int],
+        values: Sequence[float | None],
+        new_tokens: int,
+        seed: int,
+        temperature: float,
     ) -> list[dict[str, Any]]:
         """Continue a prompt once per value (None: untouched), all with the same random numbers.
 
@@ -186,16 +209,24 @@ class LiveModel:
         new = new[: new.index(stop)] if stop in new else new
         decode = self.language_model.tokenizer.decode
         shown = [decode(new[: i + 1], skip_special_tokens=True) for i in range(len(new))]
-        texts = [text[len(before) :] for before, text in zip(["", *shown], shown)]
-        return {"texts": texts, "fired": fired[start : start + len(new)].tolist(), "fired_in_prompt": fired[:start].tolist(), "ended": stop in tokens[start:].tolist()}
+        texts = [text[len(before) :] for before, text in itertools.pairwise(["", *shown])]
+        return {
+            "texts": texts,
+            "fired": fired[start : start + len(new)].tolist(),
+            "fired_in_prompt": fired[:start].tolist(),
+            "ended": stop in tokens[start:].tolist(),
+        }
 
     @torch.no_grad()
     def losses(self, prompt: Prompt, groups: Sequence[Sequence[int]], rows: int = 16) -> Tensor:
-        """Next-token loss in nats (G, T−1) of a text with each group of features ablated; NaN where the next token is special."""
+        """Next-token loss in nats (G, T−1) with each group of features ablated; NaN where the next token is special."""
         hidden, codes = self.encode(prompt.tokens, prompt.valid)
         results = []
         for start in range(0, len(groups), rows):
-            some = [clamped(hidden, codes, self.sae.decoder, group, 0.0) if len(group) else hidden for group in groups[start : start + rows]]
+            some = [
+                clamped(hidden, codes, self.sae.decoder, group, 0.0) if len(group) else hidden
+                for group in groups[start : start + rows]
+            ]
             attended = torch.ones(len(some), hidden.shape[1], dtype=torch.bool)
             logits = self.language_model.resume_from(torch.cat(some), attended, self.layer).float().cpu()
             targets = prompt.tokens[:, 1:].expand(len(some), -1)
@@ -214,7 +245,7 @@ def _drawn(logits: Tensor, temperature: float, number: float) -> Tensor:
 
 # %% ../../nbs/views/42_explorer.ipynb #ce17dd18
 def module_source(*names: str) -> str:
-    """One ES module from files of `static/`, in order; imports of each other and exports but the last file's are dropped."""
+    """One ES module from files of `static/`, in order; what they import of each other is there already."""
     texts = [files("tsae_nb.views").joinpath("static", name).read_text(encoding="utf-8") for name in names]
     shared = [re.sub(r"^export (?=(async )?(function|const|class))", "", text, flags=re.MULTILINE) for text in texts]
     return "\n".join(re.sub(r'^import [^;]*? from "\./[^"]*";\n', "", text, flags=re.MULTILINE) for text in shared)
@@ -268,7 +299,9 @@ class _Explorer(AnsweringWidget):
     _esm = module_source("common.js", "explorer.js")
     _css = style_source("common.css", "explorer.css")
     feature = traitlets.Int(0, help="the feature on the card").tag(sync=True)
-    selected = traitlets.List(traitlets.Int(), help="features chosen for steering, ablation and pinned traces").tag(sync=True)
+    selected = traitlets.List(traitlets.Int(), help="features chosen for steering, ablation and pinned traces").tag(
+        sync=True
+    )
     _about = traitlets.Dict().tag(sync=True)
     _table = traitlets.Bytes(b"").tag(sync=True)
 
@@ -283,17 +316,28 @@ class _Explorer(AnsweringWidget):
     def _described(self) -> dict[str, Any]:
         index = self.index
         return {
-            "features": index.dictionary_size, "dead": int(index.features["dead"].sum()), "tokens": index.valid_tokens,
-            "pieces": len(index.document_id), "levels": int(index.levels.max(initial=1)), "columns": list(TABLE_COLUMNS),
-            "layer": index.manifest["layer"], "labels": {str(key): text for key, text in index.labels.items()}, "notice": self.notice,
-            "live": self.live is not None, "predicts": self.live is not None and self.live.language_model.can_predict_next,
-            "logits": index.array("logit_id") is not None, "other": None, "stored": False,
+            "features": index.dictionary_size,
+            "dead": int(index.features["dead"].sum()),
+            "tokens": index.valid_tokens,
+            "pieces": len(index.document_id),
+            "levels": int(index.levels.max(initial=1)),
+            "columns": list(TABLE_COLUMNS),
+            "layer": index.manifest["layer"],
+            "labels": {str(key): text for key, text in index.labels.items()},
+            "notice": self.notice,
+            "live": self.live is not None,
+            "predicts": self.live is not None and self.live.language_model.can_predict_next,
+            "logits": index.array("logit_id") is not None,
+            "other": None,
+            "stored": False,
         }
 
     @traitlets.validate("feature")
     def _check_feature(self, proposal: Any) -> int:
         if not 0 <= proposal["value"] < max(self.index.dictionary_size, 1):
-            raise UserError(f"feature {proposal['value']}: this index has features 0 to {self.index.dictionary_size - 1}")
+            raise UserError(
+                f"feature {proposal['value']}: this index has features 0 to {self.index.dictionary_size - 1}"
+            )
         return proposal["value"]
 
     def _answer_card(self, request: dict[str, Any]) -> Answer:
@@ -314,11 +358,17 @@ class _Explorer(AnsweringWidget):
     def _answer_trace(self, request: dict[str, Any]) -> Answer:
         pinned = [feature for feature in (request.get("feature"), *request.get("pinned", ())) if feature is not None]
         trace = self.index.trace(
-            request["piece"], request.get("start", 0), pinned=pinned, count=request.get("count", 40), rank=request.get("rank", "total")
+            request["piece"],
+            request.get("start", 0),
+            pinned=pinned,
+            count=request.get("count", 40),
+            rank=request.get("rank", "total"),
         )
         texts = [self.index.vocabulary[token] for token in trace.tokens]
         begin, end = self.index.document_ptr[request["piece"]], self.index.document_ptr[request["piece"] + 1]
-        return trace_answer(trace, texts, piece=request["piece"], offset=int(trace.start - begin), length=int(end - begin))
+        return trace_answer(
+            trace, texts, piece=request["piece"], offset=int(trace.start - begin), length=int(end - begin)
+        )
 
     def _answer_token(self, request: dict[str, Any]) -> Answer:
         if request.get("position") is not None:
@@ -334,7 +384,9 @@ class _Explorer(AnsweringWidget):
 class _LiveExplorer(_Explorer):
     def _needs_live(self, what: str, predicts: bool = False) -> LiveModel:
         if self.live is None:
-            raise UserError(f"{what} needs the model and the SAE: FeatureExplorer(index, model=language_model, sae=sae)")
+            raise UserError(
+                f"{what} needs the model and the SAE: FeatureExplorer(index, model=language_model, sae=sae)"
+            )
         if predicts and not self.live.language_model.can_predict_next:
             raise UserError(f"{what} needs a model that predicts the next token; this one only encodes")
         return self.live
@@ -347,10 +399,25 @@ class _LiveExplorer(_Explorer):
         columns, ids = self._prompt_codes.nonzero(as_tuple=True)
         pinned = [feature for feature in (request.get("feature"), *request.get("pinned", ())) if feature is not None]
         trace = trace_of(
-            prompt.tokens[0].numpy(), prompt.valid[0].numpy(), columns.numpy(), ids.numpy(), self._prompt_codes[columns, ids].numpy(),
-            self.index.levels, pinned=pinned, count=request.get("count", 40), rank=request.get("rank", "total"),
+            prompt.tokens[0].numpy(),
+            prompt.valid[0].numpy(),
+            columns.numpy(),
+            ids.numpy(),
+            self._prompt_codes[columns, ids].numpy(),
+            self.index.levels,
+            pinned=pinned,
+            count=request.get("count", 40),
+            rank=request.get("rank", "total"),
         )
-        return trace_answer(trace, prompt.texts, piece=None, offset=0, length=len(prompt.texts), unknown=prompt.unknown, notice=prompt.notice)
+        return trace_answer(
+            trace,
+            prompt.texts,
+            piece=None,
+            offset=0,
+            length=len(prompt.texts),
+            unknown=prompt.unknown,
+            notice=prompt.notice,
+        )
 
     def _answer_steer(self, request: dict[str, Any]) -> Answer:
         live, features = self._needs_live("steering", predicts=True), self._chosen(request)
@@ -359,7 +426,9 @@ class _LiveExplorer(_Explorer):
         for text in [line for line in request["text"].splitlines() if line.strip()] or [""]:
             prompt = live.prompt(text, room=new_tokens)
             values = [None, *(-strength for strength in strengths)]
-            made = live.generate(prompt, features, values, new_tokens, int(request["seed"]), float(request["temperature"]))
+            made = live.generate(
+                prompt, features, values, new_tokens, int(request["seed"]), float(request["temperature"])
+            )
             rows.append({"prompt": text, "texts": prompt.texts, "notice": prompt.notice, "cells": made})
         return {"features": features, "strengths": strengths, "rows": rows}, []
 
@@ -368,7 +437,11 @@ class _LiveExplorer(_Explorer):
         prompt = live.prompt(request["text"])
         _, codes = live.encode(prompt.tokens, prompt.valid)
         strongest = codes[0].sum(0).topk(min(int(request.get("count", 24)), codes.shape[-1]))
-        others = [int(i) for i, total in zip(strongest.indices, strongest.values) if total > 0 and int(i) not in features]
+        others = [
+            int(i)
+            for i, total in zip(strongest.indices, strongest.values, strict=True)
+            if total > 0 and int(i) not in features
+        ]
         losses = live.losses(prompt, [[], features, *([feature] for feature in [*features, *others])])
         change = losses - losses[0]
         active = (codes[0] > 0).sum(0).cpu()
@@ -377,9 +450,14 @@ class _LiveExplorer(_Explorer):
             for row, feature in enumerate([*features, *others], 2)
         ]
         return {
-            "features": features, "texts": prompt.texts, "notice": prompt.notice, "loss": plain(losses[0].nanmean().item()),
+            "features": features,
+            "texts": prompt.texts,
+            "notice": prompt.notice,
+            "loss": plain(losses[0].nanmean().item()),
             "fired": int((codes[0][:, features] > 0).any(-1).sum()),
-            "together": plain(change[1].nanmean().item()), "change": [None, *plain(change[1].numpy())], "each": each,
+            "together": plain(change[1].nanmean().item()),
+            "change": [None, *plain(change[1].numpy())],
+            "each": each,
         }, []
 
     def _chosen(self, request: dict[str, Any]) -> list[int]:
@@ -399,21 +477,31 @@ class _ComparingExplorer(_LiveExplorer):
         if mine is None or theirs is None:
             raise UserError("an index without decoder rows cannot be compared: build both from an SAE")
         if mine.shape[1] != theirs.shape[1]:
-            raise UserError(f"this SAE reads width {mine.shape[1]}, the other {theirs.shape[1]}: decoder rows have no common space")
+            raise UserError(
+                f"this SAE reads width {mine.shape[1]}, the other {theirs.shape[1]}: decoder rows have no common space"
+            )
         self.other, self._other_decoder = other, np.asarray(theirs, np.float32)
         alive = np.flatnonzero(~self.index.features["dead"].to_numpy())
         some = np.sort(np.random.default_rng(0).permutation(alive)[:1024])
         _, cosines = best_cosines(np.asarray(mine[some]), self._other_decoder, 1)
-        self._about = {**self._about, "other": {
-            "features": other.dictionary_size, "dead": int(other.features["dead"].sum()), "folder": other.folder.parent.name,
-            "same_text": other.manifest["token_rows"] == self.index.manifest["token_rows"] and np.array_equal(other.document_ptr, self.index.document_ptr),
-            "matched": len(some), "cosines": plain(np.histogram(cosines, np.linspace(0, 1, 21))[0]), "median": plain(np.median(cosines)) if len(some) else None,
-        }}
+        self._about = {
+            **self._about,
+            "other": {
+                "features": other.dictionary_size,
+                "dead": int(other.features["dead"].sum()),
+                "folder": other.folder.parent.name,
+                "same_text": other.manifest["token_rows"] == self.index.manifest["token_rows"]
+                and np.array_equal(other.document_ptr, self.index.document_ptr),
+                "matched": len(some),
+                "cosines": plain(np.histogram(cosines, np.linspace(0, 1, 21))[0]),
+                "median": plain(np.median(cosines)) if len(some) else None,
+            },
+        }
 
     def matches(self, feature: int, count: int = 5) -> pd.DataFrame:
         """The features of the other SAE nearest to one of this: feature, cosine, level, density, autocorrelation."""
         if self.other is None:
-            raise UserError("there is nothing to compare with: explorer.compare(\"path/of/another/index\")")
+            raise UserError('there is nothing to compare with: explorer.compare("path/of/another/index")')
         mine = self.index.array("decoder")
         assert mine is not None
         ids, cosines = best_cosines(np.asarray(mine[feature : feature + 1]), self._other_decoder, count)
@@ -429,8 +517,12 @@ class _ComparingExplorer(_LiveExplorer):
 
     def _answer_pairs(self, request: dict[str, Any]) -> Answer:
         if self.other is None or not self._about["other"]["same_text"]:
-            raise UserError("the two indexes were made from different text: build both from the same token rows for traces side by side")
-        mine = self.index.trace(request["piece"], pinned=[request["feature"]], count=request.get("count", 8), shuffles=1)
+            raise UserError(
+                "the two indexes were made from different text: traces side by side need the same token rows"
+            )
+        mine = self.index.trace(
+            request["piece"], pinned=[request["feature"]], count=request.get("count", 8), shuffles=1
+        )
         decoder = self.index.array("decoder")
         assert decoder is not None
         ids, cosines = best_cosines(np.asarray(decoder[mine.features]), self._other_decoder, 1)
@@ -443,9 +535,14 @@ class _ComparingExplorer(_LiveExplorer):
             left, right = left - left.mean(1, keepdims=True), right - right.mean(1, keepdims=True)
             correlation = (left * right).sum(1) / np.sqrt((left**2).sum(1) * (right**2).sum(1))
         reply = {
-            "piece": request["piece"], "texts": [self.index.vocabulary[token] for token in mine.tokens], "features": plain(mine.features),
-            "levels": plain(mine.levels), "others": plain(ids[:, 0]), "other_levels": plain(self.other.levels[ids[:, 0]]),
-            "cosines": plain(cosines[:, 0]), "correlations": plain(correlation),
+            "piece": request["piece"],
+            "texts": [self.index.vocabulary[token] for token in mine.tokens],
+            "features": plain(mine.features),
+            "levels": plain(mine.levels),
+            "others": plain(ids[:, 0]),
+            "other_levels": plain(self.other.levels[ids[:, 0]]),
+            "cosines": plain(cosines[:, 0]),
+            "correlations": plain(correlation),
         }
         return reply, [mine.activations.astype("<f4").tobytes(), paired.astype("<f4").tobytes()]
 
@@ -473,14 +570,16 @@ def pack_archive(about: dict[str, Any], table: bytes, answers: dict[str, Answer]
             buffers.append(part)
             offset += len(part)
         index[key] = {"reply": reply, "spans": spans}
-    head = json.dumps({"about": about, "table": len(table), "answers": index}, ensure_ascii=False, separators=(",", ":")).encode()
+    head = json.dumps(
+        {"about": about, "table": len(table), "answers": index}, ensure_ascii=False, separators=(",", ":")
+    ).encode()
     head += b" " * (-len(head) % 4)  # float32 views must begin at a multiple of four
     packed = gzip.compress(len(head).to_bytes(4, "little") + head + b"".join(buffers), mtime=0)
     return base64.b64encode(packed).decode()
 
 # %% ../../nbs/views/42_explorer.ipynb #9bdbb35c
 class FeatureExplorer(_ComparingExplorer):
-    """Explore a feature index in JupyterLab. With `model` and `sae` the live panels work: pasted text, steering, ablation.
+    """Explore a feature index in JupyterLab. With `model` and `sae`: pasted text, steering, ablation.
 
     `feature` is the feature shown, `selected` the features chosen; both follow the browser and may be set.
     """
@@ -493,7 +592,7 @@ class FeatureExplorer(_ComparingExplorer):
                 live = LiveModel(model, sae, index.manifest["layer"])
             else:
                 what = "SAE" if theirs[1] != index.manifest["sae"] else "language model"
-                notice = f"This index was made from another {what} than the one given: the live panels are off. Build the index from it."
+                notice = f"This index was made from another {what} than the one given: the live panels are off."
         elif model is not None or sae is not None:
             notice = "The live panels need both model= and sae=; only one was given."
         if not index.valid_tokens:
@@ -513,7 +612,7 @@ class FeatureExplorer(_ComparingExplorer):
             f"max {row['max']:.3g} · lag-1 autocorrelation {row['autocorrelation']:.2f} · run length {row['run_length']:.1f}"
         ]
         found = self.index.contexts(self.feature, top=3, each_fifth=0, random=0, width=24)
-        for tokens, activations in zip(found.tokens, found.activations):
+        for tokens, activations in zip(found.tokens, found.activations, strict=True):
             peak = int(activations.argmax())
             words = [self.index.vocabulary[token] for token in tokens if token >= 0]
             words[peak] = f" ⟦{words[peak].strip()} {activations[peak]:.2f}⟧"
@@ -521,9 +620,10 @@ class FeatureExplorer(_ComparingExplorer):
         return "\n".join([*lines, *([self.notice] if self.notice else [])])
 
     def export_html(self, path: str | Path, features: Sequence[int] | None = None, documents: int = 48) -> Path:
-        """Write one offline page: the cards of `features` (default: selected and labelled ones, then the first, up to 500) and traces.
+        """Write one offline page with cards and traces, drawn by the same module; nothing is fetched.
 
-        The same module draws it; nothing is fetched. `documents` with the most of the features' strongest contexts are traced.
+        `features`: by default the selected and labelled ones, then the first, up to 500. `documents`: so many with the
+        most of the features' strongest contexts are traced.
         """
         path, index = Path(path), self.index
         if features is None:
@@ -540,9 +640,18 @@ class FeatureExplorer(_ComparingExplorer):
             end = min(begin + 512, int(index.document_ptr[piece + 1]))
             inside = np.intersect1d(index.csr_id[index.csr_ptr[begin] : index.csr_ptr[end]], features).tolist()
             answers[f"trace:{piece}"] = self._answer_trace({"piece": int(piece), "pinned": inside, "count": 20})
-        about = {**self._described(), "live": False, "predicts": False, "stored": True, "features": len(features), "total": index.dictionary_size}
+        about = {
+            **self._described(),
+            "live": False,
+            "predicts": False,
+            "stored": True,
+            "features": len(features),
+            "total": index.dictionary_size,
+        }
         archive = pack_archive(about, table_bytes(index, np.asarray(features, np.int64)), answers)
-        page = _PAGE.format(title=html.escape(f"Features of layer {about['layer']}"), style=self._css, module=self._esm, archive=archive)
+        page = _PAGE.format(
+            title=html.escape(f"Features of layer {about['layer']}"), style=self._css, module=self._esm, archive=archive
+        )
         with explained_os_errors(path), whole_file(path) as temporary:
             temporary.write_text(page, encoding="utf-8")
         return path

@@ -8,7 +8,7 @@ __all__ = ['SCHEMA', 'HISTOGRAM_BINS', 'LOGITS', 'NEIGHBOURS', 'GrowingArray', '
            'token_texts', 'encoded_rows', 'FeatureIndex', 'batch_of']
 
 # %% ../../nbs/views/41_feature_index.ipynb #9572e03a
-import json
+import itertools
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,14 @@ from torch import Tensor
 from ..activations import token_rows
 from ..config import RunConfig, build, read_yaml
 from tsae_nb.foundation import (
-    CorruptFileError, UserError, content_hash, explained_os_errors, progress, read_json, whole_file, write_json,
+    CorruptFileError,
+    UserError,
+    content_hash,
+    explained_os_errors,
+    progress,
+    read_json,
+    whole_file,
+    write_json,
 )
 from ..language_model import LanguageModel
 from ..sae import load_sae
@@ -87,7 +94,7 @@ class CodeBatch:
 def sparse_batch(
     codes: Tensor, tokens: Tensor, attended: Tensor, valid: Tensor, documents: Tensor, hidden: Tensor | None = None
 ) -> CodeBatch:
-    """Dense codes (B,T,k) of token rows as a `CodeBatch` of their attended tokens. Codes of tokens not valid are dropped.
+    """Dense codes (B,T,k) of token rows as a `CodeBatch` of their attended tokens; codes of invalid ones are dropped.
 
     `hidden` (B,T,d), the activations, gives the smoothness of features.
     """
@@ -97,21 +104,36 @@ def sparse_batch(
     row, feature = active.nonzero(as_tuple=True)
     values = codes.reshape(-1, codes.shape[-1])[keep][row, feature]
     rows = torch.arange(len(tokens)).unsqueeze(1).expand_as(tokens)
-    _, pieces = torch.unique_consecutive(torch.stack([rows, documents], -1).reshape(-1, 2)[keep], dim=0, return_inverse=True)
+    _, pieces = torch.unique_consecutive(
+        torch.stack([rows, documents], -1).reshape(-1, 2)[keep], dim=0, return_inverse=True
+    )
     flat = [part.reshape(-1)[keep].cpu().numpy() for part in (tokens, valid, documents)]
     changes = None
     if hidden is not None:
         norms = hidden.double().diff(dim=1, append=hidden[:, -1:].double()).norm(dim=-1)
         changes = norms.cpu().reshape(-1)[keep].numpy()
     return CodeBatch(
-        flat[0], flat[1], pieces.cpu().numpy(), flat[2], active.sum(1).cpu().numpy(), feature.cpu().numpy(),
-        values.float().cpu().numpy(), changes,
+        flat[0],
+        flat[1],
+        pieces.cpu().numpy(),
+        flat[2],
+        active.sum(1).cpu().numpy(),
+        feature.cpu().numpy(),
+        values.float().cpu().numpy(),
+        changes,
     )
 
 # %% ../../nbs/views/41_feature_index.ipynb #76ca2cec
 _STREAMS = {
-    "tokens": "<i4", "valid": "|b1", "adjacent": "|b1", "change": "<f4", "document_ptr": "<i8", "document_id": "<i8",
-    "csr_ptr": "<i8", "csr_id": "<i4", "csr_act": "<f4",
+    "tokens": "<i4",
+    "valid": "|b1",
+    "adjacent": "|b1",
+    "change": "<f4",
+    "document_ptr": "<i8",
+    "document_id": "<i8",
+    "csr_ptr": "<i8",
+    "csr_id": "<i4",
+    "csr_act": "<f4",
 }
 
 
@@ -127,7 +149,9 @@ class _Streams:
             state = {"done": 0, "lengths": {}}
         self.done: int = state["done"]
         lengths = state["lengths"]
-        self.files = {name: GrowingArray(folder / f"{name}.npy", dtype, lengths.get(name, 0)) for name, dtype in _STREAMS.items()}
+        self.files = {
+            name: GrowingArray(folder / f"{name}.npy", dtype, lengths.get(name, 0)) for name, dtype in _STREAMS.items()
+        }
         if not lengths:
             self.files["csr_ptr"].append(np.zeros(1))
 
@@ -137,10 +161,15 @@ class _Streams:
         follows = np.append(~first[1:], False) & batch.valid & np.append(batch.valid[1:], False)
         offset = self.files["tokens"].length
         columns = {
-            "tokens": batch.tokens, "valid": batch.valid, "adjacent": follows,
+            "tokens": batch.tokens,
+            "valid": batch.valid,
+            "adjacent": follows,
             "change": np.full(len(first), np.nan) if batch.changes is None else batch.changes,
-            "document_ptr": starts + offset, "document_id": batch.documents[starts],
-            "csr_ptr": self.files["csr_id"].length + np.cumsum(batch.counts), "csr_id": batch.ids, "csr_act": batch.activations,
+            "document_ptr": starts + offset,
+            "document_id": batch.documents[starts],
+            "csr_ptr": self.files["csr_id"].length + np.cumsum(batch.counts),
+            "csr_id": batch.ids,
+            "csr_act": batch.activations,
         }
         for name, values in columns.items():
             self.files[name].append(values)
@@ -156,7 +185,10 @@ class _Streams:
 
 # %% ../../nbs/views/41_feature_index.ipynb #e44dafbf
 def _invert(
-    chunks: Callable[[], Iterator[tuple[np.ndarray, ...]]], pointers: np.ndarray, outputs: Sequence[np.ndarray], budget: int
+    chunks: Callable[[], Iterator[tuple[np.ndarray, ...]]],
+    pointers: np.ndarray,
+    outputs: Sequence[np.ndarray],
+    budget: int,
 ) -> None:
     """Fill `outputs`, sorted by key (stable), from chunks (keys, column, …); `pointers` (K+1,) says where keys begin.
 
@@ -201,11 +233,21 @@ def _segment_sums(values: np.ndarray, pointers: np.ndarray) -> np.ndarray:
 
 
 def _jumps(
-    values: np.ndarray, positions: np.ndarray, joined: np.ndarray, has_next: np.ndarray, has_previous: np.ndarray, change: np.ndarray
+    values: np.ndarray,
+    positions: np.ndarray,
+    joined: np.ndarray,
+    has_next: np.ndarray,
+    has_previous: np.ndarray,
+    change: np.ndarray,
 ) -> np.ndarray:
     """Per entry (E,) the larger |Δz|/‖Δh‖ of the steps to and from its token; NaN where there is no step."""
-    step_on, step_to = np.where(has_next, change[positions], np.nan), np.where(has_previous, change[positions - 1], np.nan)
-    on = np.abs(np.where(joined, np.append(values[1:], 0.0)[: len(values)], 0.0) - values) / np.where(step_on > 0, step_on, np.nan)
+    step_on, step_to = (
+        np.where(has_next, change[positions], np.nan),
+        np.where(has_previous, change[positions - 1], np.nan),
+    )
+    on = np.abs(np.where(joined, np.append(values[1:], 0.0)[: len(values)], 0.0) - values) / np.where(
+        step_on > 0, step_on, np.nan
+    )
     to = values / np.where(step_to > 0, step_to, np.nan)
     to[1:][joined[:-1]] = np.nan  # the step from an active token is counted there
     return np.fmax(on, to)
@@ -223,7 +265,12 @@ def _mean_of_largest(jumps: np.ndarray, feature: np.ndarray, piece: np.ndarray, 
 
 
 def feature_statistics(
-    pointers: np.ndarray, positions: np.ndarray, activations: np.ndarray, valid: np.ndarray, adjacent: np.ndarray, change: np.ndarray
+    pointers: np.ndarray,
+    positions: np.ndarray,
+    activations: np.ndarray,
+    valid: np.ndarray,
+    adjacent: np.ndarray,
+    change: np.ndarray,
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Statistics of F features from their columns, and histograms (F, `HISTOGRAM_BINS`) over (0, max].
 
@@ -247,13 +294,20 @@ def feature_statistics(
     bins = np.minimum((values / highest[feature] * HISTOGRAM_BINS).astype(np.int64), HISTOGRAM_BINS - 1)
     histogram = np.bincount(feature * HISTOGRAM_BINS + bins, minlength=len(active) * HISTOGRAM_BINS)
     with np.errstate(invalid="ignore", divide="ignore"):
-        table = pd.DataFrame({
-            "active": active, "density": active / max(tokens, 1), "dead": active == 0, "max": highest.astype(np.float32),
-            "mean": _segment_sums(values, pointers) / active,
-            "autocorrelation": np.where(spread > 0, (pairs * product - sums[0] * sums[2]) / spread, np.nan),
-            "run_length": active / runs,
-            "smoothness": _mean_of_largest(jumps, feature, np.searchsorted(np.flatnonzero(~adjacent), positions), len(active)),
-        })
+        table = pd.DataFrame(
+            {
+                "active": active,
+                "density": active / max(tokens, 1),
+                "dead": active == 0,
+                "max": highest.astype(np.float32),
+                "mean": _segment_sums(values, pointers) / active,
+                "autocorrelation": np.where(spread > 0, (pairs * product - sums[0] * sums[2]) / spread, np.nan),
+                "run_length": active / runs,
+                "smoothness": _mean_of_largest(
+                    jumps, feature, np.searchsorted(np.flatnonzero(~adjacent), positions), len(active)
+                ),
+            }
+        )
     return table, histogram.reshape(len(active), HISTOGRAM_BINS).astype(np.uint32)
 
 # %% ../../nbs/views/41_feature_index.ipynb #bcf450e5
@@ -261,8 +315,10 @@ def _unit_rows(rows: np.ndarray) -> Tensor:
     return torch.nn.functional.normalize(torch.from_numpy(np.asarray(rows, dtype=np.float32)), dim=-1)
 
 
-def best_cosines(rows: np.ndarray, others: np.ndarray, count: int, skip_self: bool = False, block: int = 1024) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and cosines (F, count) of the `others` (G,d) nearest to each of `rows` (F,d); −1 and NaN where there are fewer."""
+def best_cosines(
+    rows: np.ndarray, others: np.ndarray, count: int, skip_self: bool = False, block: int = 1024
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and cosines (F, count) of the `others` (G,d) nearest to each of `rows` (F,d); −1 and NaN beyond G."""
     unit, other = _unit_rows(rows), _unit_rows(others)
     found = max(0, min(count, len(other) - skip_self))
     ids, cosines = np.full((len(unit), count), -1, np.int32), np.full((len(unit), count), np.nan, np.float32)
@@ -272,7 +328,10 @@ def best_cosines(rows: np.ndarray, others: np.ndarray, count: int, skip_self: bo
             own = torch.arange(len(similarity))
             similarity[own, own + start] = -2.0
         best = similarity.topk(found, dim=1)
-        ids[start : start + block, :found], cosines[start : start + block, :found] = best.indices.numpy(), best.values.numpy()
+        ids[start : start + block, :found], cosines[start : start + block, :found] = (
+            best.indices.numpy(),
+            best.values.numpy(),
+        )
     return ids, cosines
 
 
@@ -289,7 +348,8 @@ def promoted_tokens(decoder: Tensor, unembedding: Tensor, budget: int = 2**28) -
         logits = decoder[start : start + block].to(head) @ head.T
         for largest in (True, False):
             best = logits.topk(LOGITS, dim=1, largest=largest)
-            ids.append(best.indices.cpu()), values.append(best.values.cpu())
+            ids.append(best.indices.cpu())
+            values.append(best.values.cpu())
     paired = [torch.cat([torch.cat(part[0::2]), torch.cat(part[1::2])], dim=1) for part in (ids, values)]
     return paired[0].int().numpy(), paired[1].float().numpy()
 
@@ -329,12 +389,22 @@ class Trace:
 
 
 def trace_of(
-    tokens: np.ndarray, valid: np.ndarray, columns: np.ndarray, ids: np.ndarray, activations: np.ndarray, levels: np.ndarray,
-    pinned: Sequence[int] = (), count: int = 40, rank: str = "total", shuffles: int = 20, start: int = 0,
+    tokens: np.ndarray,
+    valid: np.ndarray,
+    columns: np.ndarray,
+    ids: np.ndarray,
+    activations: np.ndarray,
+    levels: np.ndarray,
+    pinned: Sequence[int] = (),
+    count: int = 40,
+    rank: str = "total",
+    shuffles: int = 20,
+    start: int = 0,
 ) -> Trace:
-    """The trace of a text of T tokens from its E activations: `columns` (token), `ids` (feature), `activations`, each (E,).
+    """The trace of T tokens from E activations: `columns` (token), `ids` (feature) and `activations`, each (E,).
 
-    `levels` (k,) of all features. `count` features of every level are kept, by `rank`: "total" activation, "peak" or "length" of runs.
+    `levels` (k,) of all features. `count` features of every level are kept, by `rank`: "total" activation, "peak",
+    or "length" of runs.
     """
     present, row = np.unique(ids, return_inverse=True)
     order = np.lexsort((columns, row))
@@ -361,7 +431,17 @@ def trace_of(
     share = np.zeros((len(tokens), int(levels.max(initial=1))))
     np.add.at(share, (columns, levels[ids] - 1), activations)
     share /= np.maximum(share.sum(1, keepdims=True), np.finfo(np.float64).tiny)
-    return Trace(tokens, valid, features, levels[features], matrix, _trace_statistics(matrix, valid, shuffles), share, len(present), start)
+    return Trace(
+        tokens,
+        valid,
+        features,
+        levels[features],
+        matrix,
+        _trace_statistics(matrix, valid, shuffles),
+        share,
+        len(present),
+        start,
+    )
 
 
 def _shuffled(rows: np.ndarray, shuffles: int) -> tuple[np.ndarray, np.ndarray]:
@@ -376,7 +456,9 @@ def _shuffled(rows: np.ndarray, shuffles: int) -> tuple[np.ndarray, np.ndarray]:
         for _ in range(shuffles):  # only the product of neighbours depends on the order, and the sums on the two ends
             mixed = rows[:, random.permutation(pairs + 1)]
             left, right = total - mixed[:, -1], total - mixed[:, 0]
-            spread = np.sqrt((pairs * (squares - mixed[:, -1] ** 2) - left**2) * (pairs * (squares - mixed[:, 0] ** 2) - right**2))
+            spread = np.sqrt(
+                (pairs * (squares - mixed[:, -1] ** 2) - left**2) * (pairs * (squares - mixed[:, 0] ** 2) - right**2)
+            )
             product = np.einsum("ft,ft->f", mixed[:, :-1], mixed[:, 1:])
             correlations += np.where(spread > 0, (pairs * product - left * right) / spread, np.nan)
             lengths += active / (active - ((mixed[:, :-1] > 0) & (mixed[:, 1:] > 0)).sum(1))
@@ -386,11 +468,17 @@ def _shuffled(rows: np.ndarray, shuffles: int) -> tuple[np.ndarray, np.ndarray]:
 def _trace_statistics(matrix: np.ndarray, valid: np.ndarray, shuffles: int) -> pd.DataFrame:
     adjacent = valid[:-1] & valid[1:]
     lengths, correlations = _shuffled(matrix[:, valid], shuffles)
-    return pd.DataFrame({
-        "total": matrix.sum(1), "peak": matrix.max(1, initial=0), "active": (matrix > 0).sum(1),
-        "run_length": run_lengths(matrix, adjacent), "autocorrelation": lag_one(matrix, adjacent),
-        "shuffled_run_length": lengths, "shuffled_autocorrelation": correlations,
-    })
+    return pd.DataFrame(
+        {
+            "total": matrix.sum(1),
+            "peak": matrix.max(1, initial=0),
+            "active": (matrix > 0).sum(1),
+            "run_length": run_lengths(matrix, adjacent),
+            "autocorrelation": lag_one(matrix, adjacent),
+            "shuffled_run_length": lengths,
+            "shuffled_autocorrelation": correlations,
+        }
+    )
 
 # %% ../../nbs/views/41_feature_index.ipynb #dbba9a7b
 def _partial_folder(folder: Path) -> Path:
@@ -398,15 +486,24 @@ def _partial_folder(folder: Path) -> Path:
 
 
 def write_index(
-    batches: Callable[[int], Iterator[tuple[int, CodeBatch]]], out: str | Path, dictionary_size: int, vocabulary: Sequence[str],
-    key: Mapping[str, Any], *, levels: np.ndarray | None = None, decoder: Tensor | None = None, unembedding: Tensor | None = None,
-    rows: int | None = None, memory: int = 2**28, record_every: int = 16,
+    batches: Callable[[int], Iterator[tuple[int, CodeBatch]]],
+    out: str | Path,
+    dictionary_size: int,
+    vocabulary: Sequence[str],
+    key: Mapping[str, Any],
+    *,
+    levels: np.ndarray | None = None,
+    decoder: Tensor | None = None,
+    unembedding: Tensor | None = None,
+    rows: int | None = None,
+    memory: int = 2**28,
+    record_every: int = 16,
 ) -> Path:
     """Write a feature index to the folder `out` from a stream of codes; see `FeatureIndex.build` for an SAE's.
 
-    `batches(first)` yields (rows done, batch) from row `first` on. `key` (JSON) names the inputs: a killed build of the same key goes
-    on, one of another key starts anew; it is kept in the manifest. `levels` (k,) counts from 1; `decoder` (k,d) gives neighbours,
-    `decoder` and `unembedding` (V,d) the logits. `memory` bounds the bytes sorted at a time.
+    `batches(first)` yields (rows done, batch) from row `first` on. `key` (JSON) names the inputs: a killed build of the
+    same key goes on, one of another key starts anew; it is kept in the manifest. `levels` (k,) counts from 1; `decoder`
+    (k,d) gives neighbours, `decoder` and `unembedding` (V,d) the logits. `memory` bounds the bytes sorted at a time.
     """
     out = Path(out)
     with explained_os_errors(out):
@@ -454,7 +551,9 @@ def _invert_streams(folder: Path, dictionary_size: int, vocabulary_size: int, me
         ("token", vocabulary, _column_pointers(tokens, vocabulary_size), {"pos": "<i4"}),
     ):
         outputs = [
-            np.lib.format.open_memmap(folder / f"{name}_{column}.npy", mode="w+", dtype=np.dtype(dtype), shape=(int(pointers[-1]),))
+            np.lib.format.open_memmap(
+                folder / f"{name}_{column}.npy", mode="w+", dtype=np.dtype(dtype), shape=(int(pointers[-1]),)
+            )
             for column, dtype in columns.items()
         ]
         _invert(chunks, pointers, outputs, memory)
@@ -475,20 +574,27 @@ def _write_features(folder: Path, levels: np.ndarray, memory: int) -> None:
         own = pointers[first : last + 1] - pointers[first]
         parts.append(feature_statistics(own, np.asarray(positions[entries]), values[entries], *corpus))
         first = last
-    table = pd.concat([part[0] for part in parts], ignore_index=True) if parts else feature_statistics(
-        np.zeros(1, np.int64), positions, values, *corpus
-    )[0]
+    table = (
+        pd.concat([part[0] for part in parts], ignore_index=True)
+        if parts
+        else feature_statistics(np.zeros(1, np.int64), positions, values, *corpus)[0]
+    )
     table.insert(0, "level", levels)
     with whole_file(folder / "features.parquet") as temporary:
         table.to_parquet(temporary)
-    np.save(folder / "histogram.npy", np.concatenate([part[1] for part in parts] or [np.zeros((0, HISTOGRAM_BINS), np.uint32)]))
+    np.save(
+        folder / "histogram.npy",
+        np.concatenate([part[1] for part in parts] or [np.zeros((0, HISTOGRAM_BINS), np.uint32)]),
+    )
 
 
 def _write_decoder(folder: Path, decoder: Tensor, unembedding: Tensor | None) -> None:
     rows = decoder.detach().float().cpu().numpy()
-    arrays = dict(zip(("neighbour_id", "neighbour_cosine"), best_cosines(rows, rows, NEIGHBOURS, skip_self=True)))
+    arrays = dict(
+        zip(("neighbour_id", "neighbour_cosine"), best_cosines(rows, rows, NEIGHBOURS, skip_self=True), strict=True)
+    )
     if unembedding is not None and len(unembedding) >= LOGITS:
-        arrays |= dict(zip(("logit_id", "logit_value"), promoted_tokens(decoder.detach(), unembedding)))
+        arrays |= dict(zip(("logit_id", "logit_value"), promoted_tokens(decoder.detach(), unembedding), strict=True))
     arrays["decoder"] = rows.astype(np.float16)  # for matching by cosine; half the bytes, an error of 5e-4
     for name, values in arrays.items():
         np.save(folder / f"{name}.npy", values)
@@ -498,20 +604,30 @@ def _write_manifest(folder: Path, key: dict[str, Any], dictionary_size: int) -> 
     (folder / "state.json").unlink()
     files = sorted(path for path in folder.iterdir() if path.name != "manifest.json")
     valid, pieces = _mapped(folder / "valid.npy"), _mapped(folder / "document_id.npy")
-    write_json(folder / "manifest.json", {
-        "format": "tsae_nb.feature_index", "schema": SCHEMA, **key, "dictionary_size": dictionary_size,
-        "tokens": len(valid), "valid_tokens": int(np.count_nonzero(valid)), "pieces": len(pieces),
-        "arrays": [path.stem for path in files if path.suffix == ".npy"],
-        "bytes": {path.name: path.stat().st_size for path in files},
-        "hashes": {path.name: content_hash(path) for path in files},
-    })
+    write_json(
+        folder / "manifest.json",
+        {
+            "format": "tsae_nb.feature_index",
+            "schema": SCHEMA,
+            **key,
+            "dictionary_size": dictionary_size,
+            "tokens": len(valid),
+            "valid_tokens": int(np.count_nonzero(valid)),
+            "pieces": len(pieces),
+            "arrays": [path.stem for path in files if path.suffix == ".npy"],
+            "bytes": {path.name: path.stat().st_size for path in files},
+            "hashes": {path.name: content_hash(path) for path in files},
+        },
+    )
 
 
 def _mapped(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise CorruptFileError(f"{path} is missing or damaged ({error}): delete {path.parent} and build the index again") from error
+        raise CorruptFileError(
+            f"{path} is missing or damaged ({error}): delete {path.parent} and build the index again"
+        ) from error
 
 # %% ../../nbs/views/41_feature_index.ipynb #bae9fa2d
 class _Stored:
@@ -543,7 +659,7 @@ class _Stored:
         return read_json(self.folder / "vocabulary.json")
 
     def array(self, name: str) -> np.ndarray | None:
-        """An array by its file's name (histogram, neighbour_id, logit_id, decoder, …), or None where this index has none."""
+        """An array by its file's name (histogram, neighbour_id, logit_id, decoder, …), or None if there is none."""
         return self._arrays.get(name)
 
     def column(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
@@ -613,7 +729,7 @@ def _fifths(positions: np.ndarray, values: np.ndarray, each: int, random: np.ran
     positions, values = positions[::step], values[::step]
     borders = [len(values) * part // 5 for part in range(6)]
     order = np.argpartition(values, [border for border in borders[1:-1] if border < len(values)])
-    parts = [order[start:stop] for start, stop in zip(borders, borders[1:])]
+    parts = [order[start:stop] for start, stop in itertools.pairwise(borders)]
     return [np.sort(positions[random.choice(part, min(each, len(part)), replace=False)]).tolist() for part in parts]
 
 # %% ../../nbs/views/41_feature_index.ipynb #a58bf067
@@ -630,14 +746,22 @@ class _WithContexts(_Labelled):
         return start, min(start + width, end)
 
     def contexts(self, feature: int, top: int = 20, each_fifth: int = 3, random: int = 10, width: int = 64) -> Contexts:
-        """Where a feature is active: top, per fifth of its activations (by rank), and random; none for a dead feature."""
+        """Where a feature is active: top, per fifth of its activations by rank, random; none if it is dead."""
         positions, values = self.column(feature)
         generator = np.random.default_rng(feature)
         kinds, peaks = [], []
         if len(positions):
             groups = [("top", _apart(positions, values, top, width // 2))]
-            groups += [(f"fifth {part + 1}", found) for part, found in enumerate(_fifths(positions, values, each_fifth, generator))]
-            groups += [("random", positions[generator.choice(len(positions), min(random, len(positions)), replace=False)].tolist())]
+            groups += [
+                (f"fifth {part + 1}", found)
+                for part, found in enumerate(_fifths(positions, values, each_fifth, generator))
+            ]
+            groups += [
+                (
+                    "random",
+                    positions[generator.choice(len(positions), min(random, len(positions)), replace=False)].tolist(),
+                )
+            ]
             kinds = [kind for kind, found in groups for _ in found]
             peaks = [peak for _, found in groups for peak in found]
         windows = [self.window(peak, width) for peak in peaks]
@@ -662,8 +786,14 @@ class _WithTraces(_WithContexts):
         entries = slice(self.csr_ptr[first], self.csr_ptr[last])
         columns = np.repeat(np.arange(last - first), np.diff(self.csr_ptr[first : last + 1]))
         return trace_of(
-            np.asarray(self.tokens[first:last]), np.asarray(self.valid[first:last]), columns, np.asarray(self.csr_id[entries]),
-            np.asarray(self.csr_act[entries]), self.levels, start=first, **options,
+            np.asarray(self.tokens[first:last]),
+            np.asarray(self.valid[first:last]),
+            columns,
+            np.asarray(self.csr_id[entries]),
+            np.asarray(self.csr_act[entries]),
+            self.levels,
+            start=first,
+            **options,
         )
 
     def at(self, position: int) -> pd.DataFrame:
@@ -683,10 +813,12 @@ class _WithSearch(_WithTraces):
 
     def _ids_of(self, word: str) -> np.ndarray:
         exact = self._words.get(word.casefold(), [])
-        return np.array(exact or [i for text, ids in self._words.items() if word.casefold() in text for i in ids], np.int64)
+        return np.array(
+            exact or [i for text, ids in self._words.items() if word.casefold() in text for i in ids], np.int64
+        )
 
     def occurrences(self, text: str) -> np.ndarray:
-        """Positions (rising) of a word, or of the last word of a phrase. A word in no token as a whole is looked for as a part."""
+        """Positions (rising) of a word, or of a phrase's last word. What is no whole token is looked for as a part."""
         words = [self._ids_of(word) for word in text.split()]
         if not words:
             return np.zeros(0, np.int64)
@@ -712,10 +844,18 @@ class _WithSearch(_WithTraces):
         total = np.bincount(ids, values, minlength=self.dictionary_size)
         found = np.flatnonzero(fired)
         hits, active = fired[found] * step, self.features["active"].to_numpy()[found]
-        shares = {"recall": hits / max(len(positions), 1), "precision": hits / active, "f1": 2 * hits / (active + len(positions))}
-        table = pd.DataFrame({
-            "feature": found, **{name: np.minimum(share, 1.0) for name, share in shares.items()}, "activation": total[found] / fired[found],
-        })
+        shares = {
+            "recall": hits / max(len(positions), 1),
+            "precision": hits / active,
+            "f1": 2 * hits / (active + len(positions)),
+        }
+        table = pd.DataFrame(
+            {
+                "feature": found,
+                **{name: np.minimum(share, 1.0) for name, share in shares.items()},
+                "activation": total[found] / fired[found],
+            }
+        )
         return table.sort_values(["f1", "feature"], ascending=[False, True]).head(count).reset_index(drop=True)
 
 # %% ../../nbs/views/41_feature_index.ipynb #c9fc2223
@@ -733,10 +873,15 @@ class _WithRelations(_WithSearch):
         spread = np.sqrt(own * (1 - own) * other * (1 - other))
         with np.errstate(invalid="ignore", divide="ignore"):
             phi = np.where(spread > 0, own * (share - other) / spread, 0.0)
-        table = pd.DataFrame({
-            "feature": found, "level": self.levels[found], "phi": phi, "given_this": share,
-            "given_other": np.minimum(share * own / np.maximum(other, np.finfo(np.float64).tiny), 1.0),
-        })
+        table = pd.DataFrame(
+            {
+                "feature": found,
+                "level": self.levels[found],
+                "phi": phi,
+                "given_this": share,
+                "given_other": np.minimum(share * own / np.maximum(other, np.finfo(np.float64).tiny), 1.0),
+            }
+        )
         return table.sort_values(["phi", "feature"], ascending=[False, True]).head(count).reset_index(drop=True)
 
     def neighbours(self, feature: int) -> pd.DataFrame:
@@ -752,7 +897,9 @@ class _WithRelations(_WithSearch):
         ids, values = self.array("logit_id"), self.array("logit_value")
         if ids is None or values is None:
             return pd.DataFrame({"token": [], "text": [], "logit": []})
-        return pd.DataFrame({"token": ids[feature], "text": [self.vocabulary[i] for i in ids[feature]], "logit": values[feature]})
+        return pd.DataFrame(
+            {"token": ids[feature], "text": [self.vocabulary[i] for i in ids[feature]], "logit": values[feature]}
+        )
 
 # %% ../../nbs/views/41_feature_index.ipynb #018111c8
 def token_texts(tokenizer: Any) -> list[str]:
@@ -774,9 +921,10 @@ def encoded_rows(
     def batches(first: int) -> Iterator[tuple[int, CodeBatch]]:
         for start in range(first, len(token_rows.tokens), batch_rows):
             stop = min(start + batch_rows, len(token_rows.tokens))
-            parts = [torch.from_numpy(np.array(getattr(token_rows, name)[start:stop])) for name in (
-                "tokens", "attended", "valid", "documents"
-            )]
+            parts = [
+                torch.from_numpy(np.array(getattr(token_rows, name)[start:stop]))
+                for name in ("tokens", "attended", "valid", "documents")
+            ]
             with torch.no_grad():
                 hidden = language_model.run_to_layer(parts[0], parts[1], layer).float()
                 for row in range(0, stop - start, together):
@@ -784,15 +932,16 @@ def encoded_rows(
                     tokens, attended, valid, documents = (part[here] for part in parts)
                     device = hidden.device
                     codes = sae.encode(hidden[here], valid=valid.to(device), documents=documents.to(device)).cpu()
-                    yield min(start + row + together, stop), sparse_batch(
-                        codes, tokens, attended, valid, documents, hidden[here]
+                    yield (
+                        min(start + row + together, stop),
+                        sparse_batch(codes, tokens, attended, valid, documents, hidden[here]),
                     )
 
     return batches
 
 # %% ../../nbs/views/41_feature_index.ipynb #215e738a
 class FeatureIndex(_WithRelations):
-    """What an SAE's features do on a corpus, in a folder: `FeatureIndex.open(folder)`, `FeatureIndex.build(sae, lm, rows, folder)`."""
+    """What an SAE's features do on a corpus, on disk: `open(folder)`, `build(sae, lm, rows, folder)`, `of_run(run)`."""
 
     def __repr__(self) -> str:
         return (
@@ -806,45 +955,89 @@ class FeatureIndex(_WithRelations):
         folder = Path(folder)
         if not (folder / "manifest.json").is_file():
             unfinished = _partial_folder(folder).exists()
-            raise UserError(f"{folder} holds no feature index. " + (
-                "A build of it was cut short: start the same build again and it goes on where it was." if unfinished else
-                "Make one with FeatureIndex.build(sae, language_model, token_rows, folder, layer=…)."
-            ))
+            raise UserError(
+                f"{folder} holds no feature index. "
+                + (
+                    "A build of it was cut short: start the same build again and it goes on where it was."
+                    if unfinished
+                    else "Make one with FeatureIndex.build(sae, language_model, token_rows, folder, layer=…)."
+                )
+            )
         manifest = read_json(folder / "manifest.json")
         if manifest.get("format") != "tsae_nb.feature_index" or manifest.get("schema") != SCHEMA:
             raise UserError(f"{folder} is not a feature index of schema {SCHEMA}: build it again with this version")
         for name, size in manifest["bytes"].items():
             if not (folder / name).is_file() or (folder / name).stat().st_size != size:
-                raise CorruptFileError(f"{folder / name} is missing or cut short: delete {folder} and build the index again")
+                raise CorruptFileError(
+                    f"{folder / name} is missing or cut short: delete {folder} and build the index again"
+                )
         return cls(folder, manifest)
 
     @classmethod
-    def from_codes(cls, batches: Sequence[CodeBatch], out: str | Path, dictionary_size: int, vocabulary: Sequence[str], **options: Any) -> "FeatureIndex":
+    def from_codes(
+        cls,
+        batches: Sequence[CodeBatch],
+        out: str | Path,
+        dictionary_size: int,
+        vocabulary: Sequence[str],
+        **options: Any,
+    ) -> "FeatureIndex":
         """Index codes at hand (a list of batches); options as of `write_index`."""
         key = {"sae": "", "language_model": "", "token_rows": "", "layer": 0, **options.pop("key", {})}
         numbered = list(enumerate(batches, 1))
-        return cls.open(write_index(lambda first: iter(numbered[first:]), out, dictionary_size, vocabulary, key, rows=len(numbered), **options))
+        return cls.open(
+            write_index(
+                lambda first: iter(numbered[first:]),
+                out,
+                dictionary_size,
+                vocabulary,
+                key,
+                rows=len(numbered),
+                **options,
+            )
+        )
 
     @classmethod
     def build(
-        cls, sae: Any, language_model: Any, token_rows: Any, out: str | Path, *, layer: int, batch_rows: int = 32, memory: int = 2**28
+        cls,
+        sae: Any,
+        language_model: Any,
+        token_rows: Any,
+        out: str | Path,
+        *,
+        layer: int,
+        batch_rows: int = 32,
+        memory: int = 2**28,
     ) -> "FeatureIndex":
         """Encode token rows and write the index to `out`. Streams; a killed build goes on when started again.
 
         `memory` (bytes) bounds the dense codes held and the entries sorted at a time, each.
         """
         rows_hash = content_hash(*(np.asarray(getattr(token_rows, name)) for name in ("tokens", "valid", "documents")))
-        key = {"sae": sae.content_hash(), "language_model": language_model.content_hash(), "token_rows": rows_hash, "layer": layer}
-        return cls.open(write_index(
-            encoded_rows(sae, language_model, token_rows, layer, batch_rows, memory), out, sae.dictionary_size,
-            token_texts(language_model.tokenizer), key, levels=sae.levels.cpu().numpy(), decoder=sae.decoder,
-            unembedding=language_model.unembedding if language_model.can_predict_next else None,
-            rows=len(token_rows.tokens), memory=memory,
-        ))
+        key = {
+            "sae": sae.content_hash(),
+            "language_model": language_model.content_hash(),
+            "token_rows": rows_hash,
+            "layer": layer,
+        }
+        return cls.open(
+            write_index(
+                encoded_rows(sae, language_model, token_rows, layer, batch_rows, memory),
+                out,
+                sae.dictionary_size,
+                token_texts(language_model.tokenizer),
+                key,
+                levels=sae.levels.cpu().numpy(),
+                decoder=sae.decoder,
+                unembedding=language_model.unembedding if language_model.can_predict_next else None,
+                rows=len(token_rows.tokens),
+                memory=memory,
+            )
+        )
 
     @classmethod
     def of_run(cls, run: str | Path, language_model: Any = None) -> "FeatureIndex":
-        """The index in `<run>/index`; if there is none yet, it is made from the run's SAE on the run's held-out text."""
+        """The index in `<run>/index`; if there is none, it is made from the run's SAE on the run's held-out text."""
         run = Path(run)
         if (run / "index" / "manifest.json").is_file():
             return cls.open(run / "index")
@@ -856,10 +1049,14 @@ class FeatureIndex(_WithRelations):
         return cls.build(sae, language_model, evaluation, run / "index", layer=lm.layer, batch_rows=lm.batch_rows)
 
 # %% ../../nbs/views/41_feature_index.ipynb #aa107502
-def batch_of(tokens: np.ndarray, documents: np.ndarray, codes: np.ndarray, valid: np.ndarray | None = None) -> CodeBatch:
+def batch_of(
+    tokens: np.ndarray, documents: np.ndarray, codes: np.ndarray, valid: np.ndarray | None = None
+) -> CodeBatch:
     """A `CodeBatch` from dense codes (n,k) of consecutive tokens (n,), `documents` (n,) with a piece per document."""
     valid = np.ones(len(tokens), bool) if valid is None else valid
     codes = np.where(valid[:, None], codes, 0)
     row, feature = np.nonzero(codes > 0)
     pieces = np.cumsum(np.diff(documents, prepend=documents[:1]) != 0)
-    return CodeBatch(tokens, valid, pieces, documents, np.bincount(row, minlength=len(tokens)), feature, codes[row, feature])
+    return CodeBatch(
+        tokens, valid, pieces, documents, np.bincount(row, minlength=len(tokens)), feature, codes[row, feature]
+    )

@@ -71,7 +71,7 @@ class MetricsTail:
 
 # %% ../../nbs/views/43_training_monitor.ipynb #7274067e
 def alerts(tail: MetricsTail, features: int | None, silent_seconds: float | None, patience: float = 60.0) -> list[str]:
-    """Sentences on what looks wrong. `features` is the dictionary's size, `silent_seconds` since the last line of a run under way."""
+    """Sentences on what looks wrong; `features` in the dictionary, `silent_seconds` since a running run's last line."""
     found = []
     for name, column in tail.columns.items():
         last = column[-1]
@@ -124,28 +124,52 @@ class WatchedRun:
         total = self.config.get("training", {}).get("steps")
         done = int(tail.steps[-1]) if tail.steps else 0
         finished = complete or (total is not None and done >= total)
-        state = "complete" if complete else "measuring" if finished else "running" if age is not None and age < 60 else "stopped"
+        state = (
+            "complete"
+            if complete
+            else "measuring"
+            if finished
+            else "running"
+            if age is not None and age < 60
+            else "stopped"
+        )
         last = {name: plain(column[-1]) for name, column in tail.columns.items()}
         found = alerts(tail, sae.get("dictionary_size"), None if finished else age) if tail.steps else []
         return {
-            "name": self.name, "variant": sae.get("variant", ""), "state": state, "step": done, "steps": total, "resumed": tail.resumed,
-            "loss": last.get("loss"), "l0": last.get("l0"), "dead": last.get("dead_features"), "features": sae.get("dictionary_size"),
+            "name": self.name,
+            "variant": sae.get("variant", ""),
+            "state": state,
+            "step": done,
+            "steps": total,
+            "resumed": tail.resumed,
+            "loss": last.get("loss"),
+            "l0": last.get("l0"),
+            "dead": last.get("dead_features"),
+            "features": sae.get("dictionary_size"),
             "alerts": found,
         }
 
     def update(self, room: int) -> tuple[dict[str, Any], bytes] | None:
-        """The next part of the curves, within `room` bytes: a description and float32 (1 + terms, points); None if all is sent."""
+        """The next part of the curves within `room` bytes: description, float32 (1 + terms, points); None if all is sent."""
         whole = len(self.tail.steps) // self.stride
         points = min(whole - self.sent, room // (4 * (1 + len(self.terms))))
         if points <= 0:
             return None
         steps = slice(self.sent * self.stride, (self.sent + points) * self.stride)
         columns = [self.tail.steps, *(self.tail.columns[name] for name in self.terms)]
-        parts = np.stack([np.frombuffer(column, float)[steps] for column in columns]).reshape(len(columns), points, self.stride)
+        parts = np.stack([np.frombuffer(column, float)[steps] for column in columns]).reshape(
+            len(columns), points, self.stride
+        )
         known = ~np.isnan(parts)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             means = (np.where(known, parts, 0).sum(2) / known.sum(2)).astype("<f4")
-        described = {"name": self.name, "terms": self.terms, "first": self.sent == 0, "points": points, "stride": self.stride}
+        described = {
+            "name": self.name,
+            "terms": self.terms,
+            "first": self.sent == 0,
+            "points": points,
+            "stride": self.stride,
+        }
         self.sent += points
         return described, means.tobytes()
 
@@ -238,5 +262,8 @@ class TrainingMonitor(AnsweringWidget):
         for row in rows:
             numbers = [f"{value:.4g}" if value is not None else "–" for value in (row["loss"], row["l0"], row["dead"])]
             step = f"{row['step']}/{row['steps']}" if row["steps"] else str(row["step"])
-            lines.append(f"{row['name']:30s} {row['state']:10s} {step:>12s} {numbers[0]:>9s} {numbers[1]:>7s} {numbers[2]:>6s}  {'; '.join(row['alerts'])}")
+            lines.append(
+                f"{row['name']:30s} {row['state']:10s} {step:>12s} {numbers[0]:>9s} {numbers[1]:>7s} {numbers[2]:>6s}"
+                f"  {'; '.join(row['alerts'])}"
+            )
         return "\n".join(lines)

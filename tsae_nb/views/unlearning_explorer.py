@@ -20,7 +20,7 @@ from .feature_index import FeatureIndex
 
 # %% ../../nbs/views/44_unlearning_explorer.ipynb #474cef62
 def pareto_front(side: np.ndarray, forget: np.ndarray) -> np.ndarray:
-    """(S,) bool: no other setting keeps at least as much and forgets at least as much, one of them strictly. NaN is never on it."""
+    """(S,) bool: no other setting keeps and forgets at least as much, one of them strictly more. NaN is never on it."""
     keeps, forgets = side[:, None] <= side[None], forget[:, None] >= forget[None]
     better = keeps & forgets & ((side[:, None] < side[None]) | (forget[:, None] > forget[None]))
     return ~better.any(1) & ~np.isnan(side) & ~np.isnan(forget)
@@ -35,12 +35,27 @@ def described_settings(result: UnlearningResult) -> list[dict[str, Any]]:
     own = rows["control"].to_numpy() == 0
     front = np.zeros(len(rows), bool)
     front[own] = pareto_front(rows["side_accuracy"].to_numpy(float)[own], rows["forget_accuracy"].to_numpy(float)[own])
-    names = ("setting", "control", "retain_threshold", "feature_count", "multiplier", "multiplier_norms", "features", "forget_accuracy",
-             "side_accuracy", "passed", "stopped")
+    names = (
+        "setting",
+        "control",
+        "retain_threshold",
+        "feature_count",
+        "multiplier",
+        "multiplier_norms",
+        "features",
+        "forget_accuracy",
+        "side_accuracy",
+        "passed",
+        "stopped",
+    )
     settings = plain(rows[list(names)])
     sets = {number: _described_sets(group) for number, group in table.groupby("setting")}
     for setting, ids, pareto in zip(settings, rows["feature_ids"], front.tolist(), strict=True):
-        setting |= {"feature_ids": [int(feature) for feature in ids], "pareto": pareto, "sets": sets[setting["setting"]]}
+        setting |= {
+            "feature_ids": [int(feature) for feature in ids],
+            "pareto": pareto,
+            "sets": sets[setting["setting"]],
+        }
     return settings
 
 
@@ -53,16 +68,26 @@ def _described_sets(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 def flipped_questions(result: UnlearningResult) -> dict[str, dict[str, Any]]:
     """The questions that flipped in some setting: set → row → question, choices, answer."""
-    flipped = {name: {int(row) for rows in group["flipped_rows"] for row in rows} for name, group in result.table.groupby("set")} if len(
-        result.table) else {}
+    flipped = (
+        {
+            name: {int(row) for rows in group["flipped_rows"] for row in rows}
+            for name, group in result.table.groupby("set")
+        }
+        if len(result.table)
+        else {}
+    )
     return {
-        name: {str(one["row"]): {part: one[part] for part in ("question", "choices", "answer")} for one in entry["rows"] if one["row"] in flipped.get(name, ())}
+        name: {
+            str(one["row"]): {part: one[part] for part in ("question", "choices", "answer")}
+            for one in entry["rows"]
+            if one["row"] in flipped.get(name, ())
+        }
         for name, entry in result.summary["questions"].items()
     }
 
 # %% ../../nbs/views/44_unlearning_explorer.ipynb #28381b51
 class UnlearningExplorer(AnsweringWidget):
-    """The unlearning result of a run folder, setting by setting. With the run's feature index, clamped features are shown as cards."""
+    """The unlearning result of a run folder, setting by setting; with the run's index, clamped features as cards."""
 
     _esm = module_source("common.js", "unlearning.js")
     _css = style_source("common.css", "unlearning.css")
@@ -72,7 +97,9 @@ class UnlearningExplorer(AnsweringWidget):
     def __init__(self, run: str | Path, index: "FeatureIndex | str | Path | None" = None) -> None:
         self.folder = Path(run)
         if not (self.folder / "unlearning.json").is_file():
-            raise UserError(f"{self.folder} holds no unlearning result (unlearning.json): run it with an `unlearning` section in its settings")
+            raise UserError(
+                f"{self.folder} holds no unlearning result (unlearning.json): its run needs a section `unlearning`"
+            )
         self.result = UnlearningResult.load(self.folder)
         self.index = FeatureIndex.open(index) if isinstance(index, (str, Path)) else index
         notice = ""
@@ -81,15 +108,30 @@ class UnlearningExplorer(AnsweringWidget):
         summary = self.result.summary
         settings = described_settings(self.result)
         best = summary["best_setting"]
-        super().__init__(selected=best["setting"] if best else -1, _about={
-            "name": self.folder.name, "score": self.result.score, "reason": self.result.reason, "explanation": self.result.explanation,
-            "gate": summary["gate"], "interval": summary["interval"], "held_out": summary["held_out"], "best": best["setting"] if best else None,
-            "controls": summary["control_scores"], "settings": settings, "questions": flipped_questions(self.result),
-            "asked": {name: {part: entry[part] for part in ("role", "asked", "qualifying", "baseline")} for name, entry in summary["questions"].items()},
-            "side_baseline": plain(self.result.table["side_baseline"].iloc[0]) if settings else None,
-            "notice": notice, "cards": self.index is not None,
-            "labels": {str(key): text for key, text in self.index.labels.items()} if self.index is not None else {},
-        })
+        super().__init__(
+            selected=best["setting"] if best else -1,
+            _about={
+                "name": self.folder.name,
+                "score": self.result.score,
+                "reason": self.result.reason,
+                "explanation": self.result.explanation,
+                "gate": summary["gate"],
+                "interval": summary["interval"],
+                "held_out": summary["held_out"],
+                "best": best["setting"] if best else None,
+                "controls": summary["control_scores"],
+                "settings": settings,
+                "questions": flipped_questions(self.result),
+                "asked": {
+                    name: {part: entry[part] for part in ("role", "asked", "qualifying", "baseline")}
+                    for name, entry in summary["questions"].items()
+                },
+                "side_baseline": plain(self.result.table["side_baseline"].iloc[0]) if settings else None,
+                "notice": notice,
+                "cards": self.index is not None,
+                "labels": {str(key): text for key, text in self.index.labels.items()} if self.index is not None else {},
+            },
+        )
 
     def _answer_card(self, request: dict[str, Any]) -> Answer:
         if self.index is None:
@@ -99,6 +141,17 @@ class UnlearningExplorer(AnsweringWidget):
     def text(self) -> str:
         """The settings as a plain table."""
         settings = self.result.settings
-        shown = settings[["control", "retain_threshold", "feature_count", "multiplier", "features", "forget_accuracy", "side_accuracy", "passed"]]
+        shown = settings[
+            [
+                "control",
+                "retain_threshold",
+                "feature_count",
+                "multiplier",
+                "features",
+                "forget_accuracy",
+                "side_accuracy",
+                "passed",
+            ]
+        ]
         head = f"unlearning score {self.result.score:.3f}: {self.result.explanation}"
         return head + ("\n" + shown.round(3).to_string(index=False) if len(shown) else "")
