@@ -317,7 +317,7 @@ class LossRecovered:
         logits = self.language_model.resume_from(hidden, attended, self.layer)
         return torch.log_softmax(logits[:, :-1][here].float(), dim=-1)
 
-    def update(self, batch: "ActivationBatch | _Part", reconstruction: Tensor) -> None:
+    def update(self, batch: ActivationBatch, reconstruction: Tensor) -> None:
         """Add the rows of a batch; `reconstruction` (B, T, d)."""
         h, where = batch.activations, batch.valid[..., None]
         replaced = torch.zeros_like(h) if self.mean is None else self.mean.to(h).expand_as(h)
@@ -359,7 +359,7 @@ def some_rows(batch: ActivationBatch, rows: slice) -> ActivationBatch:
                            batch.tokens[rows])
 
 
-def _parts(batch: "ActivationBatch | _Part", elements_a_token: int) -> Iterator[tuple[slice, ActivationBatch]]:
+def _parts(batch: ActivationBatch, elements_a_token: int) -> Iterator[tuple[slice, ActivationBatch]]:
     """A batch in slices of rows small enough that each has at most `ROW_ELEMENTS` codes or logits."""
     rows = max(1, ROW_ELEMENTS // (elements_a_token * batch.tokens.shape[1]))
     for start in range(0, len(batch.tokens), rows):

@@ -164,7 +164,7 @@ def prompt_text(
 
 
 def prompt_tokens(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text, the beginning-of-sequence token first where there is one, once if the template wrote it."""
+    """Token ids of each text; the beginning-of-sequence token first where there is one, and once."""
     rows = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
     begin = tokenizer.bos_token_id
     return [ids if begin is None or ids[:1] == [begin] else [begin, *ids] for ids in rows]
@@ -256,7 +256,7 @@ def qualifying(
 # %% ../../nbs/evaluation/31_unlearning_eval.ipynb #6f593757
 @dataclass
 class OrderTree:
-    """Prompts merged where they begin alike: `tokens`, `depths` (n,), `ancestors` (n, n) bool, a leaf for each prompt."""
+    """Prompts merged where they begin alike: tokens and depths (n,), ancestors (n, n) bool, a leaf for each prompt."""
 
     tokens: list[int]
     depths: list[int]

@@ -235,7 +235,7 @@ class LiveModel:
 
 
 def _drawn(logits: Tensor, temperature: float, number: float) -> Tensor:
-    """A token per row of logits (B,V), by the same random number in [0, 1) for all rows; temperature 0 takes the best."""
+    """A token per row of logits (B,V) by one random number in [0, 1) for all rows; temperature 0 takes the best."""
     if temperature <= 0:
         return logits.argmax(-1)
     shares = (logits / temperature).softmax(-1)
@@ -608,8 +608,8 @@ class FeatureExplorer(_ComparingExplorer):
             return "FeatureExplorer: the index has no features"
         label = self.index.labels.get(self.feature, "")
         lines = [
-            f"feature {self.feature}{f' “{label}”' if label else ''} · level {row['level']} · density {row['density']:.2%} · "
-            f"max {row['max']:.3g} · lag-1 autocorrelation {row['autocorrelation']:.2f} · run length {row['run_length']:.1f}"
+            f"feature {self.feature}{f' “{label}”' if label else ''} · level {row['level']} · density {row['density']:.2%}"
+            f" · max {row['max']:.3g} · lag-1 {row['autocorrelation']:.2f} · run length {row['run_length']:.1f}"
         ]
         found = self.index.contexts(self.feature, top=3, each_fifth=0, random=0, width=24)
         for tokens, activations in zip(found.tokens, found.activations, strict=True):

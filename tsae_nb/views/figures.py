@@ -524,7 +524,7 @@ def _pictures(figure: go.Figure) -> tuple[dict[str, bytes], str]:
                 for suffix, path in paths.items()]
         try:
             kaleido.write_fig_from_object_sync(work, cancel_on_error=True, kopts={"path": chrome, "mathjax": False})
-        except (RuntimeError, OSError, ValueError) as error:  # a Chrome that does not start must not cost the figure
+        except Exception as error:  # whatever a browser cannot do today must not cost the figure
             return {}, f"{chrome} cannot draw them ({(str(error) or type(error).__name__).splitlines()[0]})"
         return {suffix: path.read_bytes() for suffix, path in paths.items()}, ""
 
