@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
+from ..components.hierarchical_router import feature_levels, level_sizes
 from ..components.margin_ema import nearest_rows, pair_cosines
 from ..foundation import named_generator, read_json
 from ..sae import PAPER_VARIANTS, VARIANTS, initial_decoder, load_sae
@@ -65,17 +66,29 @@ def convergence(runs: Sequence[StoredRun]) -> pd.DataFrame:
             tenth, block = max(1, len(loss) // 10), max(1, len(loss) // 100)
             last, before = loss.iloc[-tenth:].mean(), loss.iloc[-2 * tenth : -tenth].mean()
             means = loss.groupby(loss.index // block).mean()
-            rise = (means / means.cummin() - 1).iloc[len(means) // 2 :].max()
+            rises = (means / means.cummin() - 1).iloc[len(means) // 2 :]
+            at = len(means) // 2 + int(rises.to_numpy().argmax())
+            lowest = int(means.to_numpy()[: at + 1].argmin())
+            before_and_at = [run.metrics[n * block : (n + 1) * block] for n in (lowest, at)]
             rows.append({"curve": curve, "seed": run.seed, "first": loss.iloc[:block].mean(), "last": last,
-                         "change": last / before - 1, "rise": rise,
-                         "stable": bool(abs(last / before - 1) <= SETTLED and rise <= JUMP)})
+                         "change": last / before - 1, "rise": rises.max(), "rises_by": _term_that_rose(*before_and_at),
+                         "stable": bool(abs(last / before - 1) <= SETTLED and rises.max() <= JUMP)})
     return pd.DataFrame(rows)
+
+
+def _term_that_rose(before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]]) -> str:
+    """The term whose weighted mean grew most from some steps to others."""
+    def mean(lines: Sequence[Mapping[str, float]], name: str) -> float:
+        return sum(line[f"term/{name}"] * line[f"weight/{name}"] for line in lines) / len(lines)
+    names = [key.removeprefix("term/") for key in after[0] if key.startswith("term/")]
+    return max(names, key=lambda name: mean(after, name) - mean(before, name), default="")
 
 
 def _restless(row: Any) -> str:
     """What keeps a run from being stable."""
     moving = f"{row.change:+.1%} over the last tenth" if abs(row.change) > SETTLED else ""
-    return ", ".join(part for part in (moving, f"a jump of {row.rise:.0%}" if row.rise > JUMP else "") if part)
+    jump = f"a jump of {row.rise:.0%} in the term {row.rises_by}" if row.rise > JUMP else ""
+    return ", ".join(part for part in (moving, jump) if part)
 
 
 def claim_convergence(runs: Sequence[StoredRun]) -> Finding:
@@ -206,7 +219,7 @@ def ablation_effects(runs: Sequence[StoredRun]) -> pd.DataFrame:
     rows = []
     for run in (run for run in runs if run.variant not in VARIANTS):
         reference = reference_of(run, runs)
-        if reference is None:
+        if reference is None or run.settings["sae"]["dictionary_size"] != reference.settings["sae"]["dictionary_size"]:
             continue
         seeds = [other for other in runs if (other.variant, other.layer) == (reference.variant, reference.layer)]
         for quantity, value in EFFECTS.items():
@@ -249,7 +262,8 @@ def margins_broken(runs: Sequence[StoredRun]) -> pd.DataFrame:
         if shares:
             rows.append({"curve": curve, "step 1": spread([share.iloc[0] for share in shares], ".1%"),
                          "highest": spread([share.max() for share in shares], ".1%"),
-                         "at step": spread([float(share.to_numpy().argmax() + 1) for share in shares], ".0f"),
+                         "at step": spread([share.index.to_numpy(float)[share.to_numpy().argmax()]
+                                            for share in shares], ".0f"),
                          "step 100": spread([share.get(100, math.nan) for share in shares], ".1%"),
                          "last half": spread([share.iloc[len(share) // 2 :].mean() for share in shares], ".2%")})
     return pd.DataFrame(rows)
@@ -268,8 +282,9 @@ def claim_ablations(runs: Sequence[StoredRun]) -> Finding:
     largest = judged[~judged.within.astype(bool)]
     moved = "; ".join(f"{row.ablation}: {row.quantity} {row.effect:+.3g}" for row in largest.itertuples())
     gradients = term_gradients(runs)
-    idle = sorted(set(gradients[gradients["moves nothing"]].term)) if len(gradients) else []
-    why = f". Terms below {NEGLIGIBLE:.0%} of the reconstruction's gradient: {', '.join(idle)}" if idle else ""
+    idle = gradients.groupby("term")["moves nothing"].all() if len(gradients) else pd.Series(dtype=bool)
+    names = ", ".join(map(str, idle[idle].index))
+    why = f". In every run below {NEGLIGIBLE:.0%} of the reconstruction's gradient: {names}" if names else ""
     return Finding(claim, paper, f"{met.sum()} of {len(met)} ablations stay within the seeds' range" +
                    (f"; beyond it: {moved}" if moved else "") + why, verdict(met.tolist()), rule)
 
@@ -351,10 +366,11 @@ def claim_probe_sets(runs: Sequence[StoredRun]) -> Finding:
 def claim_abstraction(runs: Sequence[StoredRun]) -> Finding:
     """Routing organises features by abstraction."""
     parts, rises = [], []
-    for curve, members in curves_of(runs).items():
+    for curve, members in curves_of(of_paper(runs)).items():
         for run in (run for run in members if run.evaluation["levels"]["grouping"] == "level"):
             values = pd.Series(run.evaluation["features"]["autocorrelation"], dtype=float)
-            levels = load_sae(run.folder / "sae").levels.tolist()
+            sae = run.settings["sae"]
+            levels = feature_levels(level_sizes(sae["dictionary_size"], sae["router"]["shares"])).tolist()
             medians = values.groupby(levels).median()
             parts.append(f"{curve} seed {run.seed}: " + ", ".join(f"level {n} {m:.3f}" for n, m in medians.items()))
             rises.append(bool(medians.is_monotonic_increasing and medians.nunique() > 1))

@@ -357,17 +357,17 @@ class _Explorer(AnsweringWidget):
 
     def _answer_trace(self, request: dict[str, Any]) -> Answer:
         pinned = [feature for feature in (request.get("feature"), *request.get("pinned", ())) if feature is not None]
+        begin, end = self.index.piece(request["piece"])
         trace = self.index.trace(
             request["piece"],
-            request.get("start", 0),
+            request.get("start", 0) if end - begin > 512 else 0,
             pinned=pinned,
             count=request.get("count", 40),
             rank=request.get("rank", "total"),
         )
         texts = [self.index.vocabulary[token] for token in trace.tokens]
-        begin, end = self.index.document_ptr[request["piece"]], self.index.document_ptr[request["piece"] + 1]
         return trace_answer(
-            trace, texts, piece=request["piece"], offset=int(trace.start - begin), length=int(end - begin)
+            trace, texts, piece=request["piece"], offset=int(trace.start - begin), length=end - begin
         )
 
     def _answer_token(self, request: dict[str, Any]) -> Answer:
@@ -608,8 +608,8 @@ class FeatureExplorer(_ComparingExplorer):
             return "FeatureExplorer: the index has no features"
         label = self.index.labels.get(self.feature, "")
         lines = [
-            f"feature {self.feature}{f' “{label}”' if label else ''} · level {row['level']} · density {row['density']:.2%}"
-            f" · max {row['max']:.3g} · lag-1 {row['autocorrelation']:.2f} · run length {row['run_length']:.1f}"
+            f"feature {self.feature}{f' “{label}”' if label else ''} · level {row['level']}"
+            f" · density {row['density']:.2%} · max {row['max']:.3g} · lag-1 {row['autocorrelation']:.2f} · run length {row['run_length']:.1f}"
         ]
         found = self.index.contexts(self.feature, top=3, each_fifth=0, random=0, width=24)
         for tokens, activations in zip(found.tokens, found.activations, strict=True):
@@ -636,8 +636,8 @@ class FeatureExplorer(_ComparingExplorer):
             answers[f"coactive:{feature}"] = self._answer_coactive({"feature": feature})
             wanted += reply["pieces"][:1]
         for piece in pd.Series(wanted, dtype=int).value_counts().index[:documents]:
-            begin = int(index.document_ptr[piece])
-            end = min(begin + 512, int(index.document_ptr[piece + 1]))
+            begin, end = index.piece(int(piece))
+            end = min(begin + 512, end)
             inside = np.intersect1d(index.csr_id[index.csr_ptr[begin] : index.csr_ptr[end]], features).tolist()
             answers[f"trace:{piece}"] = self._answer_trace({"piece": int(piece), "pinned": inside, "count": 20})
         about = {

@@ -734,6 +734,12 @@ def _fifths(positions: np.ndarray, values: np.ndarray, each: int, random: np.ran
 
 # %% ../../nbs/views/41_feature_index.ipynb #a58bf067
 class _WithContexts(_Labelled):
+    def piece(self, number: int) -> tuple[int, int]:
+        """The positions at which a document piece begins and ends."""
+        if not 0 <= number < len(self.document_id):
+            raise UserError(f"document {number}: this index has document pieces 0 to {len(self.document_id) - 1}")
+        return int(self.document_ptr[number]), int(self.document_ptr[number + 1])
+
     def piece_of(self, positions: np.ndarray) -> np.ndarray:
         """Number of the document piece of each position."""
         return np.searchsorted(self.document_ptr, positions, side="right") - 1
@@ -741,7 +747,7 @@ class _WithContexts(_Labelled):
     def window(self, position: int, width: int) -> tuple[int, int]:
         """Start and stop of `width` tokens around a position, two thirds before it, within its document piece."""
         piece = int(self.piece_of(np.array([position]))[0])
-        begin, end = int(self.document_ptr[piece]), int(self.document_ptr[piece + 1])
+        begin, end = self.piece(piece)
         start = max(begin, min(position - width * 2 // 3, end - width))
         return start, min(start + width, end)
 
@@ -778,9 +784,7 @@ class _WithContexts(_Labelled):
 class _WithTraces(_WithContexts):
     def trace(self, piece: int, start: int = 0, tokens: int = 512, **options: Any) -> Trace:
         """The trace of a stored document piece, `tokens` of it from its token `start` on; options as of `trace_of`."""
-        if not 0 <= piece < len(self.document_id):
-            raise UserError(f"document {piece}: this index has document pieces 0 to {len(self.document_id) - 1}")
-        begin, end = int(self.document_ptr[piece]), int(self.document_ptr[piece + 1])
+        begin, end = self.piece(piece)
         first = min(begin + max(start, 0), max(begin, end - 1))
         last = min(first + tokens, end)
         entries = slice(self.csr_ptr[first], self.csr_ptr[last])

@@ -138,24 +138,24 @@ def styles_of(curves: Mapping[str, Sequence[StoredRun]]) -> dict[str, Style]:
             for name, i in zip(curves, places, strict=True)}
 
 # %% ../../nbs/views/40_figures.ipynb #96a7192c
-POINTS = 100  # of a loss curve: each is the mean over 1 % of the steps
+POINTS = 100  # of a loss curve: each is the mean over 1 % of the steps logged
 
 
 def training_curves(runs: Sequence[StoredRun]) -> pd.DataFrame:
     """Loss by curve and step: columns curve, seeds, step (middle of the steps averaged), median, low, high.
 
-    Seeds with different numbers of steps are compared over the steps that all of them have.
+    Seeds with different numbers of logged steps are compared over those that all of them have.
     """
     rows = []
     for curve, members in curves_of(runs).items():
         losses = [[line["loss"] for line in run.metrics] for run in members]
-        steps = min(map(len, losses))
-        block = max(1, steps // POINTS)
-        for start in range(0, steps, block):
-            end = min(start + block, steps)
-            means = pd.Series([sum(loss[start:end]) / (end - start) for loss in losses])
-            rows.append({"curve": curve, "seeds": len(members), "step": (start + 1 + end) / 2,
-                         "steps_averaged": end - start, "median": means.median(), "low": means.min(),
+        logged = min((run.metrics for run in members), key=len)
+        block = max(1, len(logged) // POINTS)
+        for start in range(0, len(logged), block):
+            steps = [line["step"] for line in logged[start : start + block]]
+            means = pd.Series([sum(loss[start : start + block][: len(steps)]) / len(steps) for loss in losses])
+            rows.append({"curve": curve, "seeds": len(members), "step": sum(steps) / len(steps),
+                         "steps_averaged": len(steps), "median": means.median(), "low": means.min(),
                          "high": means.max()})
     return pd.DataFrame(rows)
 
@@ -217,11 +217,14 @@ def _add_losses(figure: go.Figure, runs: Sequence[StoredRun]) -> None:
 def _add_raw(figure: go.Figure, members: Sequence[tuple[str, StoredRun]], styles: Mapping[str, Style]) -> None:
     """The loss of single steps, at most 1000 of each run, shown at a click on the legend."""
     for number, (curve, run) in enumerate(members):
-        stride = -(-len(run.metrics) // 1000)
+        shown = run.metrics[:: -(-len(run.metrics) // 1000)]
+        steps = [line["step"] for line in shown]
+        dense = steps == list(range(1, len(steps) + 1))
         figure.add_scatter(
-            x0=1, dx=stride, y=_rounded([line["loss"] for line in run.metrics[::stride]]), mode="lines", opacity=0.5,
-            line={"color": styles[curve].colour, "width": 0.7}, visible="legendonly", legendgroup="raw",
-            showlegend=number == 0, name="single steps", hovertext=f"{curve}, seed {run.seed}", row=1, col=1)
+            **({"x0": 1, "dx": 1} if dense else {"x": steps}), y=_rounded([line["loss"] for line in shown]),
+            mode="lines", opacity=0.5, line={"color": styles[curve].colour, "width": 0.7}, visible="legendonly",
+            legendgroup="raw", showlegend=number == 0, name="single steps", row=1, col=1,
+            hovertext=f"{curve}, seed {run.seed}")
 
 
 def _rounded(values: Iterable[float]) -> list[float]:
@@ -290,12 +293,12 @@ def _decades(values: Sequence[float], floor: float) -> dict[str, Any]:
 
 # %% ../../nbs/views/40_figures.ipynb #f0640192
 CAPTION_1 = (
-    "Figure 1. (a) Training loss over steps: each point is the mean over {block} steps; line: median over seeds, band: "
-    "smallest to largest ({seeds}). The losses of variants are sums of different terms, so their levels do not "
-    "compare; what compares is whether and how fast they settle. (b) Activations on held-out text: mean and variance "
-    "of a feature's activation over all tokens, averaged over the features of a group; active features per token; "
-    "share of tokens on which a feature is active. Level 1 is the lowest, 3 the highest; features of a variant without "
-    "hierarchy are grouped in thirds by density. Points: median over seeds; bars: smallest to largest.")
+    "Figure 1. (a) Training loss over steps: each point is the mean over {block} logged steps; line: median over "
+    "seeds, band: smallest to largest ({seeds}). The losses of variants are sums of different terms, so their levels "
+    "do not compare; what compares is whether and how fast they settle. (b) Activations on held-out text: mean and "
+    "variance of a feature's activation over all tokens, averaged over the features of a group; active features per "
+    "token; share of tokens on which a feature is active. Level 1 is the lowest, 3 the highest; features of a variant "
+    "without hierarchy are grouped in thirds by density. Points: median over seeds; bars: smallest to largest.")
 
 
 def figure1(folders: Folders) -> go.Figure:

@@ -150,7 +150,7 @@ class WatchedRun:
         }
 
     def update(self, room: int) -> tuple[dict[str, Any], bytes] | None:
-        """The next part of the curves in `room` bytes: description, float32 (1 + terms, points); None if all is sent."""
+        """The next part of the curves in `room` bytes: description, float32 (1 + terms, points); None at the end."""
         whole = len(self.tail.steps) // self.stride
         points = min(whole - self.sent, room // (4 * (1 + len(self.terms))))
         if points <= 0:

@@ -28,7 +28,7 @@ export function number(value, digits = 3) {
 }
 
 export function fixed(value, digits = 2) {
-  return value === null || value === undefined || Number.isNaN(value) ? "–" : value.toFixed(digits);
+  return value === null || value === undefined || Number.isNaN(value) ? "–" : value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1");
 }
 
 export function share(value) {

@@ -215,6 +215,8 @@ function featureTable(parts, { about, columns, rowOf, label, state, backend, ope
     try {
       const answer = await backend.ask("search", { text });
       found = new Map(answer.rows.filter((row) => rowOf.has(row.feature)).map((row) => [rowOf.get(row.feature), row]));
+      sort.chosen = false; // best first, until a column is clicked
+      parts.rows.scrollTop = 0;
       rebuild();
       parts.foot.textContent = answer.rows.length
         ? `“${text}” occurs ${answer.occurrences.toLocaleString("en")} times; ${answer.rows.length} features about it, best first (F1)`
@@ -251,8 +253,8 @@ function featureTable(parts, { about, columns, rowOf, label, state, backend, ope
     parts.space.style.height = `${view.length * ROW}px`;
     fill(parts.head, shownColumns.map(([name, title]) => h("button", {
       class: `tsae-cell tsae-${name}`, "aria-sort": sort.column === name ? (sort.down ? "descending" : "ascending") : null,
-      onclick: () => { sort = { column: name, down: sort.column === name ? !sort.down : name !== "feature", chosen: true }; rebuild(); },
-    }, title, sort.column === name ? (sort.down ? " ▾" : " ▴") : "")), h("span", { class: "tsae-cell tsae-name" }, found ? "F1 · label" : "label"));
+      onclick: () => { sort = { column: name, down: sort.column === name ? !sort.down : name !== "feature", chosen: true }; parts.rows.scrollTop = 0; rebuild(); },
+    }, title, sort.column === name && (!found || sort.chosen) ? (sort.down ? " ▾" : " ▴") : "")), h("span", { class: "tsae-cell tsae-name" }, found ? "F1 · label" : "label"));
     parts.foot.textContent = `${view.length.toLocaleString("en")} of ${columns.feature.length.toLocaleString("en")} features${found ? "" : `, ${about().dead.toLocaleString("en")} dead`} · j k / Enter x`;
     draw();
   }

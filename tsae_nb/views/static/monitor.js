@@ -117,7 +117,7 @@ function render({ model, el }) {
     const terms = termOrder(names).filter((name) => all || !/^(weight|gradient)\/|^learning_rate$|^gradient_norm$/.test(name));
     const open = new Set([...charts.querySelectorAll('button[aria-pressed="true"]')].map((button) => button.closest("[data-chart]").dataset.chart));
     fill(charts, terms.map((term) => {
-      const figure = withTable(term, curve(term, shown, { logarithmic: logarithmic && !/^dead|entropy|density/.test(term), cursor, point }), () => table(["run", "step", term],
+      const figure = withTable(term, curve(term, shown, { logarithmic: logarithmic && !/^dead|^l0|entropy|density/.test(term), cursor, point }), () => table(["run", "step", term],
         shown.filter((one) => one.data[term]).map((one) => {
           const at = cursor === null ? one.data.step.length - 1 : Math.max(0, one.data.step.findLastIndex((step) => step <= cursor));
           return [one.name, one.data.step[at], number(one.data[term][at])];

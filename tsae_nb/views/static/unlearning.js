@@ -27,10 +27,11 @@ function render({ model, el }) {
     return [...found.values()];
   }
   function plane() {
-    const width = 460, height = 380, margin = { left: 46, right: 16, top: 14, bottom: 36 };
+    const width = 460, height = 380, margin = { left: 46, right: 30, top: 14, bottom: 36 };
     const sides = settings.filter((setting) => setting.side_accuracy !== null).map((setting) => setting.side_accuracy);
     const lowest = Math.max(0, Math.min(about.gate - 0.03, ...sides) - 0.01);
-    const x = (value) => margin.left + ((value - lowest) / (1.005 - lowest)) * (width - margin.left - margin.right);
+    const lost = (value) => Math.sqrt(Math.max(0, 1 - value)); // what is lost, on a square-root scale: near 1 every question counts
+    const x = (value) => margin.left + (1 - lost(value) / lost(lowest)) * (width - margin.left - margin.right);
     const y = (value) => height - margin.bottom - (value / 1.03) * (height - margin.bottom - margin.top);
     const ticks = [0, 0.25, 0.5, 0.75, 1];
     const front = settings.filter((setting) => setting.pareto).sort((a, b) => a.side_accuracy - b.side_accuracy);
@@ -48,12 +49,12 @@ function render({ model, el }) {
       h("title", {}, group.map((setting) => `${setting.control ? "control, " : ""}${setting.features} features, m ${number(setting.multiplier)} (${number(setting.multiplier_norms, 2)} norms), τ ${setting.retain_threshold}: forget ${number(setting.forget_accuracy)}, side ${number(setting.side_accuracy)}`).join("\n")));
     });
     return h("svg", { class: "tsae-plane", viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": "settings: forget accuracy over side accuracy" },
-      h("rect", { class: "tsae-pass", x: x(about.gate), y: margin.top, width: width - margin.right - x(about.gate), height: height - margin.top - margin.bottom }),
+      h("rect", { class: "tsae-pass", x: x(about.gate), y: margin.top, width: width - margin.right + 8 - x(about.gate), height: height - margin.top - margin.bottom }),
       ticks.map((value) => [h("line", { x1: margin.left, x2: width - margin.right, y1: y(value), y2: y(value) }), h("text", { x: margin.left - 5, y: y(value) + 3, "text-anchor": "end" }, value)]),
-      ticks.map((part) => lowest + part * (1 - lowest)).map((value) => h("text", { x: x(value), y: height - margin.bottom + 13, "text-anchor": "middle" }, fixed(value))),
+      [1, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0].filter((value) => value >= lowest).map((value) => h("text", { x: x(value), y: height - margin.bottom + 13, "text-anchor": "middle" }, value)),
       h("line", { class: "tsae-gate", x1: x(about.gate), x2: x(about.gate), y1: margin.top, y2: height - margin.bottom }),
       h("text", { x: x(about.gate) - 4, y: margin.top + 8, "text-anchor": "end" }, `gate ${about.gate} ▸ kept`),
-      h("text", { x: width / 2, y: height - 6, "text-anchor": "middle" }, "side accuracy (what should be kept) →"),
+      h("text", { x: width / 2, y: height - 6, "text-anchor": "middle" }, "side accuracy (what should be kept, square-root scale) →"),
       h("text", { x: 12, y: height / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${height / 2})` }, "← forget accuracy (lower forgets more)"),
       h("polyline", { class: "tsae-front", points: front.map((setting) => `${x(setting.side_accuracy)},${y(setting.forget_accuracy)}`).join(" ") }),
       marks);
