@@ -34,6 +34,7 @@ reproduce-full: environment
 	tsae sweep runs/tiny.yaml --seeds 0,1,2 --processes 2
 	tsae sweep runs/ablations.yaml --processes 2
 	tsae figures runs/tiny --out figures
+	papermill nbs/experiments/claims.ipynb runs/claims.ipynb -k python3 --cwd . -p root runs --no-progress-bar
 
 figures: environment
 	tsae figures runs/tiny --out figures

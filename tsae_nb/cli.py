@@ -55,7 +55,7 @@ def sweep_command(arguments: argparse.Namespace) -> None:
 
 def figures_command(arguments: argparse.Namespace) -> None:
     """Figures 1 and 2 of the complete runs below a folder."""
-    for path in draw([run.folder for run in find_runs(arguments.runs)], arguments.out):
+    for path in draw(arguments.runs, arguments.out):
         print(path)
 
 # %% ../nbs/51_cli.ipynb #ce6cb351

@@ -148,8 +148,9 @@ def open_run(folder: str | Path) -> RunDirectory:
 
 
 def find_runs(root: str | Path = "runs", complete_only: bool = True) -> list[RunDirectory]:
-    """All run directories below a folder, in the order of their names."""
-    folders = sorted({path.parent for path in Path(root).rglob("config.yaml") if "cache" not in path.parts})
+    """All run directories below a folder, in the order of their names; copies in a folder `reference` are left out."""
+    found = sorted({path.parent for path in Path(root).rglob("config.yaml")})
+    folders = [path for path in found if not {"cache", "reference"} & set(path.relative_to(root).parts)]
     runs = [open_run(folder) for folder in folders]
     return [run for run in runs if run.complete or not complete_only]
 

@@ -78,9 +78,14 @@ Folders = str | Path | Iterable[str | Path]  # one folder with runs below it, or
 
 
 def stored_runs(folders: Folders) -> list[StoredRun]:
-    """The complete runs below a folder, or among run directories. Raises `UserError` where there is none."""
+    """The complete runs below a folder, or among run directories. Raises `UserError` where there is none.
+
+    The committed copies in a folder `reference` count only when that folder, or one in it, is the one named.
+    """
     if isinstance(folders, str | Path):
-        where, looked = f"below {folders}", sorted(path.parent for path in Path(folders).rglob("config.yaml"))
+        found = sorted(path.parent for path in Path(folders).rglob("config.yaml"))
+        where = f"below {folders}"
+        looked = [path for path in found if "reference" not in path.relative_to(folders).parts]
     else:
         looked = [Path(folder) for folder in folders]
         where = "in " + (", ".join(sorted({str(folder.parent) for folder in looked})[:3]) or "the list of folders")
