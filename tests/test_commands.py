@@ -14,6 +14,7 @@ import torch
 
 from tsae_nb.cli import main
 from tsae_nb.foundation import read_tensors
+from tsae_nb.runs import expand, load_experiment
 
 ROOT = Path(__file__).parents[1]
 TSAE = str(Path(sys.executable).with_name("tsae"))
@@ -121,3 +122,9 @@ def test_a_full_disk_is_said_and_nothing_half_written_is_whole(experiment: Path,
     done = tsae("run", experiment, "--variants", "topk", "--root", tmp_path / "runs", preexec_fn=limited)
     assert done.returncode == 2 and "cannot write" in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert not list((tmp_path / "runs").rglob("manifest.json"))
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "runs").glob("*.yaml")), ids=lambda file: file.name)
+def test_committed_parameter_files_are_whole(file: Path) -> None:
+    names = [config.name for config in expand(load_experiment(file))]
+    assert names and len(set(names)) == len(names)

@@ -609,7 +609,8 @@ class FeatureExplorer(_ComparingExplorer):
         label = self.index.labels.get(self.feature, "")
         lines = [
             f"feature {self.feature}{f' “{label}”' if label else ''} · level {row['level']}"
-            f" · density {row['density']:.2%} · max {row['max']:.3g} · lag-1 {row['autocorrelation']:.2f} · run length {row['run_length']:.1f}"
+            f" · density {row['density']:.2%} · max {row['max']:.3g}"
+            f" · lag-1 {row['autocorrelation']:.2f} · run length {row['run_length']:.1f}"
         ]
         found = self.index.contexts(self.feature, top=3, each_fifth=0, random=0, width=24)
         for tokens, activations in zip(found.tokens, found.activations, strict=True):
