@@ -10,6 +10,7 @@ __all__ = ['GROUP', 'SAMPLE', 'ON_CPU', 'ON_ACCELERATOR', 'OPERATIONS', 'Codes',
 
 # %% ../../nbs/components/10_sparse_code.ipynb #4fa357ce
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -365,16 +366,16 @@ def expected_l0(codes: Codes) -> Tensor:
 DENSEST_SPARSE = 0.2  # share of active entries up to which the sparse form is faster
 
 
-class SparseActivation(nn.Module):
+class SparseActivation(nn.Module, ABC):
     """What ReLU, TopK, BatchTopK and JumpReLU share: pre-activations (N, k) in, codes out.
 
     `encode` computes the pre-activations itself and gives gradients that touch only active entries;
     `forward` takes given pre-activations (any graph behind them) and gives the same codes.
     """
 
+    @abstractmethod
     def select(self, dense: Tensor) -> Pattern | None:
         """The entries to keep of dense (N, k) pre-activations (no gradient); None: too many, stay dense."""
-        raise NotImplementedError
 
     def activate(self, entries: Tensor, pattern: Pattern | None) -> Codes:
         """Codes from pre-activations at the kept entries (S,), or from all of them (N, k)."""

@@ -399,7 +399,7 @@ function traceView(panel, { about, state, backend, featureLink, label, open }) {
       const t = Math.min(length - 1, Math.max(0, Math.floor((event.clientX - box.left) / cell)));
       const row = rows[Math.floor((event.clientY - box.top) / graph.lane)];
       mark(t);
-      readout.textContent = `token ${t}: “${shown(answer.texts[t])}”${row ? ` · #${row.feature} ${label(row.feature)} ${number(row.values[t])}` : ""}${
+      readout.textContent = `token ${t}: “${shown(answer.texts[t]).trim()}”${row ? ` · #${row.feature} ${label(row.feature)} ${number(row.values[t])}` : ""}${
         deep > 1 ? ` · levels ${Array.from({ length: deep }, (_, i) => share(shares[t * deep + i])).join(" / ")}` : ""}`;
     };
     graph.canvas.addEventListener("mousemove", point);
@@ -407,7 +407,7 @@ function traceView(panel, { about, state, backend, featureLink, label, open }) {
     words.forEach((word, t) => {
       word.addEventListener("mouseenter", () => mark(t));
       word.addEventListener("click", () => into(onToken, backend.ask("token", answer.piece === null ? { column: t } : { position: answer.start + t }), (found) => [
-        h("h4", {}, `features on “${shown(answer.texts[t])}” (token ${t})`),
+        h("h4", {}, `features on “${shown(answer.texts[t]).trim()}” (token ${t})`),
         found.rows.length ? table(["activation", "feature"], found.rows.slice(0, 12).map((row) => [number(row.activation), featureLink(row.feature)]))
           : h("p", { class: "tsae-faint" }, "none fires")]));
     });
@@ -551,7 +551,7 @@ function compareView(panel, { about, state, backend, featureLink, place }) {
     graph.canvas.addEventListener("mousemove", (event) => {
       const box = graph.canvas.getBoundingClientRect(), t = Math.min(length - 1, Math.max(0, Math.floor((event.clientX - box.left) / cell)));
       graph.draw((name) => getComputedStyle(panel).getPropertyValue(name), t);
-      readout.textContent = `token ${t}: “${shown(answer.texts[t])}”`;
+      readout.textContent = `token ${t}: “${shown(answer.texts[t]).trim()}”`;
     });
     const chart = h("div", { class: "tsae-lane-grid" },
       h("div", { class: "tsae-lane-names" }, answer.features.flatMap((feature, i) => [h("div", { class: "tsae-lane-name" }, featureLink(feature)), h("div", { class: "tsae-lane-name" }, `other #${answer.others[i]}`)])),
