@@ -108,7 +108,8 @@ def test_live_run(lab: Lab, page: Page, tmp_path: Path) -> None:
     widget.scroll_into_view_if_needed()
     widget.locator('svg[data-term="loss"]').wait_for(timeout=MINUTES)
     expect(widget.locator("tbody tr").first).to_contain_text("complete", timeout=MINUTES)
-    assert page.evaluate("window.seenPoints.size") > 1  # the curve grew while another process trained
+    seen = page.evaluate("[...window.seenPoints]")
+    assert len(seen) > 1, seen  # the curve grew while another process trained
     expect(widget.locator("tbody").first).to_contain_text("resumed")
     assert widget.locator("svg.tsae-curve").count() > 4
     page.screenshot(path=tmp_path / "monitor.png")

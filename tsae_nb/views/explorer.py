@@ -620,7 +620,7 @@ class FeatureExplorer(_ComparingExplorer):
             lines.append("  …" + "".join(words).strip())
         return "\n".join([*lines, *([self.notice] if self.notice else [])])
 
-    def export_html(self, path: str | Path, features: Sequence[int] | None = None, documents: int = 48) -> Path:
+    def export_html(self, path: str | Path, features: Sequence[int] | None = None, documents: int = 24) -> Path:
         """Write one offline page with cards and traces, drawn by the same module; nothing is fetched.
 
         `features`: by default the selected and labelled ones, then the first, up to 500. `documents`: so many with the

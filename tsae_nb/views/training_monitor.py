@@ -8,6 +8,7 @@ __all__ = ['LONGEST_CURVE', 'MESSAGE_BYTES', 'MetricsTail', 'alerts', 'WatchedRu
 # %% ../../nbs/views/43_training_monitor.ipynb #5ca15b7f
 import json
 import math
+import os
 import threading
 import time
 from array import array
@@ -28,6 +29,7 @@ class MetricsTail:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._forget()
+        self._number = -1
         self.resumed = 0
 
     def _forget(self) -> None:
@@ -40,8 +42,10 @@ class MetricsTail:
         cut = False
         try:
             with open(self.path, "rb") as file:
+                number = os.fstat(file.fileno()).st_ino  # a resumed run puts a shortened copy in the file's place
+                replaced, self._number = number != self._number, number
                 file.seek(max(0, self.offset - len(self._seen)))
-                if file.read(len(self._seen)) != self._seen:
+                if file.read(len(self._seen)) != self._seen or (replaced and self.offset):
                     cut = self.offset > 0
                     self._forget()
                     file.seek(0)
@@ -189,7 +193,7 @@ class TrainingMonitor(AnsweringWidget):
         self.runs: dict[str, WatchedRun] = {}
         self.places: dict[str, Path] = {}
         self._thread: threading.Thread | None = None
-        self._watched = 0.0
+        self._watched, self._greeted = 0.0, False
         super().__init__(_about={"folder": str(folder), "seconds": seconds})
 
     def look(self) -> None:
@@ -226,18 +230,31 @@ class TrainingMonitor(AnsweringWidget):
         return {"kind": "tick", "names": list(self.runs), "rows": rows, "updates": updates, "more": waiting}, buffers
 
     def tick(self) -> bool:
-        """Look, and send one message; True if more waits to be sent."""
+        """Look, and send one message; True if more waits to be sent.
+
+        A view opened while the kernel is busy cannot say hello yet: until the first one does, everything is sent again.
+        """
         with self._lock:
             self.look()
+            if not self._greeted:
+                self._from_the_start()
             content, buffers = self.message()
             self.send(content, buffers=buffers)
-        return content["more"]
+        return content["more"] and self._greeted
+
+    def _from_the_start(self) -> None:
+        for run in self.runs.values():
+            run.sent, run.described = 0, ""
 
     def _answer_hello(self, _: dict[str, Any]) -> Answer:
         """A view opened: everything is sent again."""
-        for run in self.runs.values():
-            run.sent, run.described = 0, ""
+        self._greeted = True
+        self._from_the_start()
         return self._answer_alive({})
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        self._answer_alive({})  # follow from now on, also while the kernel runs the cells below
+        return super()._repr_mimebundle_(**options)
 
     def _answer_alive(self, _: dict[str, Any]) -> Answer:
         self._watched = time.monotonic()
