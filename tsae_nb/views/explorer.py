@@ -636,7 +636,8 @@ class FeatureExplorer(_ComparingExplorer):
             answers[f"card:{feature}"] = reply, _ = card(index, feature, top=20, each_fifth=2, random=5)
             answers[f"coactive:{feature}"] = self._answer_coactive({"feature": feature})
             wanted += reply["pieces"][:1]
-        for piece in pd.Series(wanted, dtype=int).value_counts().index[:documents]:
+        often = pd.Series(wanted, dtype=int).value_counts().index  # the first features' own documents come first
+        for piece in list(dict.fromkeys([*wanted[: documents // 2], *often]))[:documents]:
             begin, end = index.piece(int(piece))
             end = min(begin + 512, end)
             inside = np.intersect1d(index.csr_id[index.csr_ptr[begin] : index.csr_ptr[end]], features).tolist()
