@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browser import run_all
 from explorer_latency import synthetic_index
@@ -141,6 +142,12 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> FeatureIndex:
     return FeatureIndex.open(folder)
 
 
+def shown_values(tokens: Locator) -> list[float]:
+    """The activations in the titles of tokens, in the order of the text; tokens without one have none."""
+    titles = [tokens.nth(i).get_attribute("title") for i in range(tokens.count())]
+    return [float(title.split()[-1].replace("−", "-")) for title in titles if title]
+
+
 def test_export_opens_from_disk(index: FeatureIndex, page: Page, tmp_path: Path) -> None:
     explorer = FeatureExplorer(index)
     exported = explorer.export_html(tmp_path / "share.html", features=range(100, 600))
@@ -150,6 +157,17 @@ def test_export_opens_from_disk(index: FeatureIndex, page: Page, tmp_path: Path)
         page.goto(exported.as_uri())
         widget = explorer_at(page, 0)
         assert painted_feature(widget) == 100
+        trace = widget.locator('[role=tabpanel][aria-label="Trace"]')
+        expect(trace).to_have_attribute("data-traced", re.compile(r"\d+"))
+        expect(trace).to_contain_text("features fire")
+        piece = int(trace.get_attribute("data-traced") or -1)
+        reply, buffers = explorer.answer({"kind": "trace", "piece": piece, "feature": 100, "count": 20})
+        matrix = np.frombuffer(buffers[0], "<f4").reshape(len(reply["features"]), -1)
+        expected = matrix[reply["features"].index(100)]
+        assert (expected > 0).any()  # the same trace as with a kernel, to the three figures shown
+        np.testing.assert_allclose(
+            shown_values(trace.locator(".tsae-tracetext .tsae-token")), expected[expected > 0], rtol=6e-3
+        )
         widget.locator(".tsae-rows").focus()
         page.keyboard.press("j")
         expect(widget).to_have_attribute("data-painted", "101")
@@ -159,9 +177,8 @@ def test_export_opens_from_disk(index: FeatureIndex, page: Page, tmp_path: Path)
         for row in reply["logits"][:10]:
             expect(card).to_contain_text(row["text"].strip())
         expect(card).to_contain_text("fires together with")
-        trace = widget.locator('[role=tabpanel][aria-label="Trace"]')
-        expect(trace).to_have_attribute("data-traced", re.compile(r"\d+"))
-        expect(trace).to_contain_text("features fire")
+        strongest = np.frombuffer(explorer.answer({"kind": "card", "feature": 101})[1][1], "<f4").max()
+        assert max(shown_values(card.locator(".tsae-contexts .tsae-token"))) == pytest.approx(strongest, rel=6e-3)
         widget.get_by_role("tab", name="Steer").click()
         expect(widget).to_contain_text("A stored page has no model to steer.")
     finally:

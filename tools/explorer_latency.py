@@ -9,6 +9,8 @@ The machine should be idle. Elapsed time counts; the processor time beside it is
 
 import argparse
 import json
+import os
+import platform
 import resource
 import sys
 import tempfile
@@ -144,6 +146,14 @@ def measure(folder: Path, times: int) -> dict[str, dict[str, float]]:
     return results
 
 
+def machine() -> str:
+    """The processor's name where the system tells it, and the number of cores."""
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text().splitlines() if described.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
 def main() -> int:
     """Build, measure, print, and say whether the targets are met."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -171,7 +181,18 @@ def main() -> int:
         print(f"{name:24s}" + "".join(f"  {key} {value:7.1f} ms" for key, value in row.items()))
     if options.out:
         options.out.write_text(
-            json.dumps({"features": options.features, "tokens": options.tokens, "ms": results}, indent=2) + "\n"
+            json.dumps(
+                {
+                    "machine": machine(),
+                    "features": options.features,
+                    "tokens": options.tokens,
+                    "active": ACTIVE,
+                    "times": options.times,
+                    "ms": {name: {key: round(value, 1) for key, value in row.items()} for name, row in results.items()},
+                },
+                indent=2,
+            )
+            + "\n"
         )
     slow = [
         name

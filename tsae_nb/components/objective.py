@@ -247,27 +247,37 @@ SILENT_TOKENS = 100_000  # a feature that has not fired for so many tokens is sh
 
 
 class Activity(nn.Module):
-    """Monitored statistics of the codes: L0 and silent features, per level, and a moving average of densities."""
+    """Monitored statistics of the codes: L0 and silent features, per level, and quantiles of densities."""
 
     silent_for: Tensor
-    density: Tensor
+    batches: Tensor
+    averaged: Tensor
 
     def __init__(self, dictionary_size: int, momentum: float = 0.99):
         super().__init__()
         self.momentum = momentum
         self.register_buffer("silent_for", torch.zeros(dictionary_size, dtype=torch.int64))
-        self.register_buffer("density", torch.zeros(dictionary_size))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("averaged", torch.zeros(dictionary_size))
+
+    @property
+    def density(self) -> Tensor:
+        """Moving average of the densities, (k,), without the pull of its start at 0."""
+        return self.averaged / (1 - self.momentum**self.batches).clamp(min=1 - self.momentum)
 
     @torch.no_grad()
     def forward(self, output: SAEOutput, levels: Tensor) -> dict[str, Tensor]:
         fired, tokens = active_counts(output.codes), len(output.x)
         self.silent_for.add_(tokens).masked_fill_(fired > 0, 0)
         density = fired / max(tokens, 1)
-        self.density.lerp_(density, 1 - self.momentum)
+        self.averaged.lerp_(density, 1 - self.momentum)
+        self.batches += 1
+        spread = torch.quantile(self.density, density.new_tensor([0.1, 0.5, 0.9]))
         variance = (output.x - output.x.mean(0)).square().sum()
         monitors = {
             "l0": density.sum(), "dead_features": (self.silent_for >= SILENT_TOKENS).sum(),
             "explained_variance": 1 - (output.x - output.reconstruction).float().square().sum() / variance,
+            "density/p10": spread[0], "density/median": spread[1], "density/p90": spread[2],
         }
         for level in levels.unique().tolist() if output.routing is not None else ():
             monitors[f"l0/level{level}"] = density[levels == level].sum()

@@ -366,9 +366,7 @@ class _Explorer(AnsweringWidget):
             rank=request.get("rank", "total"),
         )
         texts = [self.index.vocabulary[token] for token in trace.tokens]
-        return trace_answer(
-            trace, texts, piece=request["piece"], offset=int(trace.start - begin), length=end - begin
-        )
+        return trace_answer(trace, texts, piece=request["piece"], offset=int(trace.start - begin), length=end - begin)
 
     def _answer_token(self, request: dict[str, Any]) -> Answer:
         if request.get("position") is not None:
@@ -422,15 +420,17 @@ class _LiveExplorer(_Explorer):
     def _answer_steer(self, request: dict[str, Any]) -> Answer:
         live, features = self._needs_live("steering", predicts=True), self._chosen(request)
         strengths, new_tokens = [float(value) for value in request["strengths"]], int(request["tokens"])
-        rows = []
+        rows, norms = [], []
         for text in [line for line in request["text"].splitlines() if line.strip()] or [""]:
             prompt = live.prompt(text, room=new_tokens)
             values = [None, *(-strength for strength in strengths)]
+            norms.append(live.encode(prompt.tokens, prompt.valid)[0][0].float().norm(dim=-1)[-1].item())
             made = live.generate(
                 prompt, features, values, new_tokens, int(request["seed"]), float(request["temperature"])
             )
             rows.append({"prompt": text, "texts": prompt.texts, "notice": prompt.notice, "cells": made})
-        return {"features": features, "strengths": strengths, "rows": rows}, []
+        norm = float(np.mean(norms))  # of the residual stream where the continuation begins
+        return {"features": features, "strengths": strengths, "norm": norm, "rows": rows}, []
 
     def _answer_ablate(self, request: dict[str, Any]) -> Answer:
         live, features = self._needs_live("ablation", predicts=True), self._chosen(request)
@@ -560,22 +560,35 @@ openArchive(document.getElementById("archive").textContent, document.getElementB
 """
 
 
+def _halved(part: bytes, kind: str) -> tuple[bytes, float]:
+    """Numbers in half the bytes: int32 as int16, float32 as float16 of its share of the largest, which is returned."""
+    if kind == "int":
+        return np.frombuffer(part, "<i4").astype("<i2").tobytes(), 1.0
+    values = np.frombuffer(part, "<f4")
+    largest = float(values.max(initial=0.0)) or 1.0
+    return (values / largest).astype("<f2").tobytes(), largest
+
+
 def pack_archive(about: dict[str, Any], table: bytes, answers: dict[str, Answer]) -> str:
-    """Stored answers as text: base64 of gzip of (length of the JSON, JSON, all buffers)."""
+    """Stored answers as text: base64 of gzip of (length of the JSON, JSON, all buffers).
+
+    Activations keep three figures, which is what is shown of them.
+    """
     buffers, offset, index = [table], len(table), {}
     for key, (reply, parts) in answers.items():
         spans = []
-        for part in parts:
-            spans.append([offset, len(part)])
-            buffers.append(part)
-            offset += len(part)
+        for number, part in enumerate(parts):
+            kind = "int" if key.startswith("card") and number == 0 else "float"
+            packed, largest = _halved(part, kind)
+            spans.append([offset, len(packed), kind, largest])
+            buffers.append(packed)
+            offset += len(packed)
         index[key] = {"reply": reply, "spans": spans}
     head = json.dumps(
         {"about": about, "table": len(table), "answers": index}, ensure_ascii=False, separators=(",", ":")
     ).encode()
-    head += b" " * (-len(head) % 4)  # float32 views must begin at a multiple of four
-    packed = gzip.compress(len(head).to_bytes(4, "little") + head + b"".join(buffers), mtime=0)
-    return base64.b64encode(packed).decode()
+    whole = len(head).to_bytes(4, "little") + head + b"".join(buffers)
+    return base64.b64encode(gzip.compress(whole, mtime=0)).decode()
 
 # %% ../../nbs/views/42_explorer.ipynb #9bdbb35c
 class FeatureExplorer(_ComparingExplorer):
@@ -620,7 +633,7 @@ class FeatureExplorer(_ComparingExplorer):
             lines.append("  …" + "".join(words).strip())
         return "\n".join([*lines, *([self.notice] if self.notice else [])])
 
-    def export_html(self, path: str | Path, features: Sequence[int] | None = None, documents: int = 24) -> Path:
+    def export_html(self, path: str | Path, features: Sequence[int] | None = None, documents: int = 64) -> Path:
         """Write one offline page with cards and traces, drawn by the same module; nothing is fetched.
 
         `features`: by default the selected and labelled ones, then the first, up to 500. `documents`: so many with the

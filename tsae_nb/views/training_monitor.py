@@ -159,22 +159,28 @@ class WatchedRun:
         points = min(whole - self.sent, room // (4 * (1 + len(self.terms))))
         if points <= 0:
             return None
-        steps = slice(self.sent * self.stride, (self.sent + points) * self.stride)
-        columns = [self.tail.steps, *(self.tail.columns[name] for name in self.terms)]
-        parts = np.stack([np.frombuffer(column, float)[steps] for column in columns]).reshape(
-            len(columns), points, self.stride
-        )
+        part = self._part(self.sent, points, self.stride)
+        self.sent += points
+        return part
+
+    def overview(self, room: int) -> tuple[dict[str, Any], bytes] | None:
+        """All of the curves, as fine as `room` bytes allow; None without a step."""
+        most = room // (4 * (1 + len(self.terms)))
+        if most <= 0 or not self.tail.steps:
+            return None
+        stride = -(-len(self.tail.steps) // most)
+        return self._part(0, -(-len(self.tail.steps) // stride), stride)
+
+    def _part(self, start: int, points: int, stride: int) -> tuple[dict[str, Any], bytes]:
+        steps = slice(start * stride, (start + points) * stride)
+        columns = np.stack([np.frombuffer(self.tail.columns.get(name, self.tail.steps), float)[steps]
+                            for name in ("step", *self.terms)])
+        missing = points * stride - columns.shape[1]  # of the last point of an overview
+        parts = np.pad(columns, ((0, 0), (0, missing)), constant_values=np.nan).reshape(-1, points, stride)
         known = ~np.isnan(parts)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             means = (np.where(known, parts, 0).sum(2) / known.sum(2)).astype("<f4")
-        described = {
-            "name": self.name,
-            "terms": self.terms,
-            "first": self.sent == 0,
-            "points": points,
-            "stride": self.stride,
-        }
-        self.sent += points
+        described = {"name": self.name, "terms": self.terms, "first": start == 0, "points": points, "stride": stride}
         return described, means.tobytes()
 
 # %% ../../nbs/views/43_training_monitor.ipynb #eb827949
@@ -193,7 +199,7 @@ class TrainingMonitor(AnsweringWidget):
         self.runs: dict[str, WatchedRun] = {}
         self.places: dict[str, Path] = {}
         self._thread: threading.Thread | None = None
-        self._watched, self._greeted = 0.0, False
+        self._watched, self._heard = 0.0, False
         super().__init__(_about={"folder": str(folder), "seconds": seconds})
 
     def look(self) -> None:
@@ -211,45 +217,40 @@ class TrainingMonitor(AnsweringWidget):
         self.places = places
 
     def message(self) -> tuple[dict[str, Any], list[bytes]]:
-        """One message: rows that changed, parts of curves within `MESSAGE_BYTES`, whether more waits."""
-        rows, updates, buffers = [], [], []
-        room, waiting = MESSAGE_BYTES, False
+        """One message of at most 50 kB: rows that changed, parts of curves, whether more waits."""
+        rows: list[dict[str, Any]] = []
+        parts: list[tuple[dict[str, Any], bytes]] = []
+        room = MESSAGE_BYTES - len(json.dumps(list(self.runs)))
         for name, run in self.runs.items():
             row = run.row(self.places[name])
             described = json.dumps(row)
-            if described != run.described and room > len(described):
+            if (described != run.described or not self._heard) and room > len(described):
                 rows.append(row)
                 room -= len(described)
                 run.described = described
-        for run in self.runs.values():
-            while (part := run.update(room - 500)) is not None:
-                updates.append(part[0])
-                buffers.append(part[1])
-                room -= len(part[1]) + len(json.dumps(part[0]))
-            waiting = waiting or run.sent < len(run.tail.steps) // run.stride
-        return {"kind": "tick", "names": list(self.runs), "rows": rows, "updates": updates, "more": waiting}, buffers
+        for waiting, run in zip(range(len(self.runs), 0, -1), self.runs.values(), strict=True):
+            overhead = len(json.dumps(run.terms)) + 200
+            part = run.update(room - overhead) if self._heard else run.overview(room // waiting - overhead)
+            if part is not None:
+                parts.append(part)
+                room -= len(part[1]) + overhead
+        more = self._heard and any(run.sent < len(run.tail.steps) // run.stride for run in self.runs.values())
+        updates, buffers = [described for described, _ in parts], [buffer for _, buffer in parts]
+        return {"kind": "tick", "names": list(self.runs), "rows": rows, "updates": updates, "more": more}, buffers
 
     def tick(self) -> bool:
-        """Look, and send one message; True if more waits to be sent.
-
-        A view opened while the kernel is busy cannot say hello yet: until the first one does, everything is sent again.
-        """
+        """Look, and send one message; True if more waits to be sent."""
         with self._lock:
             self.look()
-            if not self._greeted:
-                self._from_the_start()
             content, buffers = self.message()
             self.send(content, buffers=buffers)
-        return content["more"] and self._greeted
-
-    def _from_the_start(self) -> None:
-        for run in self.runs.values():
-            run.sent, run.described = 0, ""
+        return content["more"]
 
     def _answer_hello(self, _: dict[str, Any]) -> Answer:
-        """A view opened: everything is sent again."""
-        self._greeted = True
-        self._from_the_start()
+        """A view opened: everything is sent again, in full."""
+        for run in self.runs.values():
+            run.sent, run.described = 0, ""
+        self._heard = True
         return self._answer_alive({})
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
@@ -264,8 +265,12 @@ class TrainingMonitor(AnsweringWidget):
         return {}, []
 
     def _follow(self) -> None:
-        while time.monotonic() - self._watched < 60 and self.comm is not None:
+        read = -1
+        while time.monotonic() - self._watched < 600 and self.comm is not None:
             more = self.tick()
+            before, read = read, sum(run.tail.offset for run in self.runs.values())
+            if read != before:
+                self._watched = time.monotonic()
             time.sleep(0.05 if more else self.seconds)
 
     def text(self) -> str:

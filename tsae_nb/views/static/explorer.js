@@ -445,7 +445,7 @@ function chips(state, featureLink) {
 function steerView(panel, { about, state, backend, featureLink, card }) {
   const text = h("textarea", { rows: 3, "aria-label": "prompts, one a line", placeholder: "Prompts, one a line" });
   const field = (name, value, title, width = 6) => h("input", { value, title, "aria-label": title, size: width, name });
-  const strengths = field("strengths", "25, 50, 100, 200", "multipliers m: an active feature is set to −m", 16);
+  const strengths = field("strengths", "5, 25, 100", "multipliers m: an active feature is set to −m (raw units)", 14);
   const tokens = field("tokens", "24", "new tokens", 3), seed = field("seed", "0", "seed, the same for all columns", 4), heat = field("temperature", "0.7", "temperature; 0 takes the likeliest token", 3);
   const result = h("div", { class: "tsae-steered" }), chosen = h("div", {});
   const run = h("button", { class: "tsae-run", onclick: () => into(result, backend.ask("steer", {
@@ -465,12 +465,12 @@ function steerView(panel, { about, state, backend, featureLink, card }) {
       return h("span", { class: `tsae-made${changed ? " tsae-changed" : ""}`, dir: "auto", title: made.fired[i] ? "a chosen feature fires here" : null }, word, made.fired[i] ? h("sup", {}, "●") : null);
     });
     const before = made.fired_in_prompt.filter(Boolean).length;
-    return h("div", {}, h("div", { class: "tsae-text", dir: "auto" }, words, made.ended ? h("span", { class: "tsae-faint" }, " ⏹") : null),
+    return h("div", {}, h("div", { class: "tsae-text", dir: "auto" }, words, made.ended ? h("span", { class: "tsae-faint" }, " ■ ended") : null),
       h("p", { class: "tsae-faint" }, `fires on ${before} tokens of the prompt, ${touched} new ones`));
   }
   function draw(answer) {
     return [answer.rows.map((row) => row.notice).filter(Boolean).map((notice) => h("p", { class: "tsae-notice" }, notice)),
-      h("div", { class: "tsae-scroll-x" }, table(["prompt", "untouched", ...answer.strengths.map((m) => `clamped, m = ${m}`)], answer.rows.map((row) => [
+      h("div", { class: "tsae-scroll-x" }, table(["prompt", "untouched", ...answer.strengths.map((m) => `clamped, m = ${m} (${number(m / answer.norm, 2)} norms)`)], answer.rows.map((row) => [
         h("span", { dir: "auto" }, row.prompt), ...row.cells.map((made, i) => cell(made, i ? row.cells[0] : null))]), { class: "tsae-table tsae-grid" })),
       answer.rows.every((row) => row.cells.every((made) => !made.fired_in_prompt.some(Boolean) && !made.fired.some(Boolean)))
         ? h("p", { class: "tsae-notice" }, "No chosen feature fires on these prompts or what follows, so clamping changes nothing.") : null];
@@ -592,6 +592,19 @@ function render({ model, el }) {
   return () => { stop(); backend.close(); };
 }
 
+/** The numbers of a stored buffer as the kernel would have sent them: int16 → int32, float16 shares of the largest → float32. */
+function widened(view, type, largest) {
+  const size = view.byteLength / 2, result = type === "int" ? new Int32Array(size) : new Float32Array(size);
+  for (let i = 0; i < size; i += 1) {
+    if (type === "int") result[i] = view.getInt16(2 * i, true);
+    else {
+      const bits = view.getUint16(2 * i, true), exponent = (bits >> 10) & 31, fraction = bits & 1023;
+      result[i] = largest * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24); // never negative
+    }
+  }
+  return result;
+}
+
 /** The entry point of an exported page: answers come from the archive in it. */
 async function openArchive(text, el) {
   const bytes = Uint8Array.from(atob(text.trim()), (letter) => letter.charCodeAt(0));
@@ -607,7 +620,7 @@ async function openArchive(text, el) {
     async ask(kind, question) {
       const stored = head.answers[`${kind}:${kind === "trace" ? question.piece : question.feature}`];
       if (!stored) throw new Error(missing[kind] || "This needs the notebook.");
-      return { ...stored.reply, buffers: stored.spans.map(([offset, length]) => cut(offset, length)) };
+      return { ...stored.reply, buffers: stored.spans.map(([offset, length, type, largest]) => widened(cut(offset, length), type, largest)) };
     },
   };
   const state = {
