@@ -33,13 +33,13 @@ function explore(root, state, backend) {
 
   // ---- centre: the card -----------------------------------------------------------------------------------------------------------
   parts.card = h("section", { class: "tsae-card", "aria-label": "feature card", tabindex: -1 });
-  let kind = "top";
+  let kind = "top", wide = false;
 
   function drawContexts(answer, part) {
     const group = kind === "top" ? (name) => name === "top" : kind === "random" ? (name) => name === "random" : (name) => name.startsWith("fifth");
     const numbers = integers(answer.buffers[0]), values = floats(answer.buffers[1]), width = answer.width;
     const highest = answer.statistics.max;
-    const rows = answer.kinds.map((name, row) => [name, row]).filter(([name]) => group(name)).map(([name, row]) => {
+    const context = ([name, row]) => {
       const peak = answer.peaks[row] - answer.starts[row];
       const length = Array.from({ length: width }).filter((_, i) => numbers[row * width + i] >= 0).length;
       const words = (first, last) => flow(Array.from({ length: last - first }, (_, i) => first + i).map((i) =>
@@ -56,8 +56,11 @@ function explore(root, state, backend) {
         h("button", { class: "tsae-small", title: `trace document ${answer.pieces[row]}`, onclick: () => trace({ piece: answer.pieces[row], start: answer.begins[row] }) }, "⇢"),
         h("span", { class: "tsae-faint tsae-value", title: "activation at the framed token" }, `${name === "top" || name === "random" ? "" : `${name} · `}${number(values[row * width + peak])}`),
         text);
-    });
-    fill(part, rows.length ? rows : h("p", { class: "tsae-notice" }, "This feature is dead: it is active on none of the tokens, so there is no context to show."));
+    };
+    const rows = answer.kinds.map((name, row) => [name, row]).filter(([name]) => group(name));
+    const few = kind === "fifths" || wide ? rows.length : 7; // so that what stands below is in sight
+    const rest = h("button", { class: "tsae-small", onclick: () => { wide = true; rest.replaceWith(...rows.slice(few).map(context)); } }, `${rows.length - few} more`);
+    fill(part, rows.length ? [rows.slice(0, few).map(context), rows.length > few ? rest : null] : h("p", { class: "tsae-notice" }, "This feature is dead: it is active on none of the tokens, so there is no context to show."));
   }
 
   function drawCard(answer) {
@@ -188,7 +191,10 @@ function explore(root, state, backend) {
 /** The virtualised table: only the rows in sight exist; sorting and filtering never ask the kernel. */
 function featureTable(parts, { about, columns, rowOf, label, state, backend, open }) {
   let sort = { column: "feature", down: false }, found = null, view = [];
-  const shownColumns = [["feature", "#"], ["level", "level"], ["density", "density"], ["max", "max"], ["autocorrelation", "lag-1"]];
+  const shownColumns = [["feature", "#"], ["level", "level"], ["density", "density"], ["max", "max"], ["smoothness", "smooth"], ["autocorrelation", "lag-1"]]
+    .filter(([name]) => name !== "level" || about().levels > 1);
+  const explained = { level: "1 is the lowest", density: "share of tokens on which it is active", max: "largest activation",
+    smoothness: "largest |Δz|/‖Δh‖ in a document, mean over documents; low is smooth", autocorrelation: "correlation of the activation with the one on the next token" };
   parts.search = h("input", { type: "search", placeholder: "label, #id, or a word + Enter  ( / )", "aria-label": "search", oninput: () => { if (!parts.search.value) found = null; rebuild(); }, onkeydown: (event) => {
     if (event.key === "Enter") searchToken();
   } });
@@ -252,7 +258,7 @@ function featureTable(parts, { about, columns, rowOf, label, state, backend, ope
     }
     parts.space.style.height = `${view.length * ROW}px`;
     fill(parts.head, shownColumns.map(([name, title]) => h("button", {
-      class: `tsae-cell tsae-${name}`, "aria-sort": sort.column === name ? (sort.down ? "descending" : "ascending") : null,
+      class: `tsae-cell tsae-${name}${name === "level" ? " tsae-levelcell" : ""}`, title: explained[name], "aria-sort": sort.column === name ? (sort.down ? "descending" : "ascending") : null,
       onclick: () => { sort = { column: name, down: sort.column === name ? !sort.down : name !== "feature", chosen: true }; parts.rows.scrollTop = 0; rebuild(); },
     }, title, sort.column === name && (!found || sort.chosen) ? (sort.down ? " ▾" : " ▴") : "")), h("span", { class: "tsae-cell tsae-name" }, found ? "F1 · label" : "label"));
     parts.foot.textContent = `${view.length.toLocaleString("en")} of ${columns.feature.length.toLocaleString("en")} features${found ? "" : `, ${about().dead.toLocaleString("en")} dead`} · j k / Enter x`;
@@ -269,9 +275,10 @@ function featureTable(parts, { about, columns, rowOf, label, state, backend, ope
         onclick: () => { open(feature); parts.rows.focus({ preventScroll: true }); },
       },
       h("span", { class: "tsae-cell tsae-feature" }, `${chosen.has(feature) ? "★" : ""}${feature}`),
-      h("span", { class: "tsae-cell tsae-levelcell" }, about().levels > 1 ? `L${columns.level[row]}` : "1"),
+      about().levels > 1 ? h("span", { class: "tsae-cell tsae-levelcell" }, `L${columns.level[row]}`) : null,
       h("span", { class: "tsae-cell tsae-density" }, columns.density[row] === 0 ? "dead" : share(columns.density[row])),
       h("span", { class: "tsae-cell tsae-max" }, number(columns.max[row], 2)),
+      h("span", { class: "tsae-cell tsae-smoothness" }, number(columns.smoothness[row], 2)),
       h("span", { class: "tsae-cell tsae-autocorrelation" }, fixed(columns.autocorrelation[row])),
       h("span", { class: "tsae-cell tsae-name" }, found && found.has(row) ? `${number(found.get(row).f1, 2)} ` : "", label(feature)));
       element.style.top = `${(first + i) * ROW}px`;

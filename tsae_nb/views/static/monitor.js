@@ -11,34 +11,38 @@ function termOrder(names) {
   return [...names].sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
 }
 
-/** One chart: a polyline per run over the steps; `cursor` is the step pointed at in any chart. */
-function curve(term, runs, { logarithmic, cursor, point }) {
+/** One chart: a line per run over the steps; `cursor` is the step pointed at in any chart. */
+function curve(term, runs, { logarithmic, cursor, point, last }) {
   const width = 320, height = 150, left = 54, bottom = 18, top = 6;
   const series = runs.filter((run) => run.data[term]).map((run) => ({ run, steps: run.data.step, values: run.data[term] }));
-  let low = Infinity, high = -Infinity, last = 1;
-  for (const { steps, values } of series) {
+  let low = Infinity, high = -Infinity;
+  for (const { values } of series) {
     for (let i = 0; i < values.length; i += 1) {
       const value = values[i];
       if (!Number.isFinite(value) || (logarithmic && value <= 0)) continue;
       if (value < low) low = value;
       if (value > high) high = value;
     }
-    last = Math.max(last, steps[steps.length - 1] || 1);
   }
   if (low > high) return h("p", { class: "tsae-faint" }, logarithmic ? "no positive values" : "no values yet");
   const scale = logarithmic ? Math.log10 : (value) => value;
   const [bottomValue, topValue] = [scale(low), scale(high)], range = topValue - bottomValue || 1;
   const x = (step) => left + (step / last) * (width - left - 4), y = (value) => height - bottom - ((scale(value) - bottomValue) / range) * (height - bottom - top);
   const lines = series.map(({ run, steps, values }) => {
-    const points = [];
     const skip = Math.max(1, Math.floor(values.length / 600));
-    for (let i = 0; i < values.length; i += skip) if (Number.isFinite(values[i]) && (!logarithmic || values[i] > 0)) points.push(`${x(steps[i]).toFixed(1)},${y(values[i]).toFixed(1)}`);
-    return h("polyline", { points: points.join(" "), stroke: run.colour, "stroke-dasharray": run.dash, "data-run": run.name });
+    let path = "", pen = "M"; // lifted at an infinite value, and at one that a logarithmic axis lacks
+    for (let i = 0; i < values.length; i += skip) {
+      if (Number.isNaN(values[i])) continue; // not logged at every step
+      const drawn = Number.isFinite(values[i]) && (!logarithmic || values[i] > 0);
+      if (drawn) path += `${pen}${x(steps[i]).toFixed(1)},${y(values[i]).toFixed(1)}${pen === "M" ? "h.01" : ""}`;
+      pen = drawn ? "L" : "M";
+    }
+    return h("path", { d: path, stroke: run.colour, "stroke-dasharray": run.dash, "data-run": run.name });
   });
   const middle = logarithmic ? 10 ** ((bottomValue + topValue) / 2) : (low + high) / 2;
-  const chart = h("svg", { class: "tsae-curve", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${term} over steps`, "data-term": term, "data-points": Math.max(...series.map(({ values }) => values.length)) },
-    [low, middle, high].map((value) => [h("line", { x1: left, x2: width - 4, y1: y(value), y2: y(value) }), h("text", { x: left - 4, y: y(value) + 3, "text-anchor": "end" }, number(value))]),
-    h("text", { x: left, y: height - 5 }, "0"), h("text", { x: width - 4, y: height - 5, "text-anchor": "end" }, `step ${last}`), lines,
+  const chart = h("svg", { class: "tsae-curve", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${term} over steps`, "data-term": term, "data-last": last, "data-points": Math.max(...series.map(({ values }) => values.length)) },
+    [...new Set([low, middle, high])].map((value) => [h("line", { x1: left, x2: width - 4, y1: y(value), y2: y(value) }), h("text", { x: left - 4, y: y(value) + 3, "text-anchor": "end" }, number(value))]),
+    h("text", { x: left, y: height - 5 }, "0"), h("text", { x: width - 4, y: height - 5, "text-anchor": "end" }, `step ${Math.round(last)}`), lines,
     cursor !== null ? h("line", { class: "tsae-cursor", x1: x(Math.min(cursor, last)), x2: x(Math.min(cursor, last)), y1: top, y2: height - bottom }) : null);
   chart.addEventListener("mousemove", (event) => {
     const box = chart.getBoundingClientRect();
@@ -58,7 +62,7 @@ function render({ model, el }) {
     const button = h("button", { class: "tsae-small", title, "aria-pressed": String(get()), onclick: () => { set(!get()); button.setAttribute("aria-pressed", String(get())); draw(); } }, text);
     return button;
   };
-  fill(head, h("h3", {}, `runs below ${about.folder}`), toggle("log", "logarithmic axes", () => logarithmic, (on) => { logarithmic = on; }),
+  fill(head, h("h3", { title: about.folder }, `runs below ${about.folder.replace(/^.*(?=(\/[^/]+){2}$)/, "…")}`), toggle("log", "logarithmic axes", () => logarithmic, (on) => { logarithmic = on; }),
     toggle("all terms", "weights, gradients and the rest too", () => all, (on) => { all = on; }), news);
   fill(root, head, runTable, readout, charts);
   el.append(root);
@@ -115,9 +119,10 @@ function render({ model, el }) {
     const names = new Set(shown.flatMap((one) => Object.keys(one.data)));
     names.delete("step");
     const terms = termOrder(names).filter((name) => all || !/^(weight|gradient)\/|^learning_rate$|^gradient_norm$/.test(name));
+    const last = Math.max(1, ...shown.map((one) => one.data.step?.at(-1) || 1));
     const open = new Set([...charts.querySelectorAll('button[aria-pressed="true"]')].map((button) => button.closest("[data-chart]").dataset.chart));
     fill(charts, terms.map((term) => {
-      const figure = withTable(term, curve(term, shown, { logarithmic: logarithmic && !/^dead|^l0|entropy|density/.test(term), cursor, point }), () => table(["run", "step", term],
+      const figure = withTable(term, curve(term, shown, { logarithmic: logarithmic && !/^dead|^l0|entropy/.test(term), cursor, point, last }), () => table(["run", "step", term],
         shown.filter((one) => one.data[term]).map((one) => {
           const at = cursor === null ? one.data.step.length - 1 : Math.max(0, one.data.step.findLastIndex((step) => step <= cursor));
           return [one.name, one.data.step[at], number(one.data[term][at])];
@@ -134,7 +139,7 @@ function render({ model, el }) {
       return `${one.name} ${number(one.data.loss[at])}`;
     }).join(" · ");
     for (const cursorLine of charts.querySelectorAll("svg.tsae-curve")) {
-      const last = Number((cursorLine.querySelectorAll("text")[4] || {}).textContent?.replace("step ", "") || 1), place = 54 + (Math.min(step, last) / last) * 262;
+      const last = Number(cursorLine.dataset.last), place = 54 + (Math.min(step, last) / last) * 262;
       let line = cursorLine.querySelector(".tsae-cursor");
       if (!line) cursorLine.append((line = h("line", { class: "tsae-cursor", y1: 6, y2: 132 })));
       line.setAttribute("x1", place);

@@ -114,7 +114,7 @@ function render({ model, el }) {
     }
     fill(detail,
       h("h3", { "data-setting": setting.setting }, `${setting.control ? "control" : "setting"} ${setting.setting}: ${setting.features} features to −${number(setting.multiplier)}`),
-      h("p", { class: "tsae-faint" }, `${number(setting.multiplier_norms, 2)} residual norms · retain threshold ${setting.retain_threshold} · ${setting.stopped ? "stopped at the error that fails the gate" : setting.passed ? "passes the gate" : "fails the gate"}${setting.setting === about.best ? " · the best setting" : ""}`),
+      h("p", { class: "tsae-faint" }, `${number(setting.multiplier_norms, 2)} × the residual norm · retain threshold ${setting.retain_threshold} · ${setting.stopped ? "stopped at the error that fails the gate" : setting.passed ? "passes the gate" : "fails the gate"}${setting.setting === about.best ? " · the best setting" : ""}`),
       withTable("accuracy by set (| untouched)", bars(setting), () => table(["set", "role", "questions", "a feature fires in", "accuracy", "untouched", "flipped", "repaired"],
         setting.sets.map((one) => [one.set, one.role, one.questions, one.touched, fixed(one.accuracy, 3), fixed(one.baseline, 3), one.flipped, one.repaired]))),
       h("h4", {}, `${setting.feature_ids.length} clamped features`), setting.feature_ids.length ? h("div", { class: "tsae-cards" }, setting.feature_ids.map(mini)) : h("p", { class: "tsae-notice" }, "No feature passed the selection at this threshold, so nothing is clamped."),
