@@ -300,8 +300,8 @@ def _decades(values: Sequence[float], floor: float) -> dict[str, Any]:
 CAPTION_1 = (
     "Figure 1. (a) Training loss over steps: each point is the mean over {block} logged steps; line: median over "
     "seeds, band: smallest to largest ({seeds}). The losses of variants are sums of different terms, so their levels "
-    "do not compare; what compares is whether and how fast they settle. (b) Activations on held-out text: mean and "
-    "variance of a feature's activation over all tokens, averaged over the features of a group; active features per "
+    "do not compare; what compares is whether and how fast they settle.{auxiliary} (b) Activations on held-out text: "
+    "mean and variance of a feature's activation over all tokens, averaged over the features of a group; active features per "
     "token; share of tokens on which a feature is active. Level 1 is the lowest, 3 the highest; features of a variant "
     "without hierarchy are grouped in thirds by density. Points: median over seeds; bars: smallest to largest.")
 
@@ -323,8 +323,17 @@ def figure1(folders: Folders) -> go.Figure:
     figure.update_yaxes(title="training loss", **axis, row=1, col=1)
     figure.update_xaxes(title="step", zeroline=False, row=1, col=1)
     blocks = sorted({max(1, len(run.metrics) // POINTS) for run in runs})
-    caption = CAPTION_1.format(block=" or ".join(map(str, blocks)), seeds=_seeds(runs))
+    caption = CAPTION_1.format(
+        block=" or ".join(map(str, blocks)), seeds=_seeds(runs), auxiliary=_auxiliary_note(runs))
     return _dressed(figure, 780, caption, runs)
+
+
+def _auxiliary_note(runs: Sequence[StoredRun]) -> str:
+    """What the peaks of a loss with AuxK are; nothing where that term never counted."""
+    added = max((line["weight/auxiliary"] * line["term/auxiliary"] for run in runs for line in run.metrics
+                 if "term/auxiliary" in line), default=0.0)
+    reason = "Peaks of the TopK kinds are AuxK's term, which counts while a feature is dead and adds up to"
+    return f" {reason} {added:.2g}." if added > 0 else ""
 
 
 def _seeds(runs: Sequence[StoredRun]) -> str:
