@@ -299,11 +299,12 @@ def _decades(values: Sequence[float], floor: float) -> dict[str, Any]:
 # %% ../../nbs/views/40_figures.ipynb #f0640192
 CAPTION_1 = (
     "Figure 1. (a) Training loss over steps: each point is the mean over {block} logged steps; line: median over "
-    "seeds, band: smallest to largest ({seeds}). The losses of variants are sums of different terms, so their levels "
-    "do not compare; what compares is whether and how fast they settle.{auxiliary} (b) Activations on held-out text: "
-    "mean and variance of a feature's activation over all tokens, averaged over the features of a group; active features per "
-    "token; share of tokens on which a feature is active. Level 1 is the lowest, 3 the highest; features of a variant "
-    "without hierarchy are grouped in thirds by density. Points: median over seeds; bars: smallest to largest.")
+    "seeds, band: smallest to largest ({seeds}). The losses of variants are sums of different terms, so their "
+    "levels do not compare; what compares is whether and how fast they settle.{auxiliary} (b) Activations on "
+    "held-out text: mean and variance of a feature's activation over all tokens, averaged over the features of a "
+    "group; active features per token; share of tokens on which a feature is active. Level 1 is the lowest, 3 the "
+    "highest; features of a variant without hierarchy are grouped in thirds by density. Points: median over "
+    "seeds; bars: smallest to largest.")
 
 
 def figure1(folders: Folders) -> go.Figure:
