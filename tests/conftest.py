@@ -16,7 +16,7 @@ from browser import NoBrowser, chromium, jupyter_lab  # noqa: E402
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what the notebooks to explore need, without runs: they make small ones, and the tree stays as it is."""
+    """A copy of what the notebooks to explore need, with the reference runs, so that the tree stays as it is."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copy(ROOT / "settings.ini", folder)
     (folder / "runs").mkdir()
@@ -24,6 +24,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(
         ROOT / "nbs" / "explore", folder / "nbs" / "explore", ignore=shutil.ignore_patterns(".ipynb_checkpoints")
     )
+    reference = Path("runs", "reference", "tiny")
+    shutil.copytree(ROOT / reference, folder / reference, ignore=shutil.ignore_patterns("index"))
     shutil.copytree(ROOT / "figures", folder / "figures")
     return folder
 

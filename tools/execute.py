@@ -1,5 +1,7 @@
 """Run notebooks top to bottom and keep their outputs, leaving out the cells a plain test run leaves out.
 
+What goes to stderr (progress, warnings) differs from run to run: it is shown here and not kept.
+
     python tools/execute.py nbs/01_world.ipynb [more notebooks]
 """
 
@@ -15,6 +17,12 @@ DIRECTIVE = re.compile(r"^#\s*\|\s*(slow|cuda|eval:\s*false)\b", re.MULTILINE)
 VOLATILE_METADATA = ("execution", "widgets")
 
 
+def kept(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The output without its widget, which is an error message where no kernel runs; its text stays."""
+    output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    return output
+
+
 def execute(path: Path, root: Path) -> None:
     """Execute one notebook from the project's root and write it back with its outputs."""
     notebook = nbformat.read(path, as_version=4)
@@ -23,11 +31,17 @@ def execute(path: Path, root: Path) -> None:
         cell.cell_type = "raw"  # a raw cell is passed over, its stored outputs stay
     client = NotebookClient(notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(root)}})
     client.execute()
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                sys.stderr.write(output.text)
     for cell in skipped:
         cell.cell_type = "code"
     for cell in notebook.cells:
         for name in VOLATILE_METADATA:
             cell.metadata.pop(name, None)
+        if "outputs" in cell:
+            cell.outputs = [kept(output) for output in cell.outputs if output.get("name") != "stderr"]
     notebook.metadata.pop("widgets", None)
     nbformat.write(notebook, path)
 

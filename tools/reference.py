@@ -1,8 +1,9 @@
-"""Keep the small part of run directories as the committed reference: settings, manifest, metrics, results; no weights.
+"""Keep the small part of run directories as the committed reference: settings, manifest, metrics, results.
 
     python tools/reference.py runs/tiny runs/ablations
 
-Of the metrics every tenth step is kept, and the first. Whatever reads run directories reads these too.
+Of the metrics every tenth step is kept, and the first; of the SAEs those that the notebooks to explore open.
+Whatever reads run directories reads these too.
 """
 
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ("config.yaml", "manifest.json", "evaluation.json", "unlearning.json", "unlearning.parquet")
 EVERY = 10
+EXPLORED = ("tiny/topk", "tiny/temporal", "tiny/batch_topk-seed2")  # the last has the highest unlearning score
 
 
 def keep(run: Path, target: Path) -> None:
@@ -23,6 +25,8 @@ def keep(run: Path, target: Path) -> None:
     lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
     thinned = [line for number, line in enumerate(lines, start=1) if number == 1 or number % EVERY == 0]
     (target / "metrics.jsonl").write_text("".join(thinned))
+    if f"{run.parent.name}/{run.name}" in EXPLORED:
+        shutil.copytree(run / "sae", target / "sae")
 
 
 if __name__ == "__main__":
