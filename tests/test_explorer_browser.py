@@ -1,5 +1,6 @@
 """The notebooks to explore in a real JupyterLab: run all, and do with the mouse and the keyboard what a person does"""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,46 @@ def test_features(lab: Lab, page: Page, tmp_path: Path) -> None:
     page.screenshot(path=tmp_path / "features.png")
 
 
+def test_keys_stay_in_the_widget(lab: Lab, project: Path, page: Page) -> None:
+    """What is typed in the explorer is not taken by JupyterLab, for which "b" is a new cell and "dd" the end of one."""
+    run_all(page, lab("nbs/explore/explore_features.ipynb"))
+    widget = explorer_at(page, 0)
+    trace = widget.locator('[role=tabpanel][aria-label="Trace"]')
+    cells = page.locator(".jp-Notebook .jp-Cell").count()
+    for place in (".tsae-line >> nth=3", ".tsae-card h3", "select >> nth=0", ".tsae-star", ".tsae-lanes >> nth=0"):
+        widget.locator(place).click()
+        for key in "bxdd":
+            page.keyboard.press(key)
+        page.keyboard.press("Escape")
+    assert page.locator(".jp-Notebook .jp-Cell").count() == cells
+    expect(widget.locator(".tsae-card h3")).to_be_visible()
+
+    name = widget.locator(".tsae-label")  # Enter saves a label
+    name.fill("a label 🦩")
+    name.press("Enter")
+    labels = project / "runs" / "reference" / "tiny" / "topk" / "index" / "labels.json"
+    expect(widget.locator(".tsae-line .tsae-name", has_text="a label 🦩")).to_be_visible()
+    assert "a label 🦩" in json.loads(labels.read_text()).values()
+
+    before = painted_feature(widget)  # after a click on a button, the keys still move
+    widget.locator(".tsae-star").click()
+    page.keyboard.press("j")
+    expect(widget).not_to_have_attribute("data-painted", str(before))
+
+    trace.locator("textarea").fill("The Fennow is covered in bark .")  # a pasted text stays while features change
+    trace.get_by_role("button", name="Read").click()
+    expect(trace).to_have_attribute("data-traced", "text")
+    widget.locator(".tsae-rows").focus()
+    page.keyboard.press("j")
+    page.wait_for_timeout(1000)
+    expect(trace).to_have_attribute("data-traced", "text")
+    expect(trace.locator(".tsae-tracetext")).to_contain_text("Fennow")
+
+    trace.locator("textarea").fill(" ")  # nothing to read
+    trace.get_by_role("button", name="Read").click()
+    expect(trace).to_contain_text("No feature fires on this text.")
+
+
 def test_levels(lab: Lab, page: Page) -> None:
     """The second explorer of the same notebook shows an SAE with three levels."""
     run_all(page, lab("nbs/explore/explore_features.ipynb"))
@@ -130,8 +171,13 @@ def test_unlearning(lab: Lab, page: Page, tmp_path: Path) -> None:
     expect(widget).to_have_attribute("data-shown", str(number))
     expect(widget).to_contain_text("accuracy by set")
     expect(widget).to_contain_text("clamped features")
+    points.first.focus()  # by keyboard: Enter chooses, and the place is kept
+    chosen = points.first.get_attribute("data-setting")
+    page.keyboard.press("Enter")
+    expect(widget).to_have_attribute("data-shown", str(chosen))
+    assert page.evaluate("document.activeElement.dataset.setting") == chosen
     widget.get_by_role("button", name="table").first.click()
-    widget.locator(".tsae-settings tbody tr").first.click()
+    widget.locator(".tsae-settings tbody tr").first.press("Enter")
     expect(widget).to_have_attribute("data-shown", "0")
     page.screenshot(path=tmp_path / "unlearning.png")
 
@@ -149,6 +195,24 @@ def shown_values(tokens: Locator) -> list[float]:
     return [float(title.split()[-1].replace("−", "-")) for title in titles if title]
 
 
+def test_export_of_dense_features(project: Path, page: Page, tmp_path: Path) -> None:
+    """500 features of an SAE of three levels whose features are active on a third of all tokens."""
+    index = FeatureIndex.of_run(project / "runs" / "reference" / "tiny" / "temporal")
+    exported = FeatureExplorer(index).export_html(tmp_path / "share.html")
+    assert exported.stat().st_size <= 8_000_000
+    page.goto(exported.as_uri())
+    widget = explorer_at(page, 0)
+    trace = widget.locator('[role=tabpanel][aria-label="Trace"]')
+    for feature in (0, 137, 498):  # each has the trace of its strongest document
+        widget.locator("input[type=search]").fill(f"#{feature}")
+        widget.locator("input[type=search]").press("Enter")
+        expect(widget).to_have_attribute("data-painted", str(feature))
+        piece = int(index.contexts(feature, top=1, each_fifth=0, random=0).pieces[0])
+        expect(trace).to_have_attribute("data-traced", str(piece))
+        expect(trace.locator(".tsae-lane-name").first).to_contain_text("routing")
+        expect(trace.locator(".tsae-lane-names")).to_contain_text(f"#{feature}")
+
+
 def test_export_opens_from_disk(index: FeatureIndex, page: Page, tmp_path: Path) -> None:
     explorer = FeatureExplorer(index)
     exported = explorer.export_html(tmp_path / "share.html", features=range(100, 600))
@@ -162,7 +226,7 @@ def test_export_opens_from_disk(index: FeatureIndex, page: Page, tmp_path: Path)
         expect(trace).to_have_attribute("data-traced", re.compile(r"\d+"))
         expect(trace).to_contain_text("features fire")
         piece = int(trace.get_attribute("data-traced") or -1)
-        reply, buffers = explorer.answer({"kind": "trace", "piece": piece, "feature": 100, "count": 20})
+        reply, buffers = explorer.answer({"kind": "trace", "piece": piece, "feature": 100, "count": 10})
         matrix = np.frombuffer(buffers[0], "<f4").reshape(len(reply["features"]), -1)
         expected = matrix[reply["features"].index(100)]
         assert (expected > 0).any()  # the same trace as with a kernel, to the three figures shown

@@ -91,7 +91,7 @@ def _largest_in_rows(matrix: Tensor, count: int) -> Tensor:
         return _largest_by_partition(matrix, count)
     stride = columns // GROUP
     groups = _largest_in_rows(matrix.view(tokens, GROUP, stride).amax(1), count)
-    candidates = (groups.unsqueeze(1) + torch.arange(0, columns, stride).view(1, GROUP, 1)).view(tokens, -1)
+    candidates = (groups.unsqueeze(1) + torch.arange(0, columns, stride).view(1, GROUP, 1)).view(tokens, GROUP * count)
     return candidates.gather(1, _largest_by_partition(matrix.gather(1, candidates), count))
 
 # %% ../../nbs/components/10_sparse_code.ipynb #fb32200a

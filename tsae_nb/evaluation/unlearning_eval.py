@@ -38,8 +38,8 @@ from torch import Tensor
 
 from .. import world
 from ..config import DensityCorpusConfig, QuestionSetConfig, UnlearningConfig, settings_of
-from ..foundation import UserError, content_hash, named_generator, progress, read_json, read_tensors
-from ..foundation import whole_file, write_json, write_tensors
+from ..foundation import CorruptFileError, UserError, content_hash, named_generator, progress, read_json
+from ..foundation import read_tensors, whole_file, write_json, write_tensors
 from ..language_model import LanguageModel, narrowed_head, option_tokens, tokenizer_hash, with_module
 
 # %% ../../nbs/evaluation/31_unlearning_eval.ipynb #fa52229c
@@ -749,9 +749,13 @@ class UnlearningResult:
 
     @classmethod
     def load(cls, folder: str | Path) -> "UnlearningResult":
-        """Read what `save` wrote."""
+        """Read what `save` wrote; `CorruptFileError` names a table that is missing or damaged."""
         summary = read_json(Path(folder) / "unlearning.json")
-        table = pd.read_parquet(Path(folder) / "unlearning.parquet")
+        path = Path(folder) / "unlearning.parquet"
+        try:
+            table = pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise CorruptFileError(f"{path} is missing or damaged ({error}): evaluate again") from error
         return cls(summary.pop("score"), summary.pop("reason"), summary.pop("explanation"), table, summary)
 
 

@@ -451,7 +451,7 @@ def _shuffled(rows: np.ndarray, shuffles: int) -> tuple[np.ndarray, np.ndarray]:
     random, pairs = np.random.default_rng(0), rows.shape[1] - 1
     rows = rows.astype(np.float64)
     total, squares, active = rows.sum(1), (rows**2).sum(1), (rows > 0).sum(1)
-    lengths, correlations = np.zeros(len(rows)), np.zeros(len(rows))
+    lengths, correlations, defined = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
     with np.errstate(invalid="ignore", divide="ignore"):
         for _ in range(shuffles):  # only the product of neighbours depends on the order, and the sums on the two ends
             mixed = rows[:, random.permutation(pairs + 1)]
@@ -460,9 +460,11 @@ def _shuffled(rows: np.ndarray, shuffles: int) -> tuple[np.ndarray, np.ndarray]:
                 (pairs * (squares - mixed[:, -1] ** 2) - left**2) * (pairs * (squares - mixed[:, 0] ** 2) - right**2)
             )
             product = np.einsum("ft,ft->f", mixed[:, :-1], mixed[:, 1:])
-            correlations += np.where(spread > 0, (pairs * product - left * right) / spread, np.nan)
+            varies = spread > 0  # not where the only activation lies at an end
+            correlations += np.where(varies, (pairs * product - left * right) / spread, 0.0)
+            defined += varies
             lengths += active / (active - ((mixed[:, :-1] > 0) & (mixed[:, 1:] > 0)).sum(1))
-    return lengths / shuffles, correlations / shuffles
+        return lengths / shuffles, correlations / np.where(defined > 0, defined, np.nan)
 
 
 def _trace_statistics(matrix: np.ndarray, valid: np.ndarray, shuffles: int) -> pd.DataFrame:
@@ -485,6 +487,35 @@ def _partial_folder(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.partial")
 
 
+_BUILD_AGAIN = "build the index again (labels are kept)"
+
+
+def _check_free(out: Path) -> None:
+    """Only an index, or nothing, is ever replaced."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out.is_dir() and _is_index(out)):
+        raise UserError(f"{out} is there and is no feature index: choose a folder of its own for the index")
+
+
+def _is_index(folder: Path) -> bool:
+    """Even where a file of it is damaged."""
+    return (folder / "csr_id.npy").is_file() or (folder / "features.parquet").is_file()
+
+
+def _keep_labels(old: Path, new: Path, sae: Any) -> None:
+    """Labels outlive their index: under the same name if they are of the same SAE, else beside."""
+    for path in old.glob("labels*.json"):
+        shutil.copyfile(path, new / path.name)
+    if (new / "labels.json").is_file():
+        try:
+            before = read_json(old / "manifest.json")["sae"]
+        except (UserError, KeyError, TypeError):
+            before = sae  # nobody knows; most likely it was built again because it was damaged
+        if before != sae:
+            (new / "labels.json").rename(new / f"labels-{str(before)[:8] or 'before'}.json")
+
+
 def write_index(
     batches: Callable[[int], Iterator[tuple[int, CodeBatch]]],
     out: str | Path,
@@ -504,8 +535,10 @@ def write_index(
     `batches(first)` yields (rows done, batch) from row `first` on. `key` (JSON) names the inputs: a killed build of the
     same key goes on, one of another key starts anew; it is kept in the manifest. `levels` (k,) counts from 1; `decoder`
     (k,d) gives neighbours, `decoder` and `unembedding` (V,d) the logits. `memory` bounds the bytes sorted at a time.
+    An index that is there is replaced, its labels are kept; `UserError` if `out` holds anything else.
     """
     out = Path(out)
+    _check_free(out)
     with explained_os_errors(out):
         partial = _partial_folder(out)
         streams = _Streams(partial, content_hash(dict(key)))
@@ -524,6 +557,7 @@ def write_index(
             _write_decoder(partial, decoder, unembedding)
         write_json(partial / "vocabulary.json", list(vocabulary))
         _write_manifest(partial, dict(key), dictionary_size)
+        _keep_labels(out, partial, key.get("sae"))
         shutil.rmtree(out, ignore_errors=True)
         partial.rename(out)
     return out
@@ -626,7 +660,7 @@ def _mapped(path: Path) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise CorruptFileError(
-            f"{path} is missing or damaged ({error}): delete {path.parent} and build the index again"
+            f"{path} is missing or damaged ({error}): {_BUILD_AGAIN}"
         ) from error
 
 # %% ../../nbs/views/41_feature_index.ipynb #bae9fa2d
@@ -646,7 +680,10 @@ class _Stored:
     @cached_property
     def features(self) -> pd.DataFrame:
         """One row a feature: level, active, density, dead, max, mean, autocorrelation, run_length, smoothness."""
-        return pd.read_parquet(self.folder / "features.parquet")
+        try:
+            return pd.read_parquet(self.folder / "features.parquet")
+        except (OSError, ValueError) as error:
+            raise CorruptFileError(f"{self.folder / 'features.parquet'} is damaged: {_BUILD_AGAIN}") from error
 
     @cached_property
     def levels(self) -> np.ndarray:
@@ -685,13 +722,19 @@ class _Labelled(_Stored):
     @cached_property
     def labels(self) -> dict[int, str]:
         """Your labels, feature → text."""
+        return self._saved_labels()
+
+    def _saved_labels(self) -> dict[int, str]:
         path = self.folder / "labels.json"
-        return {int(feature): text for feature, text in read_json(path).items()} if path.is_file() else {}
+        saved = read_json(path) if path.is_file() else {}
+        if not isinstance(saved, dict) or not all(key.isdecimal() and isinstance(saved[key], str) for key in saved):
+            raise CorruptFileError(f"{path} is no table of features and labels: mend it, or delete it")
+        return {int(feature): text for feature, text in saved.items()}
 
     def set_label(self, feature: int, text: str) -> None:
-        """Label a feature; an empty text removes the label. Written at once."""
+        """Label a feature; an empty text removes the label. Written at once, beside what others have written since."""
         self.column(feature)  # a feature that exists
-        changed = {**self.labels, feature: text.strip()}
+        changed = {**self._saved_labels(), feature: text.strip()}
         kept = {key: value for key, value in sorted(changed.items()) if value}
         write_json(self.folder / "labels.json", {str(key): value for key, value in kept.items()})
         self.labels.clear()
@@ -710,14 +753,19 @@ class Contexts:
     activations: np.ndarray  # (n, width) float32
 
 
-def _apart(positions: np.ndarray, values: np.ndarray, count: int, distance: int) -> list[int]:
-    """Positions with the highest values, `distance` apart; ties go to the earlier."""
+def _apart(
+    positions: np.ndarray, values: np.ndarray, pieces: np.ndarray, count: int, distance: int
+) -> list[int]:
+    """Positions with the highest values, `distance` apart where of one document piece; ties go to the earlier."""
     candidates = np.arange(len(values))
     if len(values) > 50 * count:
         candidates = np.argpartition(values, len(values) - 50 * count)[-50 * count :]
     chosen: list[int] = []
+    taken: dict[int, list[int]] = {}
     for place in candidates[np.lexsort((positions[candidates], -values[candidates]))]:
-        if all(abs(int(positions[place]) - other) >= distance for other in chosen):
+        beside = taken.setdefault(int(pieces[place]), [])
+        if all(abs(int(positions[place]) - other) >= distance for other in beside):
+            beside.append(int(positions[place]))
             chosen.append(int(positions[place]))
         if len(chosen) == count:
             break
@@ -757,7 +805,7 @@ class _WithContexts(_Labelled):
         generator = np.random.default_rng(feature)
         kinds, peaks = [], []
         if len(positions):
-            groups = [("top", _apart(positions, values, top, width // 2))]
+            groups = [("top", _apart(positions, values, self.piece_of(positions), top, width // 2))]
             groups += [
                 (f"fifth {part + 1}", found)
                 for part, found in enumerate(_fifths(positions, values, each_fifth, generator))
@@ -864,8 +912,11 @@ class _WithSearch(_WithTraces):
 
 # %% ../../nbs/views/41_feature_index.ipynb #c9fc2223
 class _WithRelations(_WithSearch):
-    def coactive(self, feature: int, count: int = 20, sample: int = 4096) -> pd.DataFrame:
-        """Features that fire with this one: feature, level, phi, given_this, given_other; highest φ first."""
+    def coactive(self, feature: int, count: int = 20, sample: int = 32_768) -> pd.DataFrame:
+        """Features that fire with this one: feature, level, phi, given_this, given_other; highest φ first.
+
+        Of a feature active on more than `sample` tokens, so many at even distances are looked at.
+        """
         positions, _ = self.column(feature)
         step = max(1, -(-len(positions) // sample))
         _, ids, _ = self.gather(positions[::step])
@@ -967,15 +1018,27 @@ class FeatureIndex(_WithRelations):
                     else "Make one with FeatureIndex.build(sae, language_model, token_rows, folder, layer=…)."
                 )
             )
-        manifest = read_json(folder / "manifest.json")
+        try:
+            manifest = read_json(folder / "manifest.json")
+        except CorruptFileError as error:
+            raise CorruptFileError(f"{folder / 'manifest.json'} is damaged: {_BUILD_AGAIN}") from error
         if manifest.get("format") != "tsae_nb.feature_index" or manifest.get("schema") != SCHEMA:
             raise UserError(f"{folder} is not a feature index of schema {SCHEMA}: build it again with this version")
         for name, size in manifest["bytes"].items():
             if not (folder / name).is_file() or (folder / name).stat().st_size != size:
-                raise CorruptFileError(
-                    f"{folder / name} is missing or cut short: delete {folder} and build the index again"
-                )
-        return cls(folder, manifest)
+                raise CorruptFileError(f"{folder / name} is missing or cut short: {_BUILD_AGAIN}")
+        index = cls(folder, manifest)
+        index.verify(("features.parquet", "vocabulary.json", "csc_ptr.npy", "document_ptr.npy", "document_id.npy"))
+        return index
+
+    def verify(self, names: Sequence[str] = ()) -> None:
+        """Compare files with their hashes in the manifest, by default all; `CorruptFileError` names one that differs.
+
+        `open` does so with the small ones, which everything else is looked up by.
+        """
+        for name in names or self.manifest["hashes"]:
+            if content_hash(self.folder / name) != self.manifest["hashes"][name]:
+                raise CorruptFileError(f"{self.folder / name} is damaged: {_BUILD_AGAIN}")
 
     @classmethod
     def from_codes(
@@ -1040,11 +1103,16 @@ class FeatureIndex(_WithRelations):
         )
 
     @classmethod
-    def of_run(cls, run: str | Path, language_model: Any = None) -> "FeatureIndex":
-        """The index in `<run>/index`; if there is none, it is made from the run's SAE on the run's held-out text."""
+    def of_run(cls, run: str | Path, language_model: Any = None, rebuild: bool = False) -> "FeatureIndex":
+        """The index in `<run>/index`; if there is none of the run's SAE, it is made, on the run's held-out text.
+
+        `rebuild` makes it in any case, for one that is damaged.
+        """
         run = Path(run)
-        if (run / "index" / "manifest.json").is_file():
-            return cls.open(run / "index")
+        if (run / "index" / "manifest.json").is_file() and not rebuild:
+            index = cls.open(run / "index")
+            if index.manifest["sae"] == read_json(run / "sae" / "sae.json")["content_hash"]:
+                return index
         config = build(RunConfig, read_yaml(run / "config.yaml"))
         lm, sae = config.language_model, load_sae(run / "sae")
         language_model = language_model or LanguageModel.load(lm.path, lm.dtype, lm.device, lm.revision)

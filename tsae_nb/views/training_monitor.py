@@ -50,7 +50,7 @@ class MetricsTail:
                     self._forget()
                     file.seek(0)
                 text = file.read()
-        except FileNotFoundError:  # between a run's partial and its final name
+        except OSError:  # between a run's partial and its final name, or no file at all
             return False
         whole = text[: text.rfind(b"\n") + 1]
         for line in whole.splitlines():
@@ -64,9 +64,9 @@ class MetricsTail:
         try:
             fields = json.loads(line)
             step = float(fields.pop("step"))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            values = {name: float(value) for name, value in fields.items() if isinstance(value, (int, float))}
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return  # not a line of ours
-        values = {name: value for name, value in fields.items() if isinstance(value, (int, float))}
         for name in values.keys() - self.columns.keys():
             self.columns[name] = array("d", [math.nan]) * len(self.steps)
         self.steps.append(step)
@@ -111,9 +111,10 @@ class WatchedRun:
         cut = self.tail.read()
         if not self.config and (folder / "config.yaml").is_file():
             try:
-                self.config = read_yaml(folder / "config.yaml")
+                config = read_yaml(folder / "config.yaml")
             except UserError:  # just being written
-                self.config = {}
+                config = {}
+            self.config = config if isinstance(config, dict) else {}
         stride = 1
         while len(self.tail.steps) > LONGEST_CURVE * stride:
             stride *= 2
@@ -122,10 +123,10 @@ class WatchedRun:
 
     def row(self, folder: Path) -> dict[str, Any]:
         """The run's row in the table."""
-        tail, sae = self.tail, self.config.get("sae", {})
+        tail, sae = self.tail, self.config.get("sae") or {}
         complete = (folder / "manifest.json").is_file()
         age = None if complete or not tail.path.is_file() else time.time() - tail.path.stat().st_mtime
-        total = self.config.get("training", {}).get("steps")
+        total = (self.config.get("training") or {}).get("steps")
         done = int(tail.steps[-1]) if tail.steps else 0
         finished = complete or (total is not None and done >= total)
         state = (

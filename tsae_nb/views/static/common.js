@@ -129,11 +129,24 @@ export function kernelBackend(model) {
     ask(kind, question = {}) {
       last += 1;
       const number = `${last}-${Math.random()}`; // several views of one model each see all answers
-      model.send({ number, kind, ...question });
-      return new Promise((resolve, reject) => waiting.set(number, { resolve, reject }));
+      const gone = "The kernel is gone or was restarted: run the cell again.";
+      return new Promise((resolve, reject) => {
+        waiting.set(number, { resolve, reject });
+        try {
+          Promise.resolve(model.send({ number, kind, ...question })).catch(() => reject(new Error(gone)));
+        } catch {
+          waiting.delete(number);
+          reject(new Error(gone));
+        }
+      });
     },
     close() { model.off("msg:custom", receive); },
   };
+}
+
+/** Keeps typed keys in the widget: JupyterLab listens on the document, and would take "dd" for "delete this cell". */
+export function ownKeys(root) {
+  root.addEventListener("keydown", (event) => { if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation(); });
 }
 
 /** Remembers the last answers, so that going back is immediate. */

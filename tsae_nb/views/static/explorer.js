@@ -1,4 +1,4 @@
-import { fill, fixed, floats, flow, h, histogram, integers, into, kernelBackend, number, painted, remembering, share, shown, table, tabs, token, withTable } from "./common.js";
+import { fill, fixed, floats, flow, h, histogram, integers, into, kernelBackend, number, ownKeys, painted, remembering, share, shown, table, tabs, token, withTable } from "./common.js";
 
 const ROW = 24; // pixels, of the feature table
 
@@ -84,7 +84,7 @@ function explore(root, state, backend) {
     const chosen = state.get("selected").includes(feature);
     const relations = h("div", { class: "tsae-columns" });
     into(relations, ask(`coactive:${feature}`, "coactive", { feature }), (found) => [
-      h("div", {}, h("h4", { title: "correlation of being active" }, "fires together with"),
+      h("div", {}, h("h4", { title: "correlation of being active" }, "fires together with", found.sampled ? h("small", { class: "tsae-faint" }, " (on 32,768 of its tokens)") : null),
         table(["φ", "feature", "", "given this", "given other"], found.rows.slice(0, 10).map((row) => [
           number(row.phi, 2), featureLink(row.feature), levelBadge(row.level, about.levels) || "", share(row.given_this), share(row.given_other)]))),
       h("div", {}, h("h4", {}, "nearest decoder rows"), answer.neighbours.length
@@ -119,7 +119,7 @@ function explore(root, state, backend) {
   // ---- right: trace, steer, ablate, compare ---------------------------------------------------------------------------------------
   const panels = tabs(["Trace", "Steer", "Ablate", "Compare"], (name) => refresh(name));
   const [tracePanel, steerPanel, ablatePanel, comparePanel] = panels.panels;
-  const tracing = traceView(tracePanel, { about: () => about, state, backend, featureLink, label, open });
+  const tracing = traceView(tracePanel, { about: () => about, state, backend, featureLink, label, open, moved: (where) => { place = where; } });
   const steering = steerView(steerPanel, { about: () => about, state, backend, featureLink, card });
   const ablating = ablateView(ablatePanel, { about: () => about, state, backend, featureLink, card });
   const comparing = compareView(comparePanel, { about: () => about, state, backend, featureLink, place: () => place });
@@ -138,12 +138,17 @@ function explore(root, state, backend) {
 
   // ---- the whole -------------------------------------------------------------------------------------------------------------------
   let wanted = 0;
+  const keepFocus = () => { // what is drawn again loses it; the table takes it, so that the keys go on working
+    const inside = parts.card.contains(document.activeElement) && !/^(INPUT|TEXTAREA)$/.test(document.activeElement.tagName);
+    return () => { if (inside || document.activeElement === null) parts.rows.focus({ preventScroll: true }); };
+  };
   async function show(feature) {
-    const turn = (wanted += 1);
+    const turn = (wanted += 1), refocus = keepFocus();
     order.mark(feature);
     const asked = card(feature);
     await into(parts.card, asked, drawCard);
     if (turn !== wanted) return;
+    refocus();
     await painted();
     root.dataset.painted = String(feature);
     root.dispatchEvent(new CustomEvent("tsae:painted", { detail: feature }));
@@ -153,7 +158,7 @@ function explore(root, state, backend) {
     if (next !== null && !backend.stored) card(next).catch(() => {}); // so that j answers at once
     await new Promise((resolve) => setTimeout(resolve, backend.stored ? 0 : 120)); // nobody reads a trace while leafing through
     if (turn !== wanted) return;
-    if (!place && answer.pieces.length) trace({ piece: answer.pieces[0], start: answer.begins[0] });
+    if ((!place || backend.stored) && answer.pieces.length) trace({ piece: answer.pieces[0], start: answer.begins[0] });
     else refresh(panels.current());
   }
 
@@ -178,8 +183,18 @@ function explore(root, state, backend) {
   });
   const unfollow = [
     state.on("feature", () => show(state.get("feature"))),
-    state.on("selected", () => { card(state.get("feature")).then((answer) => fill(parts.card, drawCard(answer))); order.redraw(); refresh(panels.current()); }),
-    state.on("_about", () => { about = { ...state.get("_about") }; order.redraw(); refresh(panels.current()); }),
+    state.on("selected", () => {
+      card(state.get("feature")).then((answer) => { const refocus = keepFocus(); fill(parts.card, drawCard(answer)); refocus(); });
+      order.redraw();
+      refresh(panels.current());
+    }),
+    state.on("_about", () => {
+      about = { ...state.get("_about") };
+      const name = parts.card.querySelector(".tsae-label");
+      if (name && name !== document.activeElement) name.value = label(state.get("feature"));
+      order.redraw();
+      refresh(panels.current());
+    }),
   ];
   panels.show("Trace");
   if (about.features > 0) show(state.get("feature"));
@@ -195,7 +210,7 @@ function featureTable(parts, { about, columns, rowOf, label, state, backend, ope
     .filter(([name]) => name !== "level" || about().levels > 1);
   const explained = { level: "1 is the lowest", density: "share of tokens on which it is active", max: "largest activation",
     smoothness: "largest |Δz|/‖Δh‖ in a document, mean over documents; low is smooth", autocorrelation: "correlation of the activation with the one on the next token" };
-  parts.search = h("input", { type: "search", placeholder: "label, #id, or a word + Enter  ( / )", "aria-label": "search", oninput: () => { if (!parts.search.value) found = null; rebuild(); }, onkeydown: (event) => {
+  parts.search = h("input", { type: "search", placeholder: "label, #id, or a word + Enter  ( / )", "aria-label": "search", oninput: () => { found = null; rebuild(); }, onkeydown: (event) => {
     if (event.key === "Enter") searchToken();
   } });
   parts.level = h("select", { "aria-label": "level", onchange: () => rebuild() },
@@ -220,6 +235,10 @@ function featureTable(parts, { about, columns, rowOf, label, state, backend, ope
     }
     try {
       const answer = await backend.ask("search", { text });
+      if (!answer.rows.length && view.length) { // labels match, words do not
+        parts.foot.textContent = `“${text}” is no word here that a feature fires on; ${view.length} labels or numbers match.`;
+        return;
+      }
       found = new Map(answer.rows.filter((row) => rowOf.has(row.feature)).map((row) => [rowOf.get(row.feature), row]));
       sort.chosen = false; // best first, until a column is clicked
       parts.rows.scrollTop = 0;
@@ -340,11 +359,11 @@ function cellWidth(panel, length) {
   return Math.max(2, Math.min(16, Math.floor((2 * ((panel.clientWidth || 700) - 275)) / Math.max(1, length)) / 2));
 }
 
-function traceView(panel, { about, state, backend, featureLink, label, open }) {
+function traceView(panel, { about, state, backend, featureLink, label, open, moved }) {
   let rank = "total", hidden = new Set(), last = null;
   const text = h("textarea", { rows: 2, placeholder: "Paste a text and read it …", "aria-label": "text to read" });
   const read = h("button", { onclick: () => show({ text: text.value }) }, "Read");
-  const piece = h("input", { type: "number", min: 0, max: about().pieces - 1, "aria-label": "document", onchange: () => show({ piece: Number(piece.value), start: 0 }) });
+  const piece = h("input", { type: "number", min: 0, max: about().pieces - 1, "aria-label": "document", onchange: () => { if (piece.value !== "") show({ piece: Math.trunc(Number(piece.value)), start: 0 }); } });
   const any = h("button", { title: "any document", disabled: backend.stored, onclick: () => show({ piece: Math.floor(Math.random() * about().pieces), start: 0 }) }, "random");
   const levels = [1, 2, 3].slice(0, about().levels).map((level) => h("button", {
     class: `tsae-level tsae-level-${level}`, "aria-pressed": "true", title: `show features of level ${level}`,
@@ -361,11 +380,12 @@ function traceView(panel, { about, state, backend, featureLink, label, open }) {
     h("div", { class: "tsae-row" }, h("span", {}, "document"), piece, any, ranks, levels.length > 1 ? levels : null), body);
 
   function show(where) {
+    moved(where);
     const question = { feature: state.get("feature"), pinned: state.get("selected"), count: 40, rank, ...where };
     const asked = where.text !== undefined ? backend.ask("prompt", question) : backend.ask("trace", question);
     return into(body, asked, (answer) => {
       last = { answer, where };
-      if (where.text === undefined) piece.value = where.piece;
+      piece.value = where.text === undefined ? where.piece : "";
       return traceBody(answer);
     }).then(painted).then(() => { panel.dataset.traced = where.text !== undefined ? "text" : String(where.piece); });
   }
@@ -449,16 +469,28 @@ function chips(state, featureLink) {
   return h("div", { class: "tsae-row" }, h("span", { class: "tsae-faint" }, state.get("selected").length ? "chosen:" : "on the card (choose others with ☆):"), chosenFeatures(state).map((feature) => featureLink(feature)));
 }
 
+/** The number that somebody typed, or an error that says what is allowed. */
+function numberFrom(name, text, { low = -1e6, high = 1e6, whole = false } = {}) {
+  const value = Number(text);
+  if (text.trim() === "" || !(value >= low && value <= high) || (whole && !Number.isInteger(value))) {
+    throw new Error(`${name} is “${text}”: write a ${whole ? "whole " : ""}number from ${low.toLocaleString("en")} to ${high.toLocaleString("en")}.`);
+  }
+  return value;
+}
+
 function steerView(panel, { about, state, backend, featureLink, card }) {
   const text = h("textarea", { rows: 3, "aria-label": "prompts, one a line", placeholder: "Prompts, one a line" });
   const field = (name, value, title, width = 6) => h("input", { value, title, "aria-label": title, size: width, name });
   const strengths = field("strengths", "5, 25, 100", "multipliers m: an active feature is set to −m (raw units)", 14);
   const tokens = field("tokens", "24", "new tokens", 3), seed = field("seed", "0", "seed, the same for all columns", 4), heat = field("temperature", "0.7", "temperature; 0 takes the likeliest token", 3);
   const result = h("div", { class: "tsae-steered" }), chosen = h("div", {});
-  const run = h("button", { class: "tsae-run", onclick: () => into(result, backend.ask("steer", {
-    text: text.value, features: chosenFeatures(state), seed: Number(seed.value) || 0, tokens: Math.min(200, Math.max(1, Number(tokens.value) || 24)),
-    temperature: Number(heat.value) || 0, strengths: strengths.value.split(/[\s,;]+/).filter(Boolean).map(Number).filter((value) => !Number.isNaN(value)),
-  }), draw) }, "Generate");
+  const ask = async () => backend.ask("steer", {
+    text: text.value, features: chosenFeatures(state),
+    strengths: strengths.value.split(/[\s,;]+/).filter(Boolean).map((part) => numberFrom("m", part)),
+    tokens: numberFrom("tokens", tokens.value, { low: 1, high: 200, whole: true }), seed: numberFrom("seed", seed.value, { low: 0, high: 2 ** 31, whole: true }),
+    temperature: numberFrom("temperature", heat.value, { low: 0, high: 100 }),
+  });
+  const run = h("button", { class: "tsae-run", onclick: () => into(result, ask(), draw) }, "Generate");
   fill(panel, about().predicts ? [
     h("p", { class: "tsae-faint" }, "Clamp when active, as the unlearning evaluation does it: where a chosen feature fires it is set to −m (a negative m turns it up). Same seed in every column; ● marks tokens on which a chosen feature fires."),
     chosen, text, h("div", { class: "tsae-row" }, h("label", {}, "m ", strengths), h("label", {}, "tokens ", tokens), h("label", {}, "seed ", seed), h("label", {}, "temperature ", heat), run), result,
@@ -507,6 +539,7 @@ function ablateView(panel, { about, state, backend, featureLink, card }) {
   ] : h("p", { class: "tsae-notice" }, backend.stored ? "A stored page has no model to ablate in." : "Ablation needs the model and the SAE: FeatureExplorer(index, model=language_model, sae=sae)."));
 
   function draw(answer) {
+    if (answer.loss === null) return h("p", { class: "tsae-notice" }, "There is no next token to predict in this text: write a few words.");
     const most = Math.max(1e-6, ...answer.change.map((value) => Math.abs(value || 0)));
     return [
       answer.notice ? h("p", { class: "tsae-notice" }, answer.notice) : null,
@@ -574,10 +607,12 @@ function compareView(panel, { about, state, backend, featureLink, place }) {
       return;
     }
     fill(head, h("p", {}, `${other.folder}: ${other.features.toLocaleString("en")} features, ${other.dead.toLocaleString("en")} dead. Median best cosine ${number(other.median)} over ${other.matched} features of this SAE.`),
+      other.layer !== about().layer ? h("p", { class: "tsae-notice" }, `The other SAE reads layer ${other.layer}, this one layer ${about().layer}: the same direction need not mean the same there.`) : null,
       histogram("best cosines", other.cosines, 1));
     const feature = state.get("feature"), where = place();
     into(found, backend.ask("matches", { feature }), drawMatches);
     if (!other.same_text) fill(pairs, h("p", { class: "tsae-notice" }, "The two indexes were made from different text, so traces cannot stand side by side."));
+    else if (where && where.text !== undefined) fill(pairs, h("p", { class: "tsae-notice" }, "Traces side by side need a stored document: choose one in the tab Trace (⇢ beside a context)."));
     else if (where && where.piece !== undefined) into(pairs, backend.ask("pairs", { feature, piece: where.piece }), drawPairs).then(painted).then(() => { panel.dataset.compared = String(feature); });
   } };
 }
@@ -589,13 +624,21 @@ function render({ model, el }) {
   const backend = kernelBackend(model);
   const state = {
     get: (name) => model.get(name),
-    set(name, value) { model.set(name, value); model.save_changes(); },
+    set(name, value) {
+      try {
+        model.set(name, value);
+        model.save_changes();
+      } catch {
+        // the kernel is gone; what is asked next says so
+      }
+    },
     on(name, listener) {
       model.on(`change:${name}`, listener);
       return () => model.off(`change:${name}`, listener);
     },
   };
   const stop = explore(root, state, backend);
+  ownKeys(root);
   return () => { stop(); backend.close(); };
 }
 
@@ -621,11 +664,12 @@ async function openArchive(text, el) {
   const cut = (offset, length) => new DataView(plain.buffer, 4 + size + offset, length);
   const values = { feature: 0, selected: [], _about: head.about, _table: cut(0, head.table) }, listeners = {};
   values.feature = new Float32Array(plain.buffer.slice(4 + size, 8 + size))[0] || 0;
-  const missing = { trace: "This document is not stored in this page.", card: "This feature is not stored in this page.", search: "Searching the text needs the notebook; labels and numbers can be searched here.", token: "All features of one token need the notebook." };
+  const missing = { trace: "This part of the text is not stored in this page.", card: "This feature is not stored in this page.", search: "Searching the text needs the notebook; labels and numbers can be searched here.", token: "All features of one token need the notebook." };
+  const part = (start) => Math.floor((start || 0) / head.about.part) * head.about.part;
   const backend = {
     stored: true,
     async ask(kind, question) {
-      const stored = head.answers[`${kind}:${kind === "trace" ? question.piece : question.feature}`];
+      const stored = head.answers[kind === "trace" ? `trace:${question.piece}:${part(question.start)}` : `${kind}:${question.feature}`];
       if (!stored) throw new Error(missing[kind] || "This needs the notebook.");
       return { ...stored.reply, buffers: stored.spans.map(([offset, length, type, largest]) => widened(cut(offset, length), type, largest)) };
     },

@@ -1,6 +1,6 @@
-import { fill, floats, h, kernelBackend, number, table, withTable } from "./common.js";
+import { fill, floats, h, kernelBackend, number, ownKeys, table, withTable } from "./common.js";
 
-// Colour and dashes differ together, so that curves can be told apart without colour.
+// Colour and dashes differ together, so that curves can be told apart without colour; 64 runs have a style of their own.
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a7a7a", "#8c6d1f"];
 const DASHES = ["", "7 3", "2 3", "9 3 2 3", "4 2 1 2 1 2", "12 4", "1 2", "6 2 6 2 2 2"];
 const STATES = { complete: "✓ complete", running: "▶ running", measuring: "… measuring", stopped: "■ stopped" };
@@ -54,7 +54,7 @@ function curve(term, runs, { logarithmic, cursor, point, last }) {
 
 function render({ model, el }) {
   const about = model.get("_about"), runs = new Map(), hidden = new Set();
-  let logarithmic = true, cursor = null, heard = Date.now(), all = false, drawn = 0, waiting = false;
+  let placed = 0, logarithmic = true, cursor = null, heard = Date.now(), all = false, drawn = 0, waiting = false, tabled = "";
   const root = h("div", { class: "tsae tsae-monitor", tabindex: 0, "data-lm-suppress-shortcuts": "true" });
   const head = h("div", { class: "tsae-row" }), runTable = h("div", {}), readout = h("p", { class: "tsae-faint", "aria-live": "polite" }, "Point at a curve: all charts show the same step."), charts = h("div", { class: "tsae-curves" });
   const news = h("span", { class: "tsae-faint", role: "status" });
@@ -89,8 +89,8 @@ function render({ model, el }) {
   }
   function run(name) {
     if (!runs.has(name)) {
-      const place = runs.size;
-      runs.set(name, { name, data: {}, colour: COLOURS[place % COLOURS.length], dash: DASHES[place % DASHES.length], row: { name, state: "", alerts: [] } });
+      const place = placed++;
+      runs.set(name, { name, data: {}, colour: COLOURS[place % 8], dash: DASHES[(place + Math.floor(place / 8)) % 8], row: { name, state: "", alerts: [] } });
     }
     return runs.get(name);
   }
@@ -102,12 +102,20 @@ function render({ model, el }) {
 
   function draw() {
     drawn = Date.now();
-    const shown = [...runs.values()].filter((one) => !hidden.has(one.name));
     if (!runs.size) {
       fill(runTable, h("p", { class: "tsae-notice" }, `No run below ${about.folder} has written a step yet; this view waits for it.`));
       fill(charts);
+      tabled = "";
       return;
     }
+    const described = JSON.stringify([...runs.values()].map((one) => [one.row, hidden.has(one.name)]));
+    if (described !== tabled) drawTable();
+    tabled = described;
+    drawCharts();
+  }
+  function drawTable() {
+    const focused = runTable.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
+    const top = runTable.firstChild?.scrollTop || 0;
     fill(runTable, h("div", { class: "tsae-scroll" }, table(["run", "", "state", "step", "loss", "L0", "dead", "alerts"], [...runs.values()].map((one) => {
       const row = one.row;
       const box = h("input", { type: "checkbox", checked: !hidden.has(one.name), "aria-label": `show ${one.name}`, onchange: (event) => { event.target.checked ? hidden.delete(one.name) : hidden.add(one.name); draw(); } });
@@ -116,10 +124,16 @@ function render({ model, el }) {
         `${STATES[row.state] || ""}${row.resumed ? ` (resumed ${row.resumed}×)` : ""}`, row.steps ? `${row.step}/${row.steps}` : row.step ?? "", number(row.loss), number(row.l0),
         row.dead === null || row.dead === undefined ? "–" : `${number(row.dead)}${row.features ? `/${row.features}` : ""}`, row.alerts.length ? h("span", { class: "tsae-alert" }, row.alerts.join("; ")) : ""];
     }), { class: "tsae-table tsae-runs" })));
+    runTable.firstChild.scrollTop = top;
+    if (focused) [...runTable.querySelectorAll("input")].find((box) => box.getAttribute("aria-label") === focused)?.focus();
+  }
+  function drawCharts() {
+    const shown = [...runs.values()].filter((one) => !hidden.has(one.name));
     const names = new Set(shown.flatMap((one) => Object.keys(one.data)));
     names.delete("step");
     const terms = termOrder(names).filter((name) => all || !/^(weight|gradient)\/|^learning_rate$|^gradient_norm$/.test(name));
     const last = Math.max(1, ...shown.map((one) => one.data.step?.at(-1) || 1));
+    const focused = charts.contains(document.activeElement) ? document.activeElement.closest("[data-chart]")?.dataset.chart : null;
     const open = new Set([...charts.querySelectorAll('button[aria-pressed="true"]')].map((button) => button.closest("[data-chart]").dataset.chart));
     fill(charts, terms.map((term) => {
       const figure = withTable(term, curve(term, shown, { logarithmic: logarithmic && !/^dead|^l0|entropy/.test(term), cursor, point, last }), () => table(["run", "step", term],
@@ -131,6 +145,7 @@ function render({ model, el }) {
       if (open.has(term)) figure.querySelector("button").click();
       return figure;
     }));
+    if (focused) charts.querySelector(`[data-chart="${focused}"] button`)?.focus();
   }
   function point(step) {
     cursor = step;
@@ -147,6 +162,7 @@ function render({ model, el }) {
     }
   }
 
+  ownKeys(root);
   model.on("msg:custom", receive);
   const ask = (kind) => backend.ask(kind).catch((error) => { news.textContent = error.message; });
   ask("hello");

@@ -1,4 +1,4 @@
-import { fill, fixed, floats, flow, h, integers, into, kernelBackend, number, painted, share, shown, table, token, withTable } from "./common.js";
+import { fill, fixed, floats, flow, h, integers, into, kernelBackend, number, ownKeys, painted, share, shown, table, token, withTable } from "./common.js";
 
 const REASONS = {
   nothing_selected: "no feature passed the selection", gate: "no setting keeps the side effects small enough",
@@ -65,16 +65,21 @@ function render({ model, el }) {
       fixed(setting.forget_accuracy, 3), fixed(setting.side_accuracy, 3), setting.stopped ? "stopped" : setting.passed ? "✓ passes" : "✗ fails", setting.pareto ? "Pareto" : ""]), { class: "tsae-table tsae-settings" });
     const listed = settings.filter((setting) => own || !setting.control);
     [...made.tBodies[0].rows].forEach((row, i) => {
+      row.tabIndex = 0;
+      row.dataset.setting = listed[i].setting;
       row.addEventListener("click", () => choose(listed[i].setting));
+      row.addEventListener("keydown", (event) => { if (event.key === "Enter") choose(listed[i].setting); });
       row.classList.toggle("tsae-here", listed[i].setting === model.get("selected"));
     });
     return made;
   }
   function drawPlane() {
     const asTable = left.querySelector('figure button[aria-pressed="true"]');
+    const focused = left.contains(document.activeElement) ? document.activeElement.dataset.setting : undefined;
     const figure = withTable(`${settings.length} settings: ● passes ○ fails the gate × control`, plane(), settingsTable);
     fill(left, figure, settings.some((setting) => setting.control) ? h("label", { class: "tsae-faint" }, h("input", { type: "checkbox", checked: own, onchange: (event) => { own = event.target.checked; drawPlane(); } }), " controls") : null);
     if (asTable) figure.querySelector("button").click();
+    if (focused !== undefined) left.querySelector(`[data-setting="${focused}"]`)?.focus(); // drawn again, it would lose it
   }
 
   function mini(feature) {
@@ -134,6 +139,7 @@ function render({ model, el }) {
   const follow = () => { drawPlane(); drawDetail(); };
   model.on("change:selected", follow);
   follow();
+  ownKeys(root);
   return () => { model.off("change:selected", follow); backend.close(); };
 }
 
