@@ -31,7 +31,7 @@ from torch import Tensor
 
 from ..activations import start_tokens
 from ..evaluation.unlearning_eval import encoded
-from ..foundation import UserError, explained_os_errors, named_generator, whole_file
+from ..foundation import UserError, explained_os_errors, named_generator, progress, whole_file
 from .feature_index import FeatureIndex, Trace, best_cosines, trace_of
 
 # %% ../../nbs/views/42_explorer.ipynb #21fdb977
@@ -665,10 +665,10 @@ class FeatureExplorer(_ComparingExplorer):
             features = list(dict.fromkeys(features))[:500]
         features = list(dict.fromkeys(int(feature) for feature in features))
         answers, places = self._cards(features)
-        notice, every = self.notice, len(places)
-        while len(page := self._page(features, answers | self._traces(places), notice)) > 1e6 * megabytes and places:
-            places = dict(list(places.items())[: len(places) // 2])
-            notice = f"This page holds the traces of {len(places)} of {every} documents."
+        traces, notice = self._traces(places), self.notice
+        while len(page := self._page(features, answers | traces, notice)) > 1e6 * megabytes and traces:
+            traces = dict(list(traces.items())[: len(traces) // 2])
+            notice = f"This page holds the traces of {len(traces)} of {len(places)} documents."
         with explained_os_errors(path), whole_file(path) as temporary:
             temporary.write_bytes(page)
         return path
@@ -677,19 +677,24 @@ class FeatureExplorer(_ComparingExplorer):
         """Cards and relations, and which features are strongest in which part (document, start) of the corpus."""
         answers: dict[str, Answer] = {}
         places: dict[tuple[int, int], list[int]] = {}
-        for feature in features:
-            answers[f"card:{feature}"] = reply, _ = card(self.index, feature, top=20, each_fifth=2, random=5)
-            answers[f"coactive:{feature}"] = self._answer_coactive({"feature": feature})
-            if reply["pieces"]:
-                start = reply["begins"][0] // STORED_PART * STORED_PART
-                places.setdefault((reply["pieces"][0], start), []).append(feature)
+        with progress(len(features), "cards", "card") as bar:
+            for feature in features:
+                answers[f"card:{feature}"] = reply, _ = card(self.index, feature, top=20, each_fifth=2, random=5)
+                answers[f"coactive:{feature}"] = self._answer_coactive({"feature": feature})
+                if reply["pieces"]:
+                    start = reply["begins"][0] // STORED_PART * STORED_PART
+                    places.setdefault((reply["pieces"][0], start), []).append(feature)
+                bar.update()
         return answers, places
 
     def _traces(self, places: Mapping[tuple[int, int], Sequence[int]]) -> dict[str, Answer]:
-        return {
-            f"trace:{piece}:{start}": self._answer_trace({"piece": piece, "start": start, "pinned": mine, "count": 10})
-            for (piece, start), mine in places.items()
-        }
+        traces: dict[str, Answer] = {}
+        with progress(len(places), "traces", "trace") as bar:
+            for (piece, start), mine in places.items():
+                request = {"piece": piece, "start": start, "pinned": mine, "count": 10}
+                traces[f"trace:{piece}:{start}"] = self._answer_trace(request)
+                bar.update()
+        return traces
 
     def _page(self, features: Sequence[int], answers: dict[str, Answer], notice: str) -> bytes:
         dead = self.index.features["dead"].to_numpy()[list(features)]

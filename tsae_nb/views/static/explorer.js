@@ -682,6 +682,7 @@ async function openArchive(text, el) {
   const root = h("div", { class: "tsae tsae-page", tabindex: 0 });
   el.append(root);
   explore(root, state, backend);
+  root.focus({ preventScroll: true }); // so that j and k work at once
 }
 
 export default { render };
