@@ -12,7 +12,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 help:
 	@echo "make reproduce       the whole chain on the embedded model, then Figures 1 and 2 (minutes, two cores)"
-	@echo "make reproduce-full  the same with three seeds, and the ablations (up to an hour)"
+	@echo "make reproduce-full  the same with three seeds, and the ablations (an hour or two)"
 	@echo "make test            the checks: notebooks in step with the library, lint, types, every notebook, the browser"
 	@echo "make lab             JupyterLab on the notebooks to explore"
 	@echo "make sync            after editing notebooks: clean, export, render the README"
@@ -32,7 +32,7 @@ reproduce: environment
 
 reproduce-full: environment
 	tsae sweep runs/tiny.yaml --seeds 0,1,2 --processes 2
-	tsae sweep runs/ablations.yaml --processes 2
+	tsae sweep runs/ablations.yaml --seeds 0,1,2 --processes 2
 	tsae figures runs/tiny --out figures
 	papermill nbs/experiments/claims.ipynb runs/claims.ipynb -k python3 --cwd . -p root runs --no-progress-bar
 
