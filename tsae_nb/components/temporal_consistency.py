@@ -10,6 +10,7 @@ __all__ = ['SMALLEST_NORM', 'adjacent_pairs', 'inverse_norms', 'pair_cosines', '
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from ..config import ConsistencyConfig
 
@@ -28,7 +29,7 @@ def adjacent_pairs(valid: Tensor, documents: Tensor) -> Tensor:
 class _PairDots(torch.autograd.Function):
     """Dot products of listed pairs of rows; memory of the codes, their gradient and one block of pairs."""
 
-    BLOCK = 512
+    BLOCK = 64
 
     @staticmethod
     def forward(ctx, codes: Tensor, pairs: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
@@ -40,13 +41,12 @@ class _PairDots(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def, override]
         codes, pairs = ctx.saved_tensors
-        result = torch.zeros_like(codes)
-        scales = gradient.unsqueeze(1).split(_PairDots.BLOCK)
-        for block, scale in zip(pairs.split(_PairDots.BLOCK), scales, strict=True):
-            first, second = block.unbind(1)
-            result.index_add_(0, first, codes[second].mul_(scale))
-            result.index_add_(0, second, codes[first].mul_(scale))
-        return result, None
+        row, partner = torch.cat([pairs, pairs.flip(1)]).unbind(1)  # a row's gradient is a weighted sum of its partners
+        order = row.argsort(stable=True)
+        starts = torch.searchsorted(row[order], torch.arange(len(codes) + 1, device=row.device))
+        weights = gradient.repeat(2)[order]
+        return functional.embedding_bag(
+            partner[order], codes, starts, mode="sum", per_sample_weights=weights, include_last_offset=True), None
 
 # %% ../../nbs/components/12_temporal_consistency.ipynb #f73e75d3
 SMALLEST_NORM = 1e-6

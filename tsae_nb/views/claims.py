@@ -212,24 +212,31 @@ EFFECTS: dict[str, Callable[[StoredRun], float | None]] = {
 
 
 def ablation_effects(runs: Sequence[StoredRun]) -> pd.DataFrame:
-    """A row for each ablation, seed and quantity: reference, effect, range over the reference's seeds, whether within.
+    """A row for each ablation and quantity: reference, effect (mean, lowest, highest over seeds), within chance or not.
 
-    `within` is None where the reference has one seed only: then nothing says how large chance is.
+    An effect is the difference from the reference of the same seed. It is `within` chance where seeds differ in its
+    sign, or its mean is no larger than the range over the reference's seeds; None where that has one seed only.
     """
-    rows = []
+    pairs: dict[tuple[str, str], list[tuple[StoredRun, StoredRun]]] = {}
     for run in (run for run in runs if run.variant not in VARIANTS):
-        reference = reference_of(run, runs)
-        if reference is None or run.settings["sae"]["dictionary_size"] != reference.settings["sae"]["dictionary_size"]:
-            continue
-        seeds = [other for other in runs if (other.variant, other.layer) == (reference.variant, reference.layer)]
+        other = reference_of(run, runs)
+        if other is not None and run.settings["sae"]["dictionary_size"] == other.settings["sae"]["dictionary_size"]:
+            pairs.setdefault((run.variant, other.variant), []).append((run, other))
+    rows = []
+    for (ablation, reference), members in pairs.items():
+        layers = {run.layer for run, _ in members}
+        seeds = [run for run in runs if run.variant == reference and run.layer in layers]
         for quantity, value in EFFECTS.items():
-            here, there = value(run), value(reference)
             known = [x for x in map(value, seeds) if x is not None]
-            if here is not None and there is not None:
+            both = [(value(run), value(other)) for run, other in members]
+            effects = [here - there for here, there in both if here is not None and there is not None]
+            if effects:
                 chance = max(known) - min(known) if len(known) > 1 else None
-                rows.append({"ablation": run.variant, "seed": run.seed, "reference": reference.variant,
-                             "quantity": quantity, "value": here, "effect": here - there, "range of seeds": chance,
-                             "within": None if chance is None else abs(here - there) <= chance})
+                mean, low, high = sum(effects) / len(effects), min(effects), max(effects)
+                within = None if chance is None else low < 0 < high or abs(mean) <= chance
+                rows.append({
+                    "ablation": ablation, "reference": reference, "quantity": quantity, "seeds": len(effects),
+                    "effect": mean, "lowest": low, "highest": high, "range of seeds": chance, "within": within})
     return pd.DataFrame(rows)
 
 # %% ../../nbs/views/45_claims.ipynb #f56dec17
@@ -273,14 +280,15 @@ def claim_ablations(runs: Sequence[StoredRun]) -> Finding:
     """The ablations change nothing that matters."""
     effects = ablation_effects(runs)
     claim, paper = "ablations have no effect", "no significant impact of the ablated parts (6.2)"
-    rule = "an ablation has no effect where no quantity leaves the range over the reference's seeds"
+    rule = "no effect: no quantity differs by more than the range over the reference's seeds, in one sign in all seeds"
     if effects.empty or effects.within.isna().all():
         missing = "no ablation beside its reference" if effects.empty else "one seed of the reference: chance unknown"
         return Finding(claim, paper, missing, "not measured", rule)
     judged = effects.dropna(subset=["within"])
     met = judged.groupby("ablation", sort=False).within.all()
     largest = judged[~judged.within.astype(bool)]
-    moved = "; ".join(f"{row.ablation}: {row.quantity} {row.effect:+.3g}" for row in largest.itertuples())
+    moved = "; ".join(f"{row.ablation}: {row.quantity} {row.effect:+.3g} ({row.lowest:+.3g} to {row.highest:+.3g})"
+                      for row in largest.itertuples())
     gradients = term_gradients(runs)
     idle = gradients.groupby("term")["moves nothing"].all() if len(gradients) else pd.Series(dtype=bool)
     names = ", ".join(map(str, idle[idle].index))
