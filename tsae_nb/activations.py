@@ -54,23 +54,23 @@ def _field(record: Mapping[str, Any], field: str, where: str) -> str:
     value = record[field]
     if not isinstance(value, str):
         raise UserError(f"{where}: field {field!r} holds a {type(value).__name__}, not text: set data.text_field")
-    return value
+    return value.encode("utf-8", "replace").decode("utf-8")  # JSON can hold half a character, no tokenizer reads it
 
 
 def read_txt(path: Path, field: str) -> Iterator[str]:
     """The file as one document."""
-    yield path.read_text(encoding="utf-8")
+    yield path.read_text(encoding="utf-8-sig")
 
 
 def read_jsonl(path: Path, field: str) -> Iterator[str]:
     """One document a line, from `field` of each JSON object; gzip is undone."""
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:  # type: ignore[operator]
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as lines:  # type: ignore[operator]
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError as error:
+            except (json.JSONDecodeError, RecursionError) as error:
                 raise UserError(f"line {number} of {path} is not JSON ({error})") from error
             if not isinstance(record, dict):
                 raise UserError(f"line {number} of {path} is not a JSON object with a field {field!r}")
@@ -169,7 +169,8 @@ def source_hash(config: DataConfig) -> str:
         return content_hash([text for head in heads for _, text in head])
     place = Path(config.path or "").expanduser()
     local = config.source == "files" or place.is_dir()
-    return content_hash(*(corpus_files(str(place)) if local else ()))
+    files = corpus_files(str(place)) if local else []
+    return content_hash([place.is_file(), *(_kind(file) for file in files)], *files)  # both decide how files are read
 
 # %% ../nbs/04_activations.ipynb #7ff8fb53
 Row = tuple[list[int], list[int]]  # token ids, and the document of each
@@ -289,7 +290,8 @@ def build_rows(
             f"the corpus {config.path or config.source} is {'too short' if names else 'empty'}: "
             f"{config.evaluation_rows} evaluation rows and at least {minimum_rows} training rows of up to "
             f"{config.row_length} tokens are needed; {len(evaluation)} and {len(training)} were found in {len(names)} "
-            f"documents (pieces under {config.shortest_document} tokens are left out)"
+            f"documents (pieces under {config.shortest_document} tokens are left out; blank lines separate the "
+            "documents of a .txt file)"
         )
     return training, evaluation
 
@@ -317,6 +319,18 @@ def _save_rows(folder: Path, splits: Mapping[str, TokenRows]) -> None:
             for name in ARRAYS:
                 np.save(temporary / f"{split}-{name}.npy", getattr(rows, name), allow_pickle=False)
         write_json(temporary / "names.json", list(splits["training"].names))
+        write_json(temporary / "hashes.json", {path.name: content_hash(path) for path in sorted(temporary.iterdir())})
+
+
+def _check_rows(folder: Path) -> None:
+    """`CorruptFileError` names a file that is not what was saved."""
+    again = f"delete the folder {folder} and run again"
+    try:
+        for name, hashed in read_json(folder / "hashes.json").items():
+            if content_hash(folder / name) != hashed:
+                raise CorruptFileError(f"{folder / name} is damaged (its content hash differs): {again}")
+    except (OSError, AttributeError) as error:
+        raise CorruptFileError(f"{folder} is damaged ({error}): {again}") from error
 
 
 def _load_rows(folder: Path, split: str, names: Sequence[str]) -> TokenRows:
@@ -339,9 +353,11 @@ def token_rows(
     key = content_hash(settings, tokenizer_hash(tokenizer), source_hash(config))
     folder = Path(cache_folder) / "tokens" / key
     with only_process(folder.with_suffix(".lock")):
-        if not folder.is_dir():
+        if not (folder / "hashes.json").is_file():
+            shutil.rmtree(folder, ignore_errors=True)
             built = build_rows(config, tokenizer, minimum_rows, quiet)
             _save_rows(folder, dict(zip(("training", "evaluation"), built, strict=True)))
+    _check_rows(folder)
     names = read_json(folder / "names.json")
     training, evaluation = (_load_rows(folder, split, names) for split in ("training", "evaluation"))
     if len(training) < minimum_rows:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import tsae_nb
-from .config import UserError, merge, parse_yaml
+from .config import UserError, merge
 from .foundation import project_root, read_json
 from .runs import PARTIAL, find_runs, launch, load_experiment, nested, sweep
 from .views.figures import draw
@@ -27,10 +27,16 @@ def _listed(text: str) -> list[str]:
 
 def _numbers(text: str) -> list[int]:
     """`0,1,2` as a list of whole numbers."""
-    values = [parse_yaml(part) for part in _listed(text)]
-    if not all(isinstance(value, int) for value in values):
+    if not all(part.isdecimal() for part in _listed(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers such as 0,1,2")
-    return values
+    return [int(part) for part in _listed(text)]
+
+
+def _positive(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
 
 
 def _experiment(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -70,10 +76,10 @@ def list_command(arguments: argparse.Namespace) -> None:
         state = "complete" if run.complete else "under way"
         folder = run.folder if run.complete else run.folder.with_name(run.folder.name + PARTIAL)
         evaluation = read_json(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else None
-        numbers = ("", "") if evaluation is None else (
-            f"{evaluation['explained_variance']:.3f}", f"{evaluation['l0']:.1f}")
+        found = [(evaluation or {}).get(name) for name in ("explained_variance", "l0")]
+        numbers = ["" if value is None else f"{value:.{digits}f}" for value, digits in zip(found, (3, 1), strict=True)]
         unlearning = read_json(folder / "unlearning.json") if (folder / "unlearning.json").is_file() else None
-        score = "" if unlearning is None else f"{unlearning['score']:.3f} {unlearning['reason'] or ''}"
+        score = "" if unlearning is None else f"{unlearning.get('score', 0):.3f} {unlearning.get('reason') or ''}"
         print(f"{run.config.name:{width}}  {state:9} {numbers[0]:>6} {numbers[1]:>7}  {score}")
 
 
@@ -107,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         found.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as training.steps=50")
         found.add_argument("--root", default="runs", help="where run directories go (default: runs)")
         if name == "sweep":
-            found.add_argument("--processes", type=int, default=1, help="how many at a time (default: 1)")
+            found.add_argument("--processes", type=_positive, default=1, help="how many at a time (default: 1)")
     found = command("figures", figures_command, "draw Figures 1 and 2 from stored runs")
     found.add_argument("runs", nargs="?", default="runs/tiny", help="folder of run directories (default: runs/tiny)")
     found.add_argument("--out", default="figures", help="folder for the figures (default: figures)")

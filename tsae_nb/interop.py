@@ -153,6 +153,10 @@ def read_saelens(folder: Path) -> PlainWeights:
     path = folder / "cfg.json"
     config = read_json(path)
     kind = SAELENS_KINDS[_only(config.get("architecture", "standard"), SAELENS_KINDS, "architecture", path)]
+    name = config.get("activation_fn_str") or config.get("activation_fn") or "relu"  # older files name it here
+    if kind == "relu":
+        kind = {"relu": "relu", "topk": "topk"}[_only(name, ("relu", "topk"), "activation function", path)]
+    _only(bool(config.get("finetuning_scaling_factor", False)), (False,), "finetuning_scaling_factor", path)
     _only(config.get("normalize_activations") or "none", ("none",), "normalize_activations", path)
     _only(config.get("reshape_activations", "none"), ("none",), "reshape_activations", path)
     tensors, _ = read_tensors(folder / "sae_weights.safetensors")

@@ -229,8 +229,8 @@ def read_model(folder: Path, dtype: str, device: str | torch.device) -> PreTrain
                 folder, dtype=DTYPES[dtype], use_safetensors=True, local_files_only=True, trust_remote_code=False,
                 output_loading_info=True,
             )
-    except (ValueError, RuntimeError, OSError, KeyError) as error:
-        raise UserError(f"the model in {folder} cannot be loaded: {error}") from error
+    except Exception as error:  # transformers raises errors of many libraries
+        raise UserError(f"the model in {folder} cannot be loaded: {error or type(error).__name__}") from error
     # an encoder's pooler lies above every residual stream and is never used
     missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
     if missing:

@@ -18,7 +18,7 @@ from .components.hierarchical_router import HierarchicalRouter, RoutedCodes, lev
 from .components.objective import SAEOutput, Weights
 from .components.sparse_code import Codes, DenseCodes, SparseActivation, build_sparse_code
 from .components.temporal_encoder import TemporalEncoder
-from .config import SAEConfig, build, merge, settings_of
+from .config import ConfigError, SAEConfig, build, merge, settings_of
 from tsae_nb.foundation import (
     CorruptFileError, UserError, content_hash, named_generator, read_json, read_tensors, whole_directory, write_json,
     write_tensors,
@@ -214,10 +214,15 @@ def load_sae(folder: str | Path) -> SparseAutoencoder:
     """Read an SAE, ready for evaluation. Raises `UserError` naming a file that is missing, damaged or does not fit."""
     folder = Path(folder)
     description = read_json(folder / "sae.json")
+    if not isinstance(description, dict):
+        raise CorruptFileError(f"{folder / 'sae.json'} does not describe an SAE: save or train it again")
     if description.get("format") != FORMAT:
         raise UserError(f"{folder / 'sae.json'} has format {description.get('format')!r}; this version reads {FORMAT}")
     tensors, _ = read_tensors(folder / "sae.safetensors")
-    sae = SparseAutoencoder(description["width"], build(SAEConfig, description["config"]))
+    try:
+        sae = SparseAutoencoder(description["width"], build(SAEConfig, description["config"]))
+    except (ConfigError, KeyError, TypeError) as error:
+        raise CorruptFileError(f"{folder / 'sae.json'} does not describe an SAE ({error})") from error
     try:
         sae.load_state_dict(tensors)
     except RuntimeError as error:

@@ -170,7 +170,13 @@ class MetricsLog:
 def read_metrics(path: str | Path) -> list[dict[str, float]]:
     """The lines of a `metrics.jsonl`; an incomplete last line (a run under way, or killed) is left out."""
     text = Path(path).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    lines = []
+    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise CorruptFileError(f"line {number} of {path} is damaged ({error}): remove that line") from error
+    return lines
 
 # %% ../nbs/21_training.ipynb #b55df996
 def save_checkpoint(training: SAETraining, folder: Path) -> None:

@@ -428,7 +428,7 @@ def evaluate(
         allowed = len(batch.tokens) if config.loss_rows is None else max(0, config.loss_rows - rows)
         if loss is not None:
             for part, here in _parts(some_rows(batch, slice(0, allowed)), language_model.vocabulary_size):
-                loss.update(here, decoded[part])
+                loss.update(here, decoded[:allowed][part])
         rows += len(batch.tokens)
     if not seen.tokens:
         raise UserError("nothing to evaluate: the batches hold no valid token")

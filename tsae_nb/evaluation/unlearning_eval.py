@@ -1150,9 +1150,11 @@ def summarise(
     decimals = config.density_decimals
     forget, retain = (density_of(counts, tokens, decimals) for counts, tokens in
                       ((found.forget, found.forget_tokens), (found.retain, found.retain_tokens)))
+    pairs = np.bincount(task.sets) // 2  # a half without a question of both roles says nothing
+    halves = bool(pairs[0] and pairs[1:].any())
     return {
         "interval": bootstrap_interval(right, task.sets, 0, gate, config.bootstrap, seed) if config.bootstrap else None,
-        "held_out": held_out_score(right, task.sets, 0, gate, 100, seed) if config.split_half else None,
+        "held_out": held_out_score(right, task.sets, 0, gate, 100, seed) if config.split_half and halves else None,
         "control_scores": by_control,
         "best_setting": _settings_summary(table[table.control == 0]),
         "selection": [{
