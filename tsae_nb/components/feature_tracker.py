@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
@@ -34,6 +35,7 @@ class _Recurrence(torch.autograd.Function):
     """One layer of `nn.GRU`, time first: x (T, B, d) → hidden states (T, B, H), the first from a state of zeros."""
 
     @staticmethod
+    @custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # under autocast too
     def forward(  # type: ignore[no-untyped-def, override]
         ctx, x: Tensor, input_weight: Tensor, hidden_weight: Tensor, input_bias: Tensor, hidden_bias: Tensor
     ) -> Tensor:
@@ -60,6 +62,7 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @custom_bwd(device_type="cpu")
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def, override]
         x, input_weight, hidden_weight, gates, new, recalled, hidden = ctx.saved_tensors
         steps, rows, width = new.shape

@@ -44,7 +44,7 @@ class _PairDots(torch.autograd.Function):
         row, partner = torch.cat([pairs, pairs.flip(1)]).unbind(1)  # a row's gradient is a weighted sum of its partners
         order = row.argsort(stable=True)
         starts = torch.searchsorted(row[order], torch.arange(len(codes) + 1, device=row.device))
-        weights = gradient.repeat(2)[order]
+        weights = gradient.repeat(2)[order].to(codes.dtype)
         return functional.embedding_bag(
             partner[order], codes, starts, mode="sum", per_sample_weights=weights, include_last_offset=True), None
 
