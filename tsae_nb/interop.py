@@ -318,6 +318,8 @@ def recognise(folder: str | Path) -> str:
     folder = Path(folder)
     if not folder.exists():
         raise UserError(f"there is no folder {folder}")
+    if (folder / "sae.json").is_file():
+        raise UserError(f"{folder} is an SAE of tsae_nb itself: read it with load_sae")
     for name, known in FORMATS.items():
         if (folder / known.known_by).is_file() or folder.name == known.known_by:
             return name

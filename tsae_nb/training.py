@@ -201,12 +201,20 @@ def _result_settings(config: RunConfig) -> dict[str, Any]:
 
 
 def load_checkpoint(training: SAETraining, folder: Path) -> None:
-    """Continue from a checkpoint. Raises `UserError` when it was made with other settings."""
-    state = read_json(folder / "state.json")
-    if state["result_settings"] != _result_settings(training.config):
+    """Continue from a checkpoint. Raises `UserError` when it was made with other settings, or is damaged."""
+    try:
+        state, (tensors, _) = read_json(folder / "state.json"), read_tensors(folder / "state.safetensors")
+        same = state["result_settings"] == _result_settings(training.config)
+        if same:
+            _restore(training, state, tensors)
+    except (UserError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        advice = "remove that folder, and the training starts anew"
+        raise CorruptFileError(f"the checkpoint {folder} cannot be used ({error}): {advice}") from error
+    if not same:
         raise UserError(f"{folder} was made with other settings: choose another name, or remove the old run")
-    tensors, _ = read_tensors(folder / "state.safetensors")
 
+
+def _restore(training: SAETraining, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     def part(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 

@@ -91,7 +91,8 @@ def stored_runs(folders: Folders) -> list[StoredRun]:
         where = "in " + (", ".join(sorted({str(folder.parent) for folder in looked})[:3]) or "the list of folders")
     complete = [folder for folder in looked if (folder / "manifest.json").is_file() and folder.suffix != ".partial"]
     if not complete:
-        raise UserError(f"there is no complete run {where}: make some with  tsae run runs/tiny.yaml")
+        raise UserError(f"there is no complete run {where}: make some with  tsae run runs/tiny.yaml, "
+                        "or name the folder of yours")
     return [StoredRun(folder, read_yaml(folder / "config.yaml")) for folder in complete]
 
 # %% ../../nbs/views/40_figures.ipynb #a95af43b
