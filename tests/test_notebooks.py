@@ -44,6 +44,16 @@ def test_is_light_and_titled(path: Path) -> None:
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=str)
+def test_stored_outputs_are_whole_and_of_no_machine(path: Path) -> None:
+    for cell in read(path).cells:
+        for output in cell.get("outputs", []):
+            assert output.output_type != "error", f"{path}: a stored error under {cell.source[:80]!r}"
+            text = "".join(output.get("text", "")) + "".join(output.get("data", {}).get("text/plain", ""))
+            found = re.search(r"(?<![\w.])/(tmp|home|root|Users|work)/\S+", text)
+            assert found is None, f"{path}: the path of one machine, {found and found[0]}"
+
+
 @pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.parent.name == "experiments"], ids=str)
 def test_templates_have_parameters(path: Path) -> None:
     assert any("parameters" in cell.metadata.get("tags", []) for cell in read(path).cells)
