@@ -36,8 +36,8 @@ from transformers import PreTrainedTokenizerFast
 
 from .config import ActivationsConfig, DataConfig, RunConfig
 from tsae_nb.foundation import (
-    CorruptFileError, UserError, content_hash, explained_os_errors, named_generator, progress, read_json,
-    whole_directory, whole_file, write_json,
+    CorruptFileError, UserError, check_hashes, content_hash, explained_os_errors, named_generator, progress,
+    read_json, whole_directory, whole_file, write_json,
 )
 from .language_model import DTYPES, LanguageModel, tokenizer_hash
 from .world import World
@@ -322,17 +322,6 @@ def _save_rows(folder: Path, splits: Mapping[str, TokenRows]) -> None:
         write_json(temporary / "hashes.json", {path.name: content_hash(path) for path in sorted(temporary.iterdir())})
 
 
-def _check_rows(folder: Path) -> None:
-    """`CorruptFileError` names a file that is not what was saved."""
-    again = f"delete the folder {folder} and run again"
-    try:
-        for name, hashed in read_json(folder / "hashes.json").items():
-            if content_hash(folder / name) != hashed:
-                raise CorruptFileError(f"{folder / name} is damaged (its content hash differs): {again}")
-    except (OSError, AttributeError) as error:
-        raise CorruptFileError(f"{folder} is damaged ({error}): {again}") from error
-
-
 def _load_rows(folder: Path, split: str, names: Sequence[str]) -> TokenRows:
     arrays = {}
     for name in ARRAYS:
@@ -357,7 +346,7 @@ def token_rows(
             shutil.rmtree(folder, ignore_errors=True)
             built = build_rows(config, tokenizer, minimum_rows, quiet)
             _save_rows(folder, dict(zip(("training", "evaluation"), built, strict=True)))
-    _check_rows(folder)
+    check_hashes(folder, read_json(folder / "hashes.json"), f"delete the folder {folder} and run again")
     names = read_json(folder / "names.json")
     training, evaluation = (_load_rows(folder, split, names) for split in ("training", "evaluation"))
     if len(training) < minimum_rows:

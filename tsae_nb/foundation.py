@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CorruptFileError', 'explained_os_errors', 'whole_file', 'whole_directory', 'write_json', 'read_json', 'write_tensors',
-           'read_tensors', 'content_hash', 'named_generator', 'progress', 'find_chrome', 'notebook_plots',
-           'project_root']
+           'read_tensors', 'content_hash', 'check_hashes', 'named_generator', 'progress', 'find_chrome',
+           'notebook_plots', 'project_root']
 
 # %% ../nbs/00a_foundation.ipynb #d9b7b1ed
 import hashlib
@@ -149,6 +149,17 @@ def content_hash(*parts: Any) -> str:
     for part in parts:
         _feed(digest, part)
     return digest.hexdigest()[:32]
+
+
+def check_hashes(folder: Path, hashes: Mapping[str, str], advice: str) -> None:
+    """Compare files with the hashes they were written with; `CorruptFileError` names one that differs, with advice."""
+    if not isinstance(hashes, Mapping):
+        raise CorruptFileError(f"the list of hashes in {folder} is damaged: {advice}")
+    for name, written in hashes.items():
+        if not (folder / name).is_file():
+            raise CorruptFileError(f"{folder / name} is missing: {advice}")
+        if content_hash(folder / name) != written:
+            raise CorruptFileError(f"{folder / name} is damaged (its content hash differs): {advice}")
 
 # %% ../nbs/00a_foundation.ipynb #0e551cce
 def named_generator(seed: int, *names: str | int, device: str | torch.device = "cpu") -> torch.Generator:

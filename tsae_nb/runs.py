@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 import tsae_nb
 from .activations import ActivationBatch, ActivationStream, open_streams
 from tsae_nb.config import (
-    ConfigError, RunConfig, UserError, build, merge, parse_yaml, read_yaml, settings_of, to_yaml,
+    RESERVED, ConfigError, RunConfig, UserError, build, merge, parse_yaml, read_yaml, settings_of, to_yaml,
 )
 from .evaluation.metrics import evaluate
 from .evaluation.unlearning_eval import UnlearningTask
@@ -200,7 +200,7 @@ def open_run(folder: str | Path) -> RunDirectory:
 def find_runs(root: str | Path = "runs", complete_only: bool = True) -> list[RunDirectory]:
     """All run directories below a folder, in the order of their names; copies in a folder `reference` are left out."""
     found = sorted({path.parent for path in Path(root).rglob("config.yaml")})
-    folders = [path for path in found if not {"cache", "reference"} & set(path.relative_to(root).parts)]
+    folders = [path for path in found if not {*RESERVED} & set(path.relative_to(root).parts)]
     runs = [open_run(folder) for folder in folders]
     return [run for run in runs if run.complete or not complete_only]
 

@@ -32,7 +32,7 @@ from torch import Tensor
 from ..activations import start_tokens
 from ..evaluation.unlearning_eval import encoded
 from ..foundation import UserError, explained_os_errors, named_generator, progress, whole_file
-from .feature_index import FeatureIndex, Trace, best_cosines, trace_of
+from .feature_index import COACTIVE_SAMPLE, FeatureIndex, Trace, best_cosines, trace_of
 
 # %% ../../nbs/views/42_explorer.ipynb #21fdb977
 Answer = tuple[dict[str, Any], list[bytes]]
@@ -347,9 +347,8 @@ class _Explorer(AnsweringWidget):
 
     def _answer_coactive(self, request: dict[str, Any]) -> Answer:
         feature = request["feature"]
-        active, sample = int(self.index.features["active"].iloc[feature]), 32_768
-        rows = plain(self.index.coactive(feature, sample=sample))
-        return {"feature": feature, "rows": rows, "sampled": active > sample}, []
+        sampled = COACTIVE_SAMPLE if self.index.features["active"].iloc[feature] > COACTIVE_SAMPLE else None
+        return {"feature": feature, "rows": plain(self.index.coactive(feature)), "sampled": sampled}, []
 
     def _answer_search(self, request: dict[str, Any]) -> Answer:
         places = self.index.occurrences(request["text"])
@@ -510,27 +509,30 @@ class _ComparingExplorer(_LiveExplorer):
             },
         }
 
-    def matches(self, feature: int, count: int = 5) -> pd.DataFrame:
-        """The features of the other SAE nearest to one of this: feature, cosine, level, density, autocorrelation."""
+    def _compared(self) -> FeatureIndex:
+        """The other SAE's index."""
         if self.other is None:
             raise UserError('there is nothing to compare with: explorer.compare("path/of/another/index")')
+        return self.other
+
+    def matches(self, feature: int, count: int = 5) -> pd.DataFrame:
+        """The features of the other SAE nearest to one of this: feature, cosine, level, density, autocorrelation."""
+        other = self._compared()
         mine = self.index.array("decoder")
         assert mine is not None
-        count = min(count, self.other.dictionary_size)
+        count = min(count, other.dictionary_size)
         ids, cosines = best_cosines(np.asarray(mine[feature : feature + 1]), self._other_decoder, count)
-        table = self.other.features.iloc[ids[0]][["level", "density", "autocorrelation"]].reset_index(drop=True)
+        table = other.features.iloc[ids[0]][["level", "density", "autocorrelation"]].reset_index(drop=True)
         return table.assign(feature=ids[0], cosine=cosines[0])
 
     def _answer_matches(self, request: dict[str, Any]) -> Answer:
-        found = self.matches(request["feature"])
-        assert self.other is not None
-        labels = [self.other.labels.get(int(feature), "") for feature in found["feature"]]
-        reply, buffers = card(self.other, int(found["feature"][0]), top=6, each_fifth=0, random=0)
+        found, other = self.matches(request["feature"]), self._compared()
+        labels = [other.labels.get(int(feature), "") for feature in found["feature"]]
+        reply, buffers = card(other, int(found["feature"][0]), top=6, each_fifth=0, random=0)
         return {"feature": request["feature"], "rows": plain(found.assign(label=labels)), "card": reply}, buffers
 
     def _answer_pairs(self, request: dict[str, Any]) -> Answer:
-        if self.other is None:
-            raise UserError('there is nothing to compare with: explorer.compare("path/of/another/index")')
+        other = self._compared()
         if not self._about["other"]["same_text"]:
             raise UserError(
                 "the two indexes were made from different text: traces side by side need the same token rows"
@@ -541,7 +543,7 @@ class _ComparingExplorer(_LiveExplorer):
         decoder = self.index.array("decoder")
         assert decoder is not None
         ids, cosines = best_cosines(np.asarray(decoder[mine.features]), self._other_decoder, 1)
-        theirs = self.other.trace(request["piece"], pinned=ids[:, 0].tolist(), count=0, shuffles=1)
+        theirs = other.trace(request["piece"], pinned=ids[:, 0].tolist(), count=0, shuffles=1)
         rows = {feature: row for row, feature in enumerate(theirs.features.tolist())}
         paired = theirs.activations[[rows[feature] for feature in ids[:, 0].tolist()]]
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -555,7 +557,7 @@ class _ComparingExplorer(_LiveExplorer):
             "features": plain(mine.features),
             "levels": plain(mine.levels),
             "others": plain(ids[:, 0]),
-            "other_levels": plain(self.other.levels[ids[:, 0]]),
+            "other_levels": plain(other.levels[ids[:, 0]]),
             "cosines": plain(cosines[:, 0]),
             "correlations": plain(correlation),
         }

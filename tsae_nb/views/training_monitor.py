@@ -129,15 +129,8 @@ class WatchedRun:
         total = (self.config.get("training") or {}).get("steps")
         done = int(tail.steps[-1]) if tail.steps else 0
         finished = complete or (total is not None and done >= total)
-        state = (
-            "complete"
-            if complete
-            else "measuring"
-            if finished
-            else "running"
-            if age is not None and age < 60
-            else "stopped"
-        )
+        states = {"complete": complete, "measuring": finished, "running": age is not None and age < 60, "stopped": True}
+        state = next(name for name, holds in states.items() if holds)
         last = {name: plain(column[-1]) for name, column in tail.columns.items()}
         found = alerts(tail, sae.get("dictionary_size"), None if finished else age) if tail.steps else []
         return {

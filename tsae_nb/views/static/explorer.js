@@ -84,7 +84,7 @@ function explore(root, state, backend) {
     const chosen = state.get("selected").includes(feature);
     const relations = h("div", { class: "tsae-columns" });
     into(relations, ask(`coactive:${feature}`, "coactive", { feature }), (found) => [
-      h("div", {}, h("h4", { title: "correlation of being active" }, "fires together with", found.sampled ? h("small", { class: "tsae-faint" }, " (on 32,768 of its tokens)") : null),
+      h("div", {}, h("h4", { title: "correlation of being active" }, "fires together with", found.sampled ? h("small", { class: "tsae-faint" }, ` (on ${found.sampled.toLocaleString("en")} of its tokens)`) : null),
         table(["φ", "feature", "", "given this", "given other"], found.rows.slice(0, 10).map((row) => [
           number(row.phi, 2), featureLink(row.feature), levelBadge(row.level, about.levels) || "", share(row.given_this), share(row.given_other)]))),
       h("div", {}, h("h4", {}, "nearest decoder rows"), answer.neighbours.length
