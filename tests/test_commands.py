@@ -14,7 +14,7 @@ import torch
 
 from tsae_nb.cli import main
 from tsae_nb.foundation import read_tensors
-from tsae_nb.runs import expand, load_experiment
+from tsae_nb.experiments import expand, load_experiment
 
 ROOT = Path(__file__).parents[1]
 TSAE = str(Path(sys.executable).with_name("tsae"))

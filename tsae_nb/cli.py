@@ -15,8 +15,9 @@ from typing import Any
 
 import tsae_nb
 from .config import UserError, merge
+from .experiments import load_experiment, nested
 from .foundation import project_root, read_json
-from .runs import PARTIAL, find_runs, launch, load_experiment, nested, sweep
+from .runs import PARTIAL, find_runs, launch, sweep
 from .views.figures import draw
 
 # %% ../nbs/51_cli.ipynb #0526df37
