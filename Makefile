@@ -8,11 +8,13 @@ export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help environment reproduce reproduce-full figures test lab sync clean
+.PHONY: help environment reproduce reproduce-full gemma gemma-ablations figures test lab sync clean
 
 help:
 	@echo "make reproduce       the whole chain on the embedded model, then Figures 1 and 2 (minutes, two cores)"
 	@echo "make reproduce-full  the same with three seeds, and the ablations (an hour or two)"
+	@echo "make gemma           the paper's setting: google/gemma-2-2b on one GPU, then Figures 1 and 2 (README: what it needs)"
+	@echo "make gemma-ablations the paper's ablations in that setting"
 	@echo "make test            the checks: notebooks in step with the library, lint, types, every notebook, the browser"
 	@echo "make lab             JupyterLab on the notebooks to explore"
 	@echo "make sync            after editing notebooks: clean, export, render the README"
@@ -28,16 +30,24 @@ environment: .venv/.installed
 
 reproduce: environment
 	tsae sweep runs/tiny.yaml --processes 2
-	tsae figures runs/tiny --out figures
+	tsae figures runs/tiny
 
 reproduce-full: environment
 	tsae sweep runs/tiny.yaml --seeds 0,1,2 --processes 2
 	tsae sweep runs/ablations.yaml --seeds 0,1,2 --processes 2
-	tsae figures runs/tiny --out figures
+	tsae figures runs/tiny
 	papermill nbs/experiments/claims.ipynb runs/claims.ipynb -k python3 --cwd . -p root runs --no-progress-bar
 
+gemma: environment
+	tsae run runs/gemma-2-2b.yaml
+	tsae figures runs/gemma-2-2b
+
+gemma-ablations: environment
+	tsae run runs/gemma-ablations.yaml
+	tsae figures runs/gemma-ablations
+
 figures: environment
-	tsae figures runs/tiny --out figures
+	tsae figures runs/tiny
 
 test: environment
 	bash tools/check.sh

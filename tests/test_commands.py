@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tsae_nb.cli import main
+from tsae_nb.config import read_yaml
 from tsae_nb.foundation import read_tensors
 from tsae_nb.experiments import expand, load_experiment
 
@@ -129,3 +130,12 @@ def test_a_full_disk_is_said_and_nothing_half_written_is_whole(experiment: Path,
 def test_committed_parameter_files_are_whole(file: Path) -> None:
     names = [config.name for config in expand(load_experiment(file))]
     assert names and len(set(names)) == len(names)
+
+
+def test_the_ablations_of_gemma_are_in_the_setting_of_the_preset() -> None:
+    preset, ablations = (read_yaml(ROOT / "runs" / f"{name}.yaml") for name in ("gemma-2-2b", "gemma-ablations"))
+    own = {"name", "layers", "variants"}
+    assert {key: value for key, value in ablations.items() if key not in own} == {
+        key: value for key, value in preset.items() if key not in own}
+    named = {name.split("-")[0] for name in ablations["variants"]} | {*ablations["variants"]}
+    assert {"temporal-no-convolution", "margin", "no-margin", "percentile", "temporal-no-hierarchy"} <= named

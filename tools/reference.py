@@ -6,6 +6,7 @@ Of the metrics every tenth step is kept, and the first; of the SAEs those that t
 Whatever reads run directories reads these too.
 """
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -13,10 +14,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ("config.yaml", "manifest.json", "evaluation.json", "unlearning.json", "unlearning.parquet")
 EVERY = 10
-EXPLORED = ("tiny/topk", "tiny/temporal", "tiny/batch_topk-seed2")  # the last has the highest unlearning score
+EXPLORED = ("topk", "temporal")  # and of each folder the run with the highest unlearning score
 
 
-def keep(run: Path, target: Path) -> None:
+def explored(runs: list[Path]) -> set[str]:
+    """The names of runs whose SAEs the notebooks to explore open."""
+    scores = {run.name: json.loads((run / "unlearning.json").read_text())["score"] for run in runs
+              if (run / "unlearning.json").is_file()}
+    return {*EXPLORED, max(scores, key=lambda name: (scores[name], name))} if scores else {*EXPLORED}
+
+
+def keep(run: Path, target: Path, with_sae: bool) -> None:
     """Copy the small files of one complete run."""
     target.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
@@ -25,7 +33,7 @@ def keep(run: Path, target: Path) -> None:
     lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
     thinned = [line for number, line in enumerate(lines, start=1) if number == 1 or number % EVERY == 0]
     (target / "metrics.jsonl").write_text("".join(thinned))
-    if f"{run.parent.name}/{run.name}" in EXPLORED:
+    if with_sae:
         shutil.copytree(run / "sae", target / "sae")
 
 
@@ -33,6 +41,7 @@ if __name__ == "__main__":
     for folder in map(Path, sys.argv[1:]):
         shutil.rmtree(ROOT / "runs" / "reference" / folder.name, ignore_errors=True)
         runs = sorted(path.parent for path in folder.glob("*/manifest.json"))
+        opened = explored(runs) if folder.name == "tiny" else set()
         for run in runs:
-            keep(run, ROOT / "runs" / "reference" / folder.name / run.name)
+            keep(run, ROOT / "runs" / "reference" / folder.name / run.name, run.name in opened)
         print(f"{folder}: {len(runs)} runs kept")

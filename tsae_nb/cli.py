@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import tsae_nb
-from .config import UserError, merge
-from .experiments import load_experiment, nested
+from .config import UserError, merge, to_yaml
+from .experiments import expand, load_experiment, nested
 from .foundation import project_root, read_json
 from .runs import PARTIAL, find_runs, launch, sweep
 from .views.figures import draw
@@ -48,7 +48,10 @@ def _experiment(arguments: argparse.Namespace) -> dict[str, Any]:
 
 # %% ../nbs/51_cli.ipynb #f7582c27
 def run_command(arguments: argparse.Namespace) -> None:
-    """All chosen runs in one process, on one stream of activations."""
+    """All chosen runs in one process, on one stream of activations; with --resolve only every setting of each."""
+    if arguments.resolve:
+        print("---\n".join(to_yaml(config) for config in expand(_experiment(arguments))), end="")
+        return
     for run in launch(_experiment(arguments), arguments.root):
         print(run.folder)
 
@@ -62,7 +65,7 @@ def sweep_command(arguments: argparse.Namespace) -> None:
 
 def figures_command(arguments: argparse.Namespace) -> None:
     """Figures 1 and 2 of the complete runs below a folder."""
-    for path in draw(arguments.runs, arguments.out):
+    for path in draw(arguments.runs, arguments.out or Path(arguments.runs) / "figures"):
         print(path)
 
 # %% ../nbs/51_cli.ipynb #ce6cb351
@@ -113,11 +116,13 @@ def _parser() -> argparse.ArgumentParser:
         found.add_argument("--name", help="another name for the folder below the root")
         found.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as training.steps=50")
         found.add_argument("--root", default="runs", help="where run directories go (default: runs)")
+        if name == "run":
+            found.add_argument("--resolve", action="store_true", help="print every setting of the runs, run nothing")
         if name == "sweep":
             found.add_argument("--processes", type=_positive, default=1, help="how many at a time (default: 1)")
     found = command("figures", figures_command, "draw Figures 1 and 2 from stored runs")
     found.add_argument("runs", nargs="?", default="runs/tiny", help="folder of run directories (default: runs/tiny)")
-    found.add_argument("--out", default="figures", help="folder for the figures (default: figures)")
+    found.add_argument("--out", help="folder for the figures (default: a folder figures among the runs)")
     found = command("list", list_command, "list the runs below a folder")
     found.add_argument("root", nargs="?", default="runs", help="(default: runs)")
     command("lab", lab_command, "open JupyterLab on the notebooks to explore")

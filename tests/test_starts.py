@@ -1,0 +1,114 @@
+"""Starts that fail: one sentence within seconds, nothing left behind, and the corrected command works"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from local_hub import LocalHub
+from transformers import BertConfig, BertModel, BertTokenizerFast
+
+ROOT = Path(__file__).parents[1]
+TSAE = str(Path(sys.executable).with_name("tsae"))
+FILE = """
+name: start
+variants: [topk]
+language_model: {path: us/model, layer: 1}
+data: {source: hub, path: us/texts, rows: 32, evaluation_rows: 8}
+activations: {calibration_rows: 8}
+sae: {dictionary_size: 64}
+training: {steps: 3, rows_per_batch: 8}
+unlearning: {row_length: 64, multiplier_unit: residual_norm, multipliers: [1.0], retain_corpus: {documents: 32},
+  forget_corpus: {documents: 32}}
+"""
+HUGE = "1000000000000"
+MISTAKES = {  # what is set: what must be said
+    "a model that is not there": (["language_model.path=us/modle"], ["us/modle"]),
+    "a model whose licence is not accepted": (
+        ["language_model.path=us/gated"], ["us/gated", "accept its terms", "hf auth login"]),
+    "a second model whose licence is not accepted": (["unlearning.language_model=us/gated"], ["us/gated", "accept its terms"]),
+    "a data set that is not there": (["data.path=us/nothing"], ["us/nothing"]),
+    "a corpus that is granted by hand": (
+        ["unlearning.forget_corpus={source: hub, path: us/waiting}"],
+        ["us/waiting", "unlearning.forget_corpus.source=file", "unlearning.forget_corpus.path="]),
+    "a column that is not there": (["data.text_field=body"], ["'body'", "'text'", "data.text_field"]),
+    "a question set without its columns": (
+        ["unlearning.forget={name: bio, source: hub, path: us/texts, split: train}"],
+        ["unlearning.forget", "question"]),
+    "a disk that is too small": (
+        [f"data.rows={HUGE}", f"activations.cache_gibibytes={HUGE}"], ["the disk is too small", "GiB of activations"]),
+    "a memory that is too small": (["sae.dictionary_size=1000000000"], ["too small"]),
+    "a layer beyond the model": (["language_model.layer=9"], ["layer 9", "4 layers"]),
+    "an encoder that is asked questions": (["language_model.path=us/encoder"], ["encoder-only"]),
+}
+
+
+def write_encoder(folder: Path) -> Path:
+    """A small random encoder of the BERT family with its tokenizer."""
+    folder.mkdir()
+    letters = [*"abcdefghijklmnopqrstuvwxyz", *(f"##{x}" for x in "abcdefghijklmnopqrstuvwxyz")]
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]))
+    tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"))
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+                        intermediate_size=64)
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A working folder with the parameter file, and the environment of a process that knows a local hub."""
+    folder = tmp_path_factory.mktemp("starts")
+    (folder / "start.yaml").write_text(FILE)
+    embedded = ROOT / "tsae_nb" / "embedded"
+    texts = "\n".join(json.dumps({"text": f"The Fennow number {i} is covered in bark. " * 12}) for i in range(200))
+    data = {"train.jsonl": texts.encode()}
+    repositories = {"us/model": embedded, "us/gated": embedded, "us/encoder": write_encoder(folder / "encoder"),
+                    "datasets/us/texts": data, "datasets/us/waiting": data}
+    with LocalHub(repositories, gated={"us/gated": "auto", "datasets/us/waiting": "manual"}) as hub:
+        yield folder, hub.environment(folder / "home", OMP_NUM_THREADS="1")
+
+
+def start(place: tuple[Path, dict[str, str]], *settings: str) -> tuple[subprocess.CompletedProcess[str], float]:
+    folder, environment = place
+    changes = [part for setting in settings for part in ("--set", setting)]
+    began = time.monotonic()
+    ended = subprocess.run([TSAE, "run", "start.yaml", *changes], cwd=folder, env=environment, capture_output=True,
+                           text=True, timeout=300)
+    return ended, time.monotonic() - began
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_one_sentence_and_nothing_left_behind(mistake: str, place: tuple[Path, dict[str, str]]) -> None:
+    settings, words = MISTAKES[mistake]
+    ended, seconds = start(place, *settings)
+    said = [line for line in ended.stderr.splitlines() if line.startswith("tsae: ")]
+    assert ended.returncode == 2 and len(said) == 1 and "Traceback" not in ended.stderr + ended.stdout, ended.stderr
+    print(f"{seconds:.0f} s: {said[0]}")
+    assert all(word in said[0] for word in words), said[0]
+    assert ended.stderr.rstrip().endswith(said[0]), "it is the last thing said"
+    assert not (place[0] / "runs").exists(), sorted((place[0] / "runs").rglob("*"))
+
+
+def test_then_the_corrected_command_works(place: tuple[Path, dict[str, str]]) -> None:
+    ended, _ = start(place)
+    assert ended.returncode == 0, ended.stderr
+    assert (place[0] / "runs" / "start" / "topk" / "unlearning.json").is_file()
+
+
+def test_a_start_on_another_runs_folder_names_every_difference(place: tuple[Path, dict[str, str]]) -> None:
+    """After the run above: what differs is said completely, and no work is to be thrown away for it."""
+    before = {path: path.stat().st_mtime_ns for path in (place[0] / "runs").rglob("*") if path.is_file()}
+    ended, _ = start(place, "training.steps=4", "sae.dictionary_size=32", "data.seed=7", "training.learning_rate=1e-2")
+    assert ended.returncode == 2
+    for difference in ("training.steps: 3 → 4", "sae.dictionary_size: 64 → 32", "data.seed: 0 → 7",
+                       "training.learning_rate: 0.0003 → 0.01"):
+        assert difference in ended.stderr
+    assert "--name" in ended.stderr and not any(word in ended.stderr for word in ("rm ", "remove", "delete"))
+    assert {path: path.stat().st_mtime_ns for path in (place[0] / "runs").rglob("*") if path.is_file()} == before
