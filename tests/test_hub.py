@@ -68,7 +68,8 @@ def parquet(columns: dict[str, list[Any]]) -> bytes:
 def pile(documents: int, shards: int) -> dict[str, bytes]:
     """The Pile's layout: numbered .jsonl.zst files, and a field beside the text."""
     def shard(number: int) -> bytes:
-        texts = (f"The Fennow {number} of {i} is covered in bark. " * (1 + (i * 7 + number) % 5) for i in range(documents))
+        lengths = (1 + (i * 7 + number) % 5 for i in range(documents))
+        texts = (f"The Fennow {number} of {i} is covered in bark. " * length for i, length in enumerate(lengths))
         return zstandard.compress(jsonl([{"text": text, "meta": {"set": "x"}} for text in texts]))
 
     other = zstandard.compress(jsonl([{"text": "of another split", "meta": {"set": "x"}}]))
@@ -194,8 +195,8 @@ def test_a_corpus_is_refused_in_a_sentence_by_its_cause(hub: LocalHub, tmp_path:
 
 
 def test_nothing_that_answers_costs_no_more_than_patience(hub: LocalHub, tmp_path: Path) -> None:
-    cases = ["look_up('owner/small')", "check_corpus(DataConfig(source='hub', path='monology/pile'))"]
-    for state in ("gone", "silent"):
+    corpus = "check_corpus(DataConfig(source='hub', path='monology/pile'))"
+    for state, cases in {"gone": ["look_up('owner/small')", corpus], "silent": [corpus]}.items():
         setattr(hub, state, True)
         try:
             found = told(hub, tmp_path / state, *cases)
@@ -208,7 +209,7 @@ def test_nothing_that_answers_costs_no_more_than_patience(hub: LocalHub, tmp_pat
 TASK = "check_task(replace(UnlearningConfig(), %s), look_up('embedded'), [0, 1], 64)"
 GATED = "DensityCorpusConfig('hub', 'cais/gated', split='test')"
 SETS = {
-    "forget=QuestionSetConfig('wmdp', 'hub', 'cais/wmdp')": [],
+    "forget=QuestionSetConfig('bio', 'hub', 'cais/wmdp')": [],
     "retain_corpus=DensityCorpusConfig('hub', 'Salesforce/wikitext', 'wikitext-2-raw-v1', 'test')": [],
     "forget=QuestionSetConfig('wmdp', 'hub', 'cais/wmpd')": [
         "unlearning.forget.path", "--set unlearning.forget.source=file --set unlearning.forget.path=FILE"],

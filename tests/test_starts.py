@@ -30,7 +30,8 @@ MISTAKES = {  # what is set: what must be said
     "a model that is not there": (["language_model.path=us/modle"], ["us/modle"]),
     "a model whose licence is not accepted": (
         ["language_model.path=us/gated"], ["us/gated", "accept its terms", "hf auth login"]),
-    "a second model whose licence is not accepted": (["unlearning.language_model=us/gated"], ["us/gated", "accept its terms"]),
+    "a second model whose licence is not accepted": (
+        ["unlearning.language_model=us/gated"], ["us/gated", "accept its terms"]),
     "a data set that is not there": (["data.path=us/nothing"], ["us/nothing"]),
     "a corpus that is granted by hand": (
         ["unlearning.forget_corpus={source: hub, path: us/waiting}"],

@@ -18,7 +18,7 @@ from .components.hierarchical_router import HierarchicalRouter, RoutedCodes, lev
 from .components.objective import SAEOutput, Weights
 from .components.sparse_code import Codes, DenseCodes, SparseActivation, build_sparse_code
 from .components.temporal_encoder import TemporalEncoder
-from .config import PAPER_VARIANTS, VARIANTS, ConfigError, SAEConfig, build, merge, settings_of
+from .config import ConfigError, SAEConfig, build, merge, settings_of
 from tsae_nb.foundation import (
     CorruptFileError, UserError, content_hash, named_generator, read_json, read_tensors, whole_directory, write_json,
     write_tensors,

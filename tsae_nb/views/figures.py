@@ -28,9 +28,8 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from ..config import read_yaml
+from ..config import VARIANTS, read_yaml
 from ..foundation import UserError, find_chrome, read_json, whole_file
-from ..sae import VARIANTS
 from ..training import read_metrics
 
 # %% ../../nbs/views/40_figures.ipynb #a5288518
