@@ -33,6 +33,7 @@ from tsae_nb import activations, language_model
 from tsae_nb.activations import *
 from tsae_nb.config import *
 from tsae_nb.evaluation.unlearning_eval import *
+from tsae_nb.foundation import named_generator
 from tsae_nb.language_model import *
 for case in json.load(sys.stdin):
     started = time.monotonic()
@@ -227,16 +228,16 @@ SETS = {
 
 
 def test_questions_and_corpora_are_refused_with_their_setting(hub: LocalHub, tmp_path: Path) -> None:
-    found = told(hub, tmp_path / "home", *(TASK % case for case in SETS))
+    wiki = "DensityCorpusConfig('hub', 'Salesforce/wikitext', 'wikitext-2-raw-v1', 'test')"
+    texts = f"load_texts({wiki}, [], named_generator(0))"
+    *found, read = told(hub, tmp_path / "home", *(TASK % case for case in SETS), texts)
+    assert read["value"] == [LINE] * 30  # null and empty ones are left out
     for (case, parts), answer in zip(SETS.items(), found, strict=True):
         if not parts:
             assert answer.get("value", 0) is None, answer
         else:
             assert all(part in answer["said"] for part in parts), (case, answer)
             assert "\n" not in answer["said"] and len(answer["said"]) < 500 and answer["seconds"] < LONGEST, answer
-    texts, = told(hub, tmp_path / "home", "load_texts(DensityCorpusConfig('hub', 'Salesforce/wikitext', "
-                  "'wikitext-2-raw-v1', 'test'), [], named_generator(0))")
-    assert texts["value"] == [LINE] * 30  # null and empty ones are left out
 
 
 def test_what_was_read_before_is_read_without_the_hub(hub: LocalHub, tmp_path: Path) -> None:
@@ -270,11 +271,11 @@ def long_pile() -> Iterator[LocalHub]:
 
 def test_rows_are_the_same_through_lost_connections(long_pile: LocalHub, tmp_path: Path) -> None:
     third = "datasets/long/pile/train/02.jsonl.zst"
-    (whole,) = told(long_pile, tmp_path / "home", ROWS.replace("CACHE", "whole"))
-    assert whole["value"][2] == 1500 and whole["value"][3] > 2 * DOCUMENTS and whole["value"][-1] == 0
     long_pile.dropping[third] = 3
-    _, dropped = told(long_pile, tmp_path / "home", QUICKLY, ROWS.replace("CACHE", "dropped"))
+    _, dropped, whole = told(
+        long_pile, tmp_path / "home", QUICKLY, ROWS.replace("CACHE", "dropped"), ROWS.replace("CACHE", "whole"))
     assert dropped["value"] == whole["value"] and long_pile.dropping[third] == 0
+    assert whole["value"][2] == 1500 and whole["value"][3] > 2 * DOCUMENTS and whole["value"][-1] == 0
     long_pile.dropping[third] = 10**9
     _, lost = told(long_pile, tmp_path / "home", QUICKLY, ROWS.replace("CACHE", "lost"))
     kept = int(lost["said"].split(" documents are kept")[0].split()[-1])
@@ -287,7 +288,6 @@ def test_rows_are_the_same_through_lost_connections(long_pile: LocalHub, tmp_pat
 
 
 def test_a_killed_stream_continues_after_its_last_file(long_pile: LocalHub, tmp_path: Path) -> None:
-    (whole,) = told(long_pile, tmp_path / "home", ROWS.replace("CACHE", "whole"))
     long_pile.dropping["datasets/long/pile/train/02.jsonl.zst"] = 10**9  # it waits there for seconds
     child = subprocess.Popen([sys.executable, "-c", SCRIPT], stdin=subprocess.PIPE, text=True, cwd=tmp_path,
                              env=long_pile.environment(tmp_path / "home"), stdout=subprocess.DEVNULL,
@@ -302,8 +302,9 @@ def test_a_killed_stream_continues_after_its_last_file(long_pile: LocalHub, tmp_
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     long_pile.dropping.clear()
-    _, continued, firsts = told(long_pile, tmp_path / "home", WATCHED, ROWS.replace("CACHE", "killed"), "firsts")
-    assert continued["value"] == whole["value"] and firsts["value"] == [1024]
+    _, continued, whole, firsts = told(
+        long_pile, tmp_path / "home", WATCHED, *(ROWS.replace("CACHE", name) for name in ("killed", "whole")), "firsts")
+    assert continued["value"] == whole["value"] and firsts["value"] == [1024, 0]
 
 
 def test_a_data_set_that_changes_meanwhile_is_read_at_the_commit_it_began_with(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ WAITS = (2.0, 10.0, 30.0)  # seconds before a lost stream is opened again
 def _hub_records(path: str, subset: str | None, split: str, revision: str | None, first: int) -> Any:
     import datasets  # slow to import, and only used for the hub
 
-    datasets.config.STREAMING_READ_MAX_RETRIES = min(datasets.config.STREAMING_READ_MAX_RETRIES, 2)
+    datasets.config.STREAMING_READ_MAX_RETRIES = 1  # each with six attempts of the hub's client, half a minute
     records = datasets.load_dataset(path, subset, split=split, revision=revision, streaming=True)
     return records.skip(first) if first else records
 
