@@ -44,16 +44,22 @@ def _variants(given: Any) -> Mapping[str, Any]:
 
 def _variant_settings(name: str, changes: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of one variant: what is common, the components of its row of the table, its own changes on top."""
-    changes = dict(_mapping(f"variants.{name}", changes))
+    changes = dict(_mapping(f"variants.{name}", {} if changes is None else changes))
     base = changes.pop("base", name)
+    if other := [key for key in changes if key not in SECTIONS]:
+        raise ConfigError(f"variants.{name}.{other[0]}: a variant has settings of its own in {', '.join(SECTIONS)}, and "
+                          "'base'; name, seeds and layers are those of the whole experiment")
     if not isinstance(base, str) or base not in VARIANTS:
         raise ConfigError(f"variants.{name}: there is no variant {base!r}; allowed: {', '.join(VARIANTS)}, "
                           f"or a new name with 'base: <one of these>'")
     for section in {*SECTIONS} & {*changes}:
         if section != "unlearning" or changes[section] is not None:  # none: this variant is not asked
             _mapping(f"variants.{name}.{section}", changes[section])
-    own = merge({"sae": VARIANTS[base]}, changes)
-    return merge(merge(common, own), {"sae": {"variant": name}})
+    settings = merge(common, merge({"sae": VARIANTS[base]}, changes))
+    if "variant" in settings["sae"]:
+        raise ConfigError(f"sae.variant: got {settings['sae']['variant']!r}; it is the name below variants, "
+                          f"here {name!r}")
+    return merge(settings, {"sae": {"variant": name}})
 
 
 def _numbers(experiment: Mapping[str, Any], axis: str, default: int | None) -> list[int | None]:
@@ -81,7 +87,10 @@ def expand(experiment: Mapping[str, Any]) -> list[RunConfig]:
     for layer in layers:
         for variant, changes in table.items():
             for seed in seeds:
-                own = _variant_settings(str(variant), changes or {}, common)
+                own = _variant_settings(str(variant), changes, common)
+                if layer is not None and "layer" in own.get("language_model", {}):
+                    raise ConfigError(f"layers and language_model.layer ({own['language_model']['layer']!r}) are both "
+                                      "given: keep one of them")
                 suffix = ("" if layer is None else f"-layer{layer}") + (f"-seed{seed}" if seed else "")
                 at_layer = {} if layer is None else {"language_model": {"layer": layer}}
                 this = {"name": f"{name}/{variant}{suffix}", "seed": seed} | at_layer
@@ -116,14 +125,29 @@ def load_experiment(path: str | Path, changes: Mapping[str, Any] | None = None) 
     `variants` in the changes (names, or names with further changes) chooses among the file's.
     """
     experiment, changes = _given(read_yaml(path)), dict(changes or {})
+    if not experiment:
+        raise ConfigError(f"{path} gives nothing to run: name variants there, such as  variants: [topk]")
     chosen = changes.pop("variants", None)
     settings = {key: value for key, value in changes.items() if key not in AXES}
-    table = {name: own or {} for name, own in _variants(experiment.get("variants")).items()}
+    table = {name: {} if own is None else own for name, own in _variants(experiment.get("variants")).items()}
     if chosen is not None:
-        table = {name: merge(table.get(name, {}), own or {}) for name, own in _variants(chosen).items()}
+        table = {name: merge(_mapping(f"variants.{name}", table.get(name, {})), own or {})
+                 for name, own in _variants(chosen).items()}
+    if "layer" in _mapping("language_model", changes.get("language_model", {})):
+        experiment.pop("layers", None)
     merged = merge(experiment, changes)
     merged["variants"] = {name: merge(_mapping(f"variants.{name}", own), settings) for name, own in table.items()}
-    return merged
+    return _without_layer(merged) if changes.get("layers") else merged
+
+
+def _without_layer(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    """An experiment whose layers are those of the axis: what it says of a single one is left out."""
+    def without(settings: Any) -> Any:
+        if not isinstance(settings, Mapping) or not isinstance(settings.get("language_model"), Mapping):
+            return settings
+        rest = {name: value for name, value in settings["language_model"].items() if name != "layer"}
+        return {**settings, "language_model": rest}
+    return {**without(experiment), "variants": {name: without(own) for name, own in experiment["variants"].items()}}
 
 
 def resolve(path: str | Path, changes: Mapping[str, Any] | None = None) -> list[RunConfig]:

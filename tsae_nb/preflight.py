@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONTAINER_LIMITS', 'TOLERANCE', 'parameter_counts', 'loaded_bytes', 'Needs', 'stream_key', 'needs_of', 'check_disk',
-           'free_memory', 'check_memory', 'check_passes', 'LanguageModels', 'check_before_work']
+           'free_memory', 'check_memory', 'check_passes', 'LanguageModels', 'look_over', 'check_before_work',
+           'check_places']
 
 # %% ../nbs/49_preflight.ipynb #9f7d4d85
 import os
@@ -67,7 +68,9 @@ class Needs:
 
 
 def _gib(count: float) -> str:
-    return f"{count / 2**30:.2f} GiB" if count >= 2**27 else f"{count / 2**20:.0f} MiB"
+    unit, size = next((unit, size) for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)) if
+                      count >= size / 8 or unit == "KiB")
+    return f"{count / size:.{2 if unit == 'GiB' else 0}f} {unit}"
 
 # %% ../nbs/49_preflight.ipynb #296da9c7
 def stream_key(config: RunConfig) -> str:
@@ -95,6 +98,8 @@ def _add_caches(needs: Needs, configs: Sequence[RunConfig], widths: Mapping[str,
         size = len(of_layer) * _cache_bytes(some, widths[some.language_model.path])
         if size <= some.activations.cache_gibibytes * 2**30:  # else they are computed for each batch
             needs.add(some.activations.cache_folder, "of activations", size)
+        tokens = (some.data.rows + some.data.evaluation_rows) * some.data.row_length
+        needs.add(some.activations.cache_folder, "of token rows", 18 * tokens)  # two numbers and two truths a token
 
 # %% ../nbs/49_preflight.ipynb #068c4a01
 def needs_of(configs: Sequence[RunConfig], known: Mapping[str, KnownModel], root: str | Path) -> Needs:
@@ -222,11 +227,12 @@ def _check_model(config: RunConfig, known: KnownModel) -> None:
     parameter_counts(known.width, config.sae)
 
 
-def check_before_work(configs: Sequence[RunConfig], root: str | Path, quiet: bool = False) -> LanguageModels:
-    """Look at everything that runs will need, and return their language models, loaded. Nothing is written.
+def look_over(configs: Sequence[RunConfig], root: str | Path, quiet: bool = False) -> None:
+    """Look at everything that runs will need, but for the weights themselves. Nothing is written.
 
     Raises `UserError` with the first thing that is missing, not allowed, or does not fit.
     """
+    check_places(configs, root)
     known = {config.language_model.path: look_up(config.language_model.path, config.language_model.revision)
              for config in configs}
     for config in configs:
@@ -245,18 +251,51 @@ def check_before_work(configs: Sequence[RunConfig], root: str | Path, quiet: boo
     needs, device = needs_of(configs, known, root), resolve_device(configs[0].language_model.device)
     if not quiet:
         print(needs, file=sys.stderr)
-    check_disk(needs, _already(configs, root))
+    check_disk(needs, _already(configs, root, needs))
     check_memory(needs, device)
+
+
+def check_before_work(configs: Sequence[RunConfig], root: str | Path, quiet: bool = False) -> LanguageModels:
+    """`look_over`, then the language models, loaded, with one token through each. Nothing is written.
+
+    Raises `UserError` with the first thing that is missing, not allowed, or does not fit.
+    """
+    look_over(configs, root, quiet)
     return _checked_models(configs)
 
 # %% ../nbs/49_preflight.ipynb #431414ff
-def _already(configs: Sequence[RunConfig], root: str | Path) -> dict[Path, int]:
-    """Bytes that the places of these runs hold already."""
-    folders = {Path(config.activations.cache_folder) for config in configs}
-    there = {folder: _bytes_below(folder / "activations") for folder in folders}
-    runs = (Path(root) / config.name for config in configs)
-    there[Path(root)] = sum(_bytes_below(run.with_name(run.name + ".partial")) for run in runs)
+def _already(configs: Sequence[RunConfig], root: str | Path, needs: Needs) -> dict[Path, int]:
+    """Bytes that need not be free: what runs that are under way hold already, and what the cache will give up."""
+    partial = [Path(root) / f"{config.name}.partial" for config in configs]
+    there = {Path(root): sum(map(_bytes_below, partial))}
+    for config in configs:
+        folder = Path(config.activations.cache_folder)
+        held, bound = _bytes_below(folder / "activations"), int(config.activations.cache_gibibytes * 2**30)
+        under_way = any((run / "metrics.jsonl").exists() for run in partial)  # then what is there is theirs
+        removed = max(0, held + needs.disk.get((folder, "of activations"), 0) - bound)
+        there[folder] = held if under_way else min(held, removed)
     return there
+
+
+def check_places(configs: Sequence[RunConfig], root: str | Path) -> None:
+    """Raise `UserError` where a folder that will be written cannot be; makes nothing."""
+    places = {(Path(root) / config.name).parent: "--root" for config in configs}
+    for config in configs:
+        if config.activations.cache:
+            places[Path(config.activations.cache_folder)] = "activations.cache_folder"
+        if config.unlearning is not None:
+            places[Path(config.unlearning.cache_folder)] = "unlearning.cache_folder"
+    for place, setting in places.items():
+        try:
+            stands = _standing(place)
+        except OSError as error:
+            raise UserError(f"{setting}: {place} cannot be a folder ({error.strerror}): choose another") from error
+        if not stands.is_dir() or not os.access(stands, os.W_OK | os.X_OK):
+            what = "no folder" if not stands.is_dir() else "not writable"
+            raise UserError(f"cannot write {place} ({setting}): {stands} is {what}. Choose a folder you may write to")
+    for name in (part for config in configs for part in Path(config.name).parts):
+        if len(name.encode()) > 200:  # with what is put around it, a file system takes 255
+            raise UserError(f"the name {name[:40]!r}… is too long for a folder: {len(name.encode())} bytes, 200 at most")
 
 
 def _checked_models(configs: Sequence[RunConfig]) -> LanguageModels:
