@@ -47,7 +47,7 @@ def _variant_settings(name: str, changes: Mapping[str, Any], common: Mapping[str
     changes = dict(_mapping(f"variants.{name}", {} if changes is None else changes))
     base = changes.pop("base", name)
     if other := [key for key in changes if key not in SECTIONS]:
-        raise ConfigError(f"variants.{name}.{other[0]}: a variant has settings of its own in {', '.join(SECTIONS)}, and "
+        raise ConfigError(f"variants.{name}.{other[0]}: a variant has settings of its own in {', '.join(SECTIONS)} and "
                           "'base'; name, seeds and layers are those of the whole experiment")
     if not isinstance(base, str) or base not in VARIANTS:
         raise ConfigError(f"variants.{name}: there is no variant {base!r}; allowed: {', '.join(VARIANTS)}, "

@@ -295,7 +295,7 @@ def check_places(configs: Sequence[RunConfig], root: str | Path) -> None:
             raise UserError(f"cannot write {place} ({setting}): {stands} is {what}. Choose a folder you may write to")
     for name in (part for config in configs for part in Path(config.name).parts):
         if len(name.encode()) > 200:  # with what is put around it, a file system takes 255
-            raise UserError(f"the name {name[:40]!r}… is too long for a folder: {len(name.encode())} bytes, 200 at most")
+            raise UserError(f"the name {name[:40]!r}… is too long: {len(name.encode())} bytes, at most 200")
 
 
 def _checked_models(configs: Sequence[RunConfig]) -> LanguageModels:
