@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help environment reproduce reproduce-full gemma gemma-ablations figures test lab sync clean
+.PHONY: help environment reproduce reproduce-full gemma gemma-ablations figures test soak lab sync clean
 
 help:
 	@echo "make reproduce       the whole chain on the embedded model, then Figures 1 and 2 (minutes, two cores)"
@@ -16,6 +16,7 @@ help:
 	@echo "make gemma           the paper's setting: google/gemma-2-2b on one GPU, then Figures 1 and 2 (README: what it needs)"
 	@echo "make gemma-ablations the paper's ablations in that setting"
 	@echo "make test            the checks: notebooks in step with the library, lint, types, every notebook, the browser"
+	@echo "make soak            the long checks: runs killed at random moments, and the like (an hour; result in runs/reference)"
 	@echo "make lab             JupyterLab on the notebooks to explore"
 	@echo "make sync            after editing notebooks: clean, export, render the README"
 
@@ -51,6 +52,10 @@ figures: environment
 
 test: environment
 	bash tools/check.sh
+
+soak: environment
+	TSAE_SOAK=1 pytest -q tests/test_processes.py
+	python tools/soak.py
 
 lab: environment
 	tsae lab

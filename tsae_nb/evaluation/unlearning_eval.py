@@ -10,10 +10,10 @@ __all__ = ['ORDERS', 'PREAMBLE', 'Prompts', 'Job', 'REASONS', 'ENCODER_ONLY', 'P
            'run_streams', 'DensityRows', 'pack_rows', 'world_texts', 'corpus_texts', 'load_texts', 'encoded',
            'active_counts', 'density_of', 'survivors', 'tied_out', 'matched_features', 'plain_answer', 'Clamps',
            'selected_codes', 'Setting', 'allowed_errors', 'scores', 'resampled_accuracy', 'bootstrap_interval',
-           'held_out_score', 'reason_of_zero', 'UnlearningResult', 'setting_rows', 'bounded', 'remembered',
-           'AskedQuestion', 'sets_of', 'density_rows', 'ask', 'cached_streams', 'untouched_options', 'mean_norm',
-           'UnlearningTask', 'check_task', 'Densities', 'density_pass', 'raw_multipliers', 'settings_for',
-           'run_setting', 'Checkpoint', 'table_rows', 'summarise', 'task_summary', 'answer_all', 'evaluate_sae']
+           'held_out_score', 'reason_of_zero', 'UnlearningResult', 'setting_rows', 'kept_by_content', 'AskedQuestion',
+           'sets_of', 'density_rows', 'ask', 'cached_streams', 'untouched_options', 'mean_norm', 'UnlearningTask',
+           'check_task', 'Densities', 'density_pass', 'raw_multipliers', 'settings_for', 'run_setting', 'Checkpoint',
+           'table_rows', 'summarise', 'task_summary', 'answer_all', 'evaluate_sae']
 
 # %% ../../nbs/evaluation/31_unlearning_eval.ipynb #095a9335
 import csv
@@ -21,6 +21,7 @@ import dataclasses
 import json
 import math
 import random
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,17 +35,16 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from .. import world
 from ..activations import hub_revision, text_of
 from ..config import DensityCorpusConfig, QuestionSetConfig, UnlearningConfig, settings_of
-from ..foundation import CorruptFileError, UserError, content_hash, named_generator, progress, read_json
-from ..foundation import read_tensors, whole_file, write_json, write_tensors
+from ..foundation import CorruptFileError, UserError, content_hash, named_generator, progress
 from tsae_nb.language_model import (
     KnownModel, LanguageModel, hub_trouble, look_up, narrowed_head, option_tokens, tokenizer_hash, with_module,
 )
+from ..storage import Cache, Stored, read_json, read_sealed, whole_file, write_json, write_sealed, write_tensors
 
 # %% ../../nbs/evaluation/31_unlearning_eval.ipynb #fa52229c
 @dataclass(frozen=True)
@@ -779,37 +779,9 @@ def setting_rows(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop_duplicates("setting")[columns].reset_index(drop=True)
 
 # %% ../../nbs/evaluation/31_unlearning_eval.ipynb #907b8765
-def bounded(folder: Path, gibibytes: float, keep: Path) -> None:
-    """Remove the files used longest ago until the folder is within its bound; `keep` stays."""
-    files = []
-    for path in folder.glob("*.*"):
-        try:
-            files.append((path.stat().st_mtime, path.stat().st_size, path))
-        except FileNotFoundError:  # another process removed it
-            continue
-    total = sum(size for _, size, _ in files)
-    for _, size, path in sorted(files):
-        if total > gibibytes * 2**30 and path != keep and path.suffix != ".lock":
-            path.unlink(missing_ok=True)
-            total -= size
-
-
-def remembered(path: Path, gibibytes: float, read: Callable[[Path], Any], make: Callable[[], Any],
-               write: Callable[[Path, Any], None]) -> Any:
-    """What is stored at `path`, made and stored first if it is not there or cannot be read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if path.is_file():
-            try:
-                found = read(path)
-                path.touch()
-                return found
-            except UserError:  # damaged: made again
-                path.unlink(missing_ok=True)
-        made = make()
-        write(path, made)
-        bounded(path.parent, gibibytes, path)
-    return made
+def kept_by_content(config: UnlearningConfig) -> Cache:
+    """Where qualifying questions and streams are kept."""
+    return Cache(Path(config.cache_folder) / "unlearning", "unlearning", config.cache_gibibytes)
 
 # %% ../../nbs/evaluation/31_unlearning_eval.ipynb #5632ff06
 @dataclass(frozen=True)
@@ -853,7 +825,7 @@ def ask(
     options: Options, orders: Sequence[tuple[int, ...]],
 ) -> tuple[list[AskedQuestion], list[list[int]]]:
     """The qualifying questions of all sets (forget first), and their prompts' tokens."""
-    tokenizer, folder = language_model.tokenizer, Path(config.cache_folder) / "unlearning"
+    tokenizer, cache = language_model.tokenizer, kept_by_content(config)
     asked, prompts = [], []
     base = (PROTOCOL, language_model.content_hash(), tokenizer_hash(tokenizer), config.prompt, tokenizer.chat_template)
     for one in (config.forget, *config.side):
@@ -871,7 +843,9 @@ def ask(
 
         content = [dataclasses.astuple(question) for question in questions]
         key = content_hash("qualifying", *base, subject, content, list(map(list, orders)))
-        rows = remembered(folder / f"{key}.json", config.cache_gibibytes, read_json, right, write_json)
+        rows = cache.remembered(
+            key, "asking the questions", right, lambda folder, rows: write_json(folder / "rows.json", rows),
+            lambda kept: kept.json("rows.json"))
         asked += [AskedQuestion(one.name, row, questions[row]) for row in rows]
         prompts += tokens(rows, ORDERS[0])
     return asked, prompts
@@ -883,18 +857,17 @@ def cached_streams(
     """The prompts' residual streams after `layer`, from the cache where they are there."""
     key = content_hash("streams", PROTOCOL, language_model.content_hash(), layer, list(map(list, prompts)))
     offsets = list(accumulate(map(len, prompts), initial=0))
-    path = Path(config.cache_folder) / "unlearning" / f"{key}.safetensors"
 
-    def read(path: Path) -> Streams:
-        return Streams(read_tensors(path)[0]["hidden"].to(language_model.device), offsets)
+    def read(kept: Stored) -> Streams:
+        return Streams(kept.tensors("streams.safetensors")[0]["hidden"].to(language_model.device), offsets)
 
     def make() -> Streams:
         return run_streams(language_model, prompts, layer, config.batch_tokens)
 
-    def write(path: Path, streams: Streams) -> None:
-        write_tensors(path, {"hidden": streams.hidden})
+    def write(folder: Path, streams: Streams) -> None:
+        write_tensors(folder / "streams.safetensors", {"hidden": streams.hidden})
 
-    return remembered(path, config.cache_gibibytes, read, make, write)
+    return kept_by_content(config).remembered(key, "running the prompts", make, write, read)
 
 
 @torch.no_grad()
@@ -1132,8 +1105,9 @@ class Checkpoint:
         self.state: dict[str, Any] = {"densities": None, "answered": []}
         if path.is_file():
             try:
-                self.state = read_json(path)
-            except UserError:  # not whole JSON: begin again
+                self.state = read_sealed(path, "unlearning progress", "the evaluation begins again")
+            except CorruptFileError as error:
+                print(error, file=sys.stderr)
                 path.unlink(missing_ok=True)
 
     def densities(self, compute: Callable[[], Densities]) -> Densities:
@@ -1154,7 +1128,7 @@ class Checkpoint:
         """Write if the last time is long enough ago."""
         if time.monotonic() - self.written >= self.seconds:
             self.state["answered"] = [[*job, place] for job, place in clamps.answered.items()]
-            write_json(self.path, self.state)
+            write_sealed(self.path, "unlearning progress", self.state)
             self.written = time.monotonic()
 
 # %% ../../nbs/evaluation/31_unlearning_eval.ipynb #09a6a793

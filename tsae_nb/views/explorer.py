@@ -31,7 +31,8 @@ from torch import Tensor
 
 from ..activations import start_tokens
 from ..evaluation.unlearning_eval import encoded
-from ..foundation import UserError, explained_os_errors, named_generator, progress, whole_file
+from ..foundation import UserError, explained_os_errors, named_generator, progress
+from ..storage import whole_file
 from .feature_index import COACTIVE_SAMPLE, FeatureIndex, Trace, best_cosines, trace_of
 
 # %% ../../nbs/views/42_explorer.ipynb #21fdb977

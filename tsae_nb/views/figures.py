@@ -14,6 +14,7 @@ import html
 import itertools
 import math
 import re
+import sys
 import tempfile
 import textwrap
 from collections import Counter
@@ -29,7 +30,8 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from ..config import VARIANTS, read_yaml
-from ..foundation import UserError, find_chrome, read_json, whole_file
+from ..foundation import CorruptFileError, UserError, find_chrome, read_json, whole_file
+from ..run_folders import PARTIAL, check_files, folders_with, read_mapping
 from ..training import read_metrics
 
 # %% ../../nbs/views/40_figures.ipynb #a5288518
@@ -83,20 +85,44 @@ Folders = str | Path | Iterable[str | Path]  # one folder with runs below it, or
 def stored_runs(folders: Folders) -> list[StoredRun]:
     """The complete runs below a folder, or among run directories. Raises `UserError` where there is none.
 
-    The committed copies in a folder `reference` count only when that folder, or one in it, is the one named.
+    One that is damaged is left out, and standard error says so. The committed copies in a folder `reference` count only
+    when that folder, or one in it, is the one named.
     """
     if isinstance(folders, str | Path):
-        found = sorted(path.parent for path in Path(folders).rglob("config.yaml"))
-        where = f"below {folders}"
-        looked = [path for path in found if "reference" not in path.relative_to(folders).parts]
+        looked, where = folders_with(folders, "config.yaml", passed_over=("reference",)), f"below {folders}"
     else:
         looked = [Path(folder) for folder in folders]
         where = "in " + (", ".join(sorted({str(folder.parent) for folder in looked})[:3]) or "the list of folders")
-    complete = [folder for folder in looked if (folder / "manifest.json").is_file() and folder.suffix != ".partial"]
-    if not complete:
-        raise UserError(f"there is no complete run {where}: make some with  tsae run runs/tiny.yaml, "
+    found, damaged = [], False
+    for folder in looked:
+        if (folder / "manifest.json").is_file() and folder.suffix != PARTIAL:
+            try:
+                found.append(_checked_run(folder))
+            except UserError as error:
+                damaged = True
+                print(f"{folder} is left out: {error}", file=sys.stderr)
+    if not found:
+        which = "complete run that is whole" if damaged else "complete run"
+        raise UserError(f"there is no {which} {where}: make some with  tsae run runs/tiny.yaml, "
                         "or name the folder of yours")
-    return [StoredRun(folder, read_yaml(folder / "config.yaml")) for folder in complete]
+    return found
+
+
+def _checked_run(folder: Path) -> StoredRun:
+    """A run whose files are what was written, as far as hashes and shapes say. Raises `UserError` for what is not."""
+    check_files(folder, ("config.yaml", "manifest.json", "metrics.jsonl", "evaluation.json", "unlearning.json",
+                         "unlearning.parquet"))
+    run = StoredRun(folder, read_yaml(folder / "config.yaml"))
+    try:
+        _ = run.name, run.variant, run.seed, run.layer
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptFileError(f"{folder / 'config.yaml'} is damaged: {error!r}") from None
+    read_mapping(folder / "evaluation.json", ("explained_variance", "l0"))
+    if (folder / "unlearning.json").is_file():
+        read_mapping(folder / "unlearning.json", ("score",))
+    if not any(isinstance(line.get("loss"), (int, float)) for line in run.metrics):
+        raise CorruptFileError(f"{folder / 'metrics.jsonl'} is damaged: no step in it has a loss")
+    return run
 
 # %% ../../nbs/views/40_figures.ipynb #a95af43b
 def curves_of(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:

@@ -20,6 +20,8 @@ import traitlets
 
 from ..config import read_yaml
 from ..foundation import UserError
+from ..run_folders import PARTIAL, final_folder, folders_with
+from ..storage import holder, lock_file
 from .explorer import Answer, AnsweringWidget, module_source, plain, style_source
 
 # %% ../../nbs/views/43_training_monitor.ipynb #44239b8f
@@ -96,6 +98,14 @@ def alerts(tail: MetricsTail, features: int | None, silent_seconds: float | None
 LONGEST_CURVE = 1500
 
 
+def _seconds_since(path: Path) -> float | None:
+    """Since a file was last written; None where there is none (any more)."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return None
+
+
 class WatchedRun:
     """One run: its tail, and how much of its curves has been sent."""
 
@@ -112,7 +122,7 @@ class WatchedRun:
         if not self.config and (folder / "config.yaml").is_file():
             try:
                 config = read_yaml(folder / "config.yaml")
-            except UserError:  # just being written
+            except (UserError, OSError, ValueError, RecursionError):  # just being written, gone, or damaged
                 config = {}
             self.config = config if isinstance(config, dict) else {}
         stride = 1
@@ -121,15 +131,20 @@ class WatchedRun:
         if cut or stride != self.stride or len(self.tail.columns) != len(self.terms):
             self.stride, self.sent, self.terms = stride, 0, sorted(self.tail.columns)
 
+    def _section(self, name: str) -> dict[str, Any]:
+        found = self.config.get(name)
+        return found if isinstance(found, dict) else {}
+
     def row(self, folder: Path) -> dict[str, Any]:
         """The run's row in the table."""
-        tail, sae = self.tail, self.config.get("sae") or {}
+        tail, sae, total = self.tail, self._section("sae"), self._section("training").get("steps")
         complete = (folder / "manifest.json").is_file()
-        age = None if complete or not tail.path.is_file() else time.time() - tail.path.stat().st_mtime
-        total = (self.config.get("training") or {}).get("steps")
+        age = None if complete else _seconds_since(tail.path)
         done = int(tail.steps[-1]) if tail.steps else 0
-        finished = complete or (total is not None and done >= total)
-        states = {"complete": complete, "measuring": finished, "running": age is not None and age < 60, "stopped": True}
+        finished = complete or (isinstance(total, int) and done >= total)
+        lock = lock_file(final_folder(folder))  # a run that was killed leaves it, and holds it no more
+        running = holder(final_folder(folder)) is not None if lock.is_file() else age is not None and age < 60
+        states = {"complete": complete, "measuring": finished, "running": running, "stopped": True}
         state = next(name for name, holds in states.items() if holds)
         last = {name: plain(column[-1]) for name, column in tail.columns.items()}
         found = alerts(tail, sae.get("dictionary_size"), None if finished else age) if tail.steps else []
@@ -201,10 +216,10 @@ class TrainingMonitor(AnsweringWidget):
         if not self.folder.is_dir():
             return
         places: dict[str, Path] = {}
-        for path in sorted(self.folder.rglob("metrics.jsonl")):
-            name = str(path.parent.relative_to(self.folder)).removesuffix(".partial")
-            if name not in places or not path.parent.name.endswith(".partial"):
-                places[name] = path.parent
+        for place in folders_with(self.folder, "metrics.jsonl", passed_over=()):
+            name = str(final_folder(place).relative_to(self.folder))
+            if name not in places or not place.name.endswith(PARTIAL):
+                places[name] = place
         for name, place in places.items():
             self.runs.setdefault(name, WatchedRun(name, place)).look(place)
         self.runs = {name: run for name, run in self.runs.items() if name in places}

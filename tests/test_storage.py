@@ -1,0 +1,369 @@
+"""Storage: states that a power cut may leave, damage, several writers at once, killed writers, folders of others."""
+
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from crash_states import bad_states, lay_out, recorded, states
+
+from tsae_nb import storage
+from tsae_nb.foundation import CorruptFileError, UserError
+from tsae_nb.storage import (
+    Cache, Stored, holder, locked, read_json, read_sealed, record, remove_stored, settled, verify, whole_directory,
+    write_json, write_sealed,
+)
+from tsae_nb.views.feature_index import FeatureIndex, batch_of
+
+# Each writer keeps version `n` below a folder; the reader says which one is there, whole. `None`: there is none.
+
+
+def write_file(folder: Path, version: int) -> None:
+    write_json(folder / "value.json", [version] * 50)
+
+
+def write_deep_file(folder: Path, version: int) -> None:
+    write_json(folder / "a" / "b" / "value.json", [version] * 50)
+
+
+def write_folder(folder: Path, version: int) -> None:
+    with whole_directory(folder / "kept", "numbers") as temporary:
+        (temporary / "below").mkdir()
+        write_json(temporary / "value.json", [version] * 50)
+        write_json(temporary / "below" / "value.json", [version] * 50)
+
+
+def write_recorded(folder: Path, version: int) -> None:
+    write_json(folder / "value.json", [version] * 50)
+    record(folder, "run", ["value.json"])
+
+
+def write_seal(folder: Path, version: int) -> None:
+    write_sealed(folder / "value.json", "numbers", [version] * 50)
+
+
+def remove(folder: Path, version: int) -> None:
+    remove_stored(folder / "kept")
+
+
+def read_file(folder: Path) -> int | None:
+    path = next(folder.rglob("value.json"), None)
+    return None if path is None else _one(read_json(path))
+
+
+def read_seal(folder: Path) -> int | None:
+    return _one(read_sealed(folder / "value.json", "numbers")) if (folder / "value.json").is_file() else None
+
+
+def read_folder(folder: Path) -> int | None:
+    if not settled(folder / "kept").is_dir():
+        return None
+    kept = Stored(folder / "kept", "numbers")
+    assert kept.json("value.json") == kept.json("below/value.json")
+    return _one(kept.json("value.json"))
+
+
+def read_recorded(folder: Path) -> int | None:
+    """What is not as recorded is not believed, and made again."""
+    try:
+        kept = Stored(folder, "run")
+        return _one(kept.json("value.json")) if kept.files else None
+    except CorruptFileError:
+        return None
+
+
+def _one(values: list[int]) -> int:
+    assert len(values) == 50 and len(set(values)) == 1
+    return values[0]
+
+
+WAYS: dict[str, tuple[Callable[[Path, int], None], Callable[[Path], int | None], int, list[int | None]]] = {
+    # writer, reader, versions written before, what may be found (the last one when the writer has returned)
+    "a new file": (write_file, read_file, 0, [None, 1]),
+    "a file again": (write_file, read_file, 1, [1, 2]),
+    "a file in new folders": (write_deep_file, read_file, 0, [None, 1]),
+    "a sealed file again": (write_seal, read_seal, 1, [1, 2]),
+    "a new folder": (write_folder, read_folder, 0, [None, 1]),
+    "a folder again": (write_folder, read_folder, 1, [1, 2]),
+    "a folder again, without exchange": (write_folder, read_folder, 1, [1, 2]),
+    "a folder removed": (lambda folder, _: remove(folder, 0), read_folder, 1, [1, None]),
+    "a recorded file": (write_recorded, read_recorded, 0, [None, 1]),
+}
+
+
+@pytest.fixture(name="memory")
+def _memory() -> Iterator[Path]:
+    """A folder in memory, where there is one: thousands of states are laid out."""
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(params=WAYS, name="way")
+def _way(request: pytest.FixtureRequest, memory: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """(what was recorded, writer, reader, what may be found)"""
+    writer, reader, before, allowed = WAYS[request.param]
+    if "without exchange" in request.param:
+        monkeypatch.setattr(storage, "_exchange", lambda one, other: False)
+    if "remove" in request.param or before:
+        (write_folder if "folder" in request.param else writer)(_made(memory / "disk"), 1)
+    with recorded(_made(memory / "disk")) as recording:
+        writer(memory / "disk", before + 1)
+    monkeypatch.setattr(storage, "_started", lambda process: -1)  # the writer's machine was switched off
+    monkeypatch.setattr(storage, "sync", lambda path: None)  # from here on time counts
+    return recording, writer, reader, allowed
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def test_after_a_power_cut_the_old_or_the_new_is_whole(way: Any, memory: Path) -> None:
+    recording, _, reader, allowed = way
+    scratch = _made(memory / "states")
+    assert list(bad_states(recording, reader, allowed, scratch)) == []
+    assert len(list(scratch.iterdir())) > 3
+
+
+def test_every_single_sync_is_needed(way: Any, memory: Path) -> None:
+    recording, writer, reader, allowed = way
+    if writer is write_recorded:
+        return  # two files one after the other: the second's sync of the folder does for both names
+    assert recording.syncs
+    for number, sync in enumerate(recording.syncs):
+        found = next(bad_states(recording, reader, allowed, _made(memory / f"states{number}"), without=sync), None)
+        assert found is not None, f"nothing goes wrong without sync {number}: {recording.operations[sync]}"
+
+
+def test_after_a_power_cut_the_same_again_ends_well_and_leaves_nothing_beside(way: Any, memory: Path) -> None:
+    recording, writer, reader, allowed = way
+    if allowed[-1] is None:
+        return
+    for number, (_, tree) in enumerate(states(recording, most=20)):
+        place = memory / f"again{number}"
+        lay_out(tree, place)
+        writer(place, 3)
+        assert reader(place) == 3
+        names = [path.name for path in place.rglob("*")]
+        assert not [name for name in names if name.startswith(".")], names
+
+
+# A feature index is the largest thing that is kept: many files, built for long, with labels that are written meanwhile.
+
+FEATURES, TOKENS = 8, 600
+
+
+def small_index(out: Path, batches: int = 6, seed: int = 0, pause: float = 0.0) -> FeatureIndex:
+    """Index codes that depend on the seed alone; each batch takes a while."""
+    numbers = np.random.default_rng(seed)
+    made = []
+    for number in range(batches):
+        codes = np.maximum(numbers.normal(size=(TOKENS, FEATURES)), 0).astype(np.float32)
+        documents = np.repeat(np.arange(TOKENS // 20), 20) + number * TOKENS // 20
+        made.append(batch_of(numbers.integers(0, 9, TOKENS), documents, codes))
+
+    class Slowly(list):  # type: ignore[type-arg]
+        def __iter__(self) -> Iterator[Any]:
+            for item in super().__iter__():
+                time.sleep(pause)
+                yield item
+
+    words = [str(number) for number in range(9)]
+    key = {"sae": f"sae{seed}", "token_rows": f"{batches} batches"}
+    return FeatureIndex.from_codes(Slowly(made), out, FEATURES, words, key=key, record_every=1)
+
+
+def digest(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+class Forked:
+    """A process of its own that calls a function; `said` is what it wrote to standard error."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.file = tempfile.TemporaryFile("w+")
+        self.process = os.fork()
+        if self.process == 0:
+            sys.stderr = self.file
+            code = 1
+            try:
+                function(*arguments)
+                code = 0
+            except BaseException as error:
+                print(repr(error), file=self.file)
+            finally:
+                self.file.flush()
+                os._exit(code)
+
+    def kill(self) -> None:
+        os.kill(self.process, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Its exit code, negative the signal that ended it."""
+        code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        self.file.seek(0)
+        self.said = self.file.read()
+        return code
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_after_a_power_cut_an_index_opens_and_keeps_its_labels(memory: Path) -> None:
+    disk = _made(memory / "disk")
+    small_index(disk / "index", batches=1).set_label(2, "a week of labelling")
+    with recorded(disk) as recording:
+        small_index(disk / "index", batches=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "_started", lambda process: -1)
+        sizes = set()
+        for number, (ended, tree) in enumerate(states(recording, most=1)):
+            if number % 7 and not ended:
+                continue
+            place = memory / str(number)
+            lay_out(tree, place)
+            index = FeatureIndex.open(place / "index")
+            index.verify()
+            assert index.labels == {2: "a week of labelling"}
+            sizes.add(index.manifest["tokens"])
+            assert not ended or index.manifest["tokens"] == 2 * TOKENS
+            if number % 80 == 0 or ended:
+                again = small_index(place / "index", batches=2)
+                assert again.manifest["tokens"] == 2 * TOKENS and again.labels == index.labels
+                assert [path.name for path in place.iterdir()] == ["index"]
+                again.verify()
+            shutil.rmtree(place)
+        assert sizes == {TOKENS, 2 * TOKENS}
+
+
+def test_builders_of_one_index_at_once_and_builds_killed_anywhere_end_with_the_same_bytes(tmp_path: Path) -> None:
+    small_index(tmp_path / "alone")
+    expected = digest(tmp_path / "alone")
+    builders = [Forked(small_index, tmp_path / "index", 6, 0, 0.1) for _ in range(3)]
+    assert [builder.wait() for builder in builders] == [0] * 3, [builder.said for builder in builders]
+    assert digest(tmp_path / "index") == expected
+    said = [builder.said for builder in builders]
+    assert sum("waiting for" in text and "(building the feature index) has it" in text for text in said) == 2, said
+    draw = random.Random(os.urandom(4))
+    for _ in range(3):
+        shutil.rmtree(tmp_path / "index")
+        builder = Forked(small_index, tmp_path / "index", 6, 0, 0.1)
+        until((tmp_path / ".index.building" / "state.json").is_file)
+        time.sleep(draw.uniform(0, 0.8))
+        builder.kill()
+        builder.wait()
+        small_index(tmp_path / "index")
+        assert digest(tmp_path / "index") == expected
+        assert {path.name for path in tmp_path.iterdir()} == {"alone", "index"}
+
+
+def test_labels_of_four_processes_and_a_builder_are_all_kept(tmp_path: Path) -> None:
+    def label(feature: int) -> None:
+        for number in range(40):
+            FeatureIndex.open(tmp_path / "index").set_label(feature, str(number))
+
+    small_index(tmp_path / "index").set_label(7, "first")
+    processes = [Forked(label, feature) for feature in range(4)]
+    for _ in range(3):
+        small_index(tmp_path / "index", batches=2)  # what is labelled meanwhile goes along
+    assert [process.wait() for process in processes] == [0] * 4, [process.said for process in processes]
+    assert FeatureIndex.open(tmp_path / "index").labels == {**dict.fromkeys(range(4), "39"), 7: "first"}
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_a_rebuild_killed_before_its_name_keeps_labels_and_work(tmp_path: Path) -> None:
+    small_index(tmp_path / "index").set_label(2, "a week of labelling")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tsae_nb.views.feature_index.put_in_place", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        assert Forked(small_index, tmp_path / "index", 3).wait() == -signal.SIGKILL
+    assert FeatureIndex.open(tmp_path / "index").labels == {2: "a week of labelling"}
+    assert (tmp_path / ".index.building").is_dir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tsae_nb.views.feature_index._Streams", None)  # nothing is encoded again
+        again = small_index(tmp_path / "index", batches=3)
+    assert again.labels == {2: "a week of labelling"} and again.manifest["tokens"] == 3 * TOKENS
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_folders_of_others_beside_an_index_stay(tmp_path: Path) -> None:
+    for name in ("index.partial", ".index.building"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"\.index\.building holds thesis.txt, which is not ours"):
+        small_index(tmp_path / "index")
+    (tmp_path / ".index.building").rename(tmp_path / "elsewhere")
+    small_index(tmp_path / "index")
+    assert (tmp_path / "index.partial" / "thesis.txt").read_text() == "mine"
+
+
+def test_a_damaged_index_is_named_wherever_the_damage_is_read(tmp_path: Path) -> None:
+    index = small_index(tmp_path / "index", batches=130)  # large enough for arrays in blocks
+    index.set_label(1, "one")
+    draw, silent = random.Random(os.urandom(4)), []
+    expected = [tuple(map(np.copy, index.column(feature))) for feature in range(FEATURES)]  # not a map of the file
+    for path in sorted(index.folder.iterdir()):
+        whole = path.read_bytes()
+        for way in ("bit", "bit", "cut", "gone"):
+            place, bit = draw.randrange(len(whole)), 1 << draw.randrange(8)
+            spoilt = whole[:place] + (bytes([whole[place] ^ bit]) + whole[place + 1:] if way == "bit" else b"")
+            path.unlink() if way == "gone" else path.write_bytes(spoilt)
+            try:
+                found = FeatureIndex.open(index.folder)
+                same = all(np.array_equal(one, other) for feature in range(FEATURES)
+                           for one, other in zip(found.column(feature), expected[feature], strict=True))
+                if not same or (found.labels != {1: "one"} and way != "gone"):
+                    silent.append((path.name, way))
+                if path.name != "labels.json" and path.name != "stored.json":
+                    assert [damaged for damaged, _ in verify(index.folder)] == [path], (path.name, way)
+            except UserError as error:
+                assert path.name in str(error), (path.name, way, str(error))
+            path.write_bytes(whole)
+    assert silent == []
+
+
+def test_a_living_writers_work_is_left_alone_and_a_dead_ones_is_not(tmp_path: Path) -> None:
+    def hold() -> None:
+        with whole_directory(tmp_path / "kept", "numbers"):
+            time.sleep(60)
+
+    writer = Forked(hold)
+    until(lambda: any(tmp_path.iterdir()))
+    write_json(tmp_path / "other.json", 1)
+    assert len(list(tmp_path.iterdir())) == 2
+    writer.kill()
+    writer.wait()
+    write_json(tmp_path / "other.json", 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["other.json"]
+
+
+def test_a_lock_ends_with_its_process_and_what_is_locked_stays_in_the_cache(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, "numbers", gibibytes=0)
+    for key in ("in-use", "idle"):
+        with whole_directory(cache.path(key), "numbers") as folder:
+            write_json(folder / "numbers.json", [1, 2, 3])
+
+    def hold() -> None:
+        with locked(cache.path("in-use"), "filling"):
+            time.sleep(60)
+
+    writer = Forked(hold)
+    until(lambda: holder(cache.path("in-use")) is not None)
+    assert not cache.make_room() and [path.name for path in cache.entries()] == ["in-use"]
+    assert f"process {writer.process} (filling)" in str(holder(cache.path("in-use")))
+    writer.kill()
+    writer.wait()
+    assert holder(cache.path("in-use")) is None
+    assert cache.make_room() and list(tmp_path.iterdir()) == []

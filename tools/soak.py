@@ -1,0 +1,237 @@
+"""Long trials: runs and index builds killed at random moments, runs that come and go under readers, twins.
+
+    python tools/soak.py            all of it, about an hour on two cores
+    python tools/soak.py --share 10 a tenth of it
+
+Each trial follows from its number alone. Results are stored after each, and a soak that is started again goes on where
+it was, as long as the commit is the same.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tsae_nb.config import UserError, merge
+from tsae_nb.experiments import expand
+from tsae_nb.run_folders import summaries
+from tsae_nb.runs import execute
+from tsae_nb.storage import verify
+from tsae_nb.views.feature_index import FeatureIndex
+from tsae_nb.views.training_monitor import TrainingMonitor
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULT = ROOT / "runs" / "reference" / "soak.json"
+OWN_TIMES = ("manifest.json", "stored.json")  # of a run: they hold when and how fast it was made
+EXPERIMENT = {
+    "name": "k", "variants": ["topk", "batch_topk"], "data": {"rows": 96, "evaluation_rows": 16},
+    "activations": {"calibration_rows": 16}, "sae": {"dictionary_size": 64},
+    "training": {"steps": 60, "rows_per_batch": 8, "checkpoint_every": 4},
+    "unlearning": {"forget_corpus": {"rows": 32}, "retain_corpus": {"rows": 32}, "retain_thresholds": [0.01],
+                   "feature_counts": [2], "multipliers": [20.0], "bootstrap": 10},
+}
+MOMENTS = {  # files that tell a moment of a run; the kill comes a little later
+    "rows": "cache/tokens/*", "activations": "cache/activations/*", "log": "runs/k/*.partial/metrics.jsonl",
+    "checkpoint": "runs/k/*.partial/.checkpoint*", "SAE": "runs/k/*.partial/sae",
+    "evaluated": "runs/k/*.partial/evaluation.json", "unlearned": "runs/k/*.partial/unlearning.json",
+    "manifest": "runs/k/*.partial/manifest.json", "first of two": "runs/k/*/manifest.json",
+}
+
+
+def apart(work: Callable[[], object], log: Path) -> int:
+    """Start work in a process of its own session; exit status 0 done, 2 a `UserError`, 1 anything else."""
+    process = os.fork()
+    if process:
+        return process
+    status = 1
+    try:
+        os.setsid()
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        work()
+        status = 0
+    except UserError as error:
+        print(error, file=sys.stderr)
+        status = 2
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def status_of(process: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def make_runs(place: Path) -> None:
+    os.chdir(place)  # so that every name in every file is the same
+    cache = {"cache_folder": "cache"}
+    execute(expand(merge(EXPERIMENT, {"activations": cache, "unlearning": cache})), "runs", quiet=True)
+
+
+def contents(place: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(place)): path.read_bytes() for path in sorted(place.rglob("*"))
+            if path.is_file() and path.name not in OWN_TIMES}
+
+
+def differing(reference: Path, place: Path) -> list[str]:
+    """The files that differ."""
+    one, other = contents(reference), contents(place)
+    return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+
+
+def leftovers(place: Path) -> list[str]:
+    return sorted(str(path.relative_to(place)) for path in place.rglob("*")
+                  if path.name.endswith((".partial", ".replaced", ".lock")))
+
+
+def killed(work: Callable[[], object], place: Path, chance: random.Random, seconds: float, moments: bool) -> str:
+    """Start work and kill it at a moment; says which."""
+    name = chance.choice(["random", *MOMENTS]) if moments else "random"
+    delay = chance.uniform(0, seconds) if name == "random" else chance.choice([0, 0.003, 0.03, 0.3]) * chance.random()
+    process, began = apart(work, place / "log"), time.monotonic()
+    seen = name == "random"
+    while os.waitpid(process, os.WNOHANG) == (0, 0):
+        if not seen and (any(place.glob(MOMENTS[name])) or time.monotonic() - began > 4 * seconds):
+            seen, began = True, time.monotonic()
+        if seen and time.monotonic() - began >= delay:
+            os.killpg(process, signal.SIGKILL) if os.getpgid(process) == process else os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            return name
+        time.sleep(0.0005)
+    return f"{name}: ended before"
+
+
+class Soak:
+    """The trials and what they need, in a scratch folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.reference = folder, folder / "reference"
+        self.reference.mkdir()
+        began = time.monotonic()
+        assert status_of(apart(lambda: make_runs(self.reference), folder / "log")) == 0, (folder / "log").read_text()
+        self.run_seconds = time.monotonic() - began
+        began = time.monotonic()
+        assert status_of(apart(lambda: self.index(self.reference), folder / "log")) == 0, (folder / "log").read_text()
+        self.index_seconds = time.monotonic() - began
+        shutil.move(self.reference / "runs" / "k" / "topk" / "index", folder / "index")
+
+    @staticmethod
+    def index(place: Path) -> None:
+        os.chdir(place)
+        FeatureIndex.of_run(Path("runs") / "k" / "topk", rebuild=True)
+
+    def run_kills(self, place: Path, chance: random.Random) -> Mapping[str, Any]:
+        """A run killed once to three times and then ended equals an undisturbed one, and nothing is left over."""
+        how = [killed(lambda: make_runs(place), place, chance, self.run_seconds, True)
+               for _ in range(chance.choice([1, 1, 1, 2, 3]))]
+        status = status_of(apart(lambda: make_runs(place), place / "log"))
+        bad = differing(self.reference / "runs", place / "runs")
+        return {"kills": how, "status": status, "bad": bad, "left": leftovers(place)}
+
+    def index_kills(self, place: Path, chance: random.Random) -> Mapping[str, Any]:
+        """The same for the build of a feature index."""
+        shutil.copytree(self.reference, place, dirs_exist_ok=True)
+        how = [killed(lambda: self.index(place), place, chance, self.index_seconds, False)
+               for _ in range(chance.choice([1, 1, 2]))]
+        status = status_of(apart(lambda: self.index(place), place / "log"))
+        made = place / "runs" / "k" / "topk" / "index"
+        return {"kills": how, "status": status, "bad": differing(self.folder / "index", made), "left": leftovers(place)}
+
+    def twins(self, place: Path, chance: random.Random) -> Mapping[str, Any]:
+        """Of two identical runs at once one works; the other is told to wait, or finds the work done."""
+        first = apart(lambda: make_runs(place), place / "log")
+        time.sleep(chance.uniform(0, self.run_seconds / 2))
+        second = apart(lambda: make_runs(place), place / "log")
+        ended = sorted([status_of(first), status_of(second)])
+        status = 0 if ended in ([0, 0], [0, 2]) else 1
+        bad = differing(self.reference / "runs", place / "runs")
+        return {"ended": ended, "status": status, "bad": bad, "left": leftovers(place)}
+
+    def comings(self, place: Path, chance: random.Random) -> Mapping[str, Any]:
+        """List and monitor beside 20 runs that appear and vanish: never an error, and who stays is always seen."""
+        source, stop, bad, looks = self.reference / "runs" / "k" / "topk", threading.Event(), list[str](), [0]
+        shutil.copytree(source, place / "k" / "stays")
+
+        def look() -> None:
+            monitor = TrainingMonitor(place)
+            while not stop.is_set():
+                looks[0] += 1
+                try:
+                    here = "k/stays" in [run.name for run in summaries(place) if run.state == "complete"]
+                    if not (here and "k/stays" in monitor.text()):
+                        bad.append("a run that stays was not seen")
+                except BaseException as error:
+                    bad.append(repr(error))
+
+        reader = threading.Thread(target=look)
+        reader.start()
+        for _ in range(20):
+            one = place / "k" / f"passing{chance.randrange(5)}{chance.choice(['', '.partial'])}"
+            shutil.copytree(source, one, dirs_exist_ok=True)
+            time.sleep(chance.uniform(0, 0.02))
+            shutil.rmtree(one)
+        stop.set()
+        reader.join()
+        return {"status": 0, "bad": bad[:3], "left": [], "looks": looks[0]}
+
+
+TRIALS: dict[str, int] = {"run_kills": 100, "index_kills": 30, "twins": 10, "comings": 10}
+
+
+def commit() -> str:
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--share", type=int, default=1, help="one in so many trials (default: all)")
+    parser.add_argument("--result", type=Path, default=RESULT, help="where the result goes")
+    chosen = parser.parse_args(arguments)
+    known = json.loads(chosen.result.read_text()) if chosen.result.is_file() else {}
+    if known.get("commit") != commit() or commit().endswith("+"):  # files that differ from it are not known by it
+        known = {"commit": commit(), "trials": {}}
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        soak = Soak(Path(folder))
+        for part, count in TRIALS.items():
+            done = known["trials"].setdefault(part, {"wanted": count, "done": [], "failed": {}})
+            for number in range(0, count, chosen.share):
+                if number in done["done"]:
+                    continue
+                place = Path(folder) / f"{part}-{number}"
+                place.mkdir()
+                found = getattr(soak, part)(place, random.Random(f"{part} {number}"))
+                good = found["status"] == 0 and not found["bad"] and not found["left"]
+                if not good:
+                    said = (place / "log").read_text(errors="replace")[-300:] if (place / "log").is_file() else ""
+                    done["failed"][str(number)] = {**found, "said": said.replace(folder, "")}
+                done["done"].append(number)
+                known["date"] = datetime.date.today().isoformat()
+                chosen.result.write_text(json.dumps(known, indent=1) + "\n")
+                print(f"{part} {number}: {'good' if good else found}", flush=True)
+                shutil.rmtree(place)
+        damaged = [str(path) for path, _ in verify(soak.reference)]
+    failed = sum(len(part["failed"]) for part in known["trials"].values())
+    print(f"{sum(len(part['done']) for part in known['trials'].values())} trials, {failed} failed; {chosen.result}")
+    return 1 if failed or damaged else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
