@@ -14,8 +14,8 @@ import torch
 
 from tsae_nb.cli import main
 from tsae_nb.config import read_yaml
-from tsae_nb.foundation import read_tensors
 from tsae_nb.experiments import expand, load_experiment
+from tsae_nb.storage import read_tensors
 
 ROOT = Path(__file__).parents[1]
 TSAE = str(Path(sys.executable).with_name("tsae"))

@@ -197,7 +197,8 @@ TRIALS: dict[str, int] = {"run_kills": 100, "index_kills": 30, "twins": 10, "com
 def commit() -> str:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){RESULT.relative_to(ROOT)}")
+    return git("rev-parse", "HEAD") + ("+" if changed else "")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -455,11 +455,14 @@ VARIANTS: dict[str, dict[str, Any]] = _accumulated(_STEPS_OF_THE_PAPER) | {
 PAPER_VARIANTS = tuple(_STEPS_OF_THE_PAPER)
 
 # %% ../nbs/00_config.ipynb #e1b8a95f
+_MERGED = "tag:yaml.org,2002:merge"  # of the key << that brings in another mapping
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, reading `3e-4` as a number and refusing a key given twice."""
+    """YAML's safe loader, without dates, refusing a key given twice."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != _MERGED]
         twice = next((key for key in keys if keys.count(key) > 1), None)
         if twice is not None:
             raise ConfigError(f"the key {twice!r} is given twice, line {node.start_mark.line + 1}")
@@ -470,12 +473,14 @@ _Loader.yaml_implicit_resolvers = {
     first: [rule for rule in rules if rule[0] != "tag:yaml.org,2002:timestamp"]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789"))
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML text, `3e-4` read as a number."""
-    return yaml.load(text, Loader=_Loader)
+    """The value of a YAML text. Raises `yaml.YAMLError`, whatever is wrong with it."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (ValueError, TypeError, LookupError, RecursionError) as error:  # the loader's own, of tags and numbers
+        raise yaml.YAMLError(str(error) or type(error).__name__) from error
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

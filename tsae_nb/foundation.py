@@ -100,12 +100,3 @@ def project_root(start: str | Path | None = None) -> Path:
     """The nearest folder at or above `start` (default: here) that holds `settings.ini`; else `start` itself."""
     start = Path(start or Path.cwd()).resolve()
     return next((folder for folder in (start, *start.parents) if (folder / "settings.ini").is_file()), start)
-
-# %% ../nbs/00a_foundation.ipynb #7d91d2e0
-def __getattr__(name: str) -> Any:
-    if name in ("whole_file", "whole_directory", "write_json", "read_json", "write_tensors", "read_tensors",
-                "check_hashes"):
-        from tsae_nb import storage
-
-        return getattr(storage, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,10 +22,9 @@ from torch import Tensor, nn
 
 from .components.sparse_code import BatchTopK, JumpReLU
 from .config import SAEConfig, SparseCodeConfig
-from tsae_nb.foundation import (
-    CorruptFileError, UserError, read_json, read_tensors, whole_directory, whole_file, write_json, write_tensors,
-)
+from .foundation import CorruptFileError, UserError
 from .sae import SparseAutoencoder
+from .storage import read_json, read_tensors, whole_directory, whole_file, write_json, write_tensors
 
 # %% ../nbs/22_interop.ipynb #87ea5fb2
 @dataclass(frozen=True)

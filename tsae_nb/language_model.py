@@ -37,7 +37,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from transformers.utils import logging as transformers_logging
 
 import tsae_nb
-from .foundation import CorruptFileError, UserError, content_hash, read_json
+from .foundation import CorruptFileError, UserError, content_hash
+from .storage import read_json
 
 # %% ../nbs/02_language_model.ipynb #da8ebae1
 def block_list_name(model: nn.Module, number_of_layers: int) -> str:

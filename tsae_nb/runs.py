@@ -37,7 +37,7 @@ from .evaluation.metrics import evaluate
 from .evaluation.unlearning_eval import UnlearningTask
 from .experiments import expand
 from .foundation import content_hash, explained_os_errors, project_root
-from .preflight import LanguageModels, check_before_work, stream_key
+from .preflight import LanguageModels, check_before_work, look_over, stream_key
 from .processes import PARENT, Children
 from tsae_nb.run_folders import (
     RUN, RUN_FILES, final_folder, folders_with, note_failure, partial_folder, read_mapping, stored_config, summaries,
@@ -47,7 +47,7 @@ from tsae_nb.storage import (
     MANIFEST, OWNER, Busy, files_of, holder, is_stored, lock_file, locked, make_folders, record, remove_stored, sync,
     tidy, whole_file, write_json,
 )
-from .training import CHECKPOINT, SAETraining, can_continue, drop_optimizer, train
+from .training import CHECKPOINT, SAETraining, can_continue, drop_optimizer, open_checkpoint, train
 
 # %% ../nbs/50_runs.ipynb #174ed8f8
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +251,8 @@ def _execute_group(
     _add_tasks(tasks, models, runs, quiet)
     prepared = time.monotonic()
     with _locked(runs):
-        left = [run for run in runs if not run.finished]  # another process may have finished one meanwhile
+        check_folders(runs)  # another process may have begun or finished some meanwhile, with other settings
+        left = [run for run in runs if not run.finished]
         for run in left:
             _begin(run)
         for layer, stream in streams.items():
@@ -262,6 +263,8 @@ def _execute_group(
 
 def _begin(run: RunDirectory) -> None:
     """Make the folder of a run under way, when its final name can be had; its lock is held."""
+    if run.outgrown:
+        open_checkpoint(run.folder / CHECKPOINT)  # without a whole one the run stays as it is, complete
     with explained_os_errors(run.folder):
         if run.outgrown:
             run.folder.rename(run.partial)
@@ -620,8 +623,10 @@ def sweep(
 
     Raises `UserError` at the end, naming the runs that failed. Whatever else ends it ends all that it has started.
     """
-    waiting = commands(experiment, file, root)
-    costs = {config.name: cost_of(config) for config in expand(experiment)}
+    waiting, configs = commands(experiment, file, root), {config.name: config for config in expand(experiment)}
+    if waiting:
+        look_over([configs[name] for name, _ in waiting], root)  # a mistake is said once, not by every run
+    costs = {name: cost_of(config) for name, config in configs.items()}
     clock = Clock({name: costs[name] for name, _ in waiting}, processes)
     children = Children({**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"})
     failed: list[str] = []

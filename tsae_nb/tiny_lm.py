@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
 
-from .foundation import content_hash, read_json, whole_directory, write_json
+from .foundation import content_hash
+from .storage import read_json, whole_directory, write_json
 from .world import FORGET_SUBJECT, OPTION_LETTERS, SPLITS, SUBJECTS, WORD, Question, World, answer_letter
 from .world import format_question, vocabulary
 

@@ -456,7 +456,10 @@ def corpus_texts(config: DensityCorpusConfig, setting: str, streaming: bool = Fa
     if config.source == "file" and not Path(config.path).is_file():
         raise UserError(f"{setting}.path: there is no density corpus {config.path}")
     if config.source == "file" and config.path.endswith(".txt"):
-        yield from Path(config.path).read_text(encoding="utf-8").splitlines()
+        try:
+            yield from Path(config.path).read_text(encoding="utf-8-sig").splitlines()
+        except (UnicodeDecodeError, OSError) as error:
+            raise UserError(f"{setting}.path: {config.path} cannot be read as UTF-8 text ({error})") from error
         return
     records = hub_records(config, setting, streaming) if config.source == "hub" else file_records(config.path)
     for number, record in enumerate(records):
@@ -1004,7 +1007,8 @@ def check_task(
             raise UserError(f"{setting}: the question set {one.name!r} is empty")
         _check_prompt(known.tokenizer, config.prompt, subject_named(one), questions[0])
     for setting, (corpus, subjects) in _texts_of(config).items():
-        _check_texts(corpus, subjects, f"unlearning.{setting}_corpus")
+        length = min(config.row_length, known.longest_row or config.row_length)
+        _check_texts(corpus, subjects, f"unlearning.{setting}_corpus", known.tokenizer, length)
 
 
 def _check_prompt(tokenizer: Any, style: str, subject: str, question: ChoiceQuestion) -> None:
@@ -1016,12 +1020,21 @@ def _check_prompt(tokenizer: Any, style: str, subject: str, question: ChoiceQues
         raise UserError(f"unlearning.prompt {style!r}: the tokenizer's chat template fails ({error})") from error
 
 
-def _check_texts(corpus: DensityCorpusConfig, subjects: Sequence[str], setting: str) -> None:
+def _check_texts(
+    corpus: DensityCorpusConfig, subjects: Sequence[str], setting: str, tokenizer: Any, row_length: int
+) -> None:
+    """Of the hub the first record is looked at; a file is here, so it is read and packed as it will be."""
     if corpus.source == "world":
         for subject in corpus.subjects or subjects:
             known_subject(subject)
-    elif next(corpus_texts(corpus, setting, streaming=True), None) is None:
-        raise UserError(f"{setting}.path: the density corpus {corpus.path} is empty")
+    elif corpus.source == "hub":
+        if next(corpus_texts(corpus, setting, streaming=True), None) is None:
+            raise UserError(f"{setting}.path: the density corpus {corpus.path} is empty")
+    else:
+        try:
+            pack_rows(tokenizer, load_texts(corpus, subjects, torch.Generator(), setting), row_length)
+        except UserError as error:
+            raise error if setting in str(error) else UserError(f"{setting}: {error}") from error
 
 # %% ../../nbs/evaluation/31_unlearning_eval.ipynb #9d13dfd0
 @dataclass(frozen=True)

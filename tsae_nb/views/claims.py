@@ -22,8 +22,9 @@ import torch
 from ..components.hierarchical_router import feature_levels, level_sizes
 from ..components.margin_ema import nearest_rows, pair_cosines
 from ..config import PAPER_VARIANTS, VARIANTS
-from ..foundation import named_generator, read_json
+from ..foundation import named_generator
 from ..sae import initial_decoder, load_sae
+from ..storage import read_json
 from .figures import REASONS, Folders, StoredRun, curves_of, stored_runs
 
 # %% ../../nbs/views/45_claims.ipynb #a3cc4b0e

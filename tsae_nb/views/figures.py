@@ -30,8 +30,9 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from ..config import VARIANTS, read_yaml
-from ..foundation import CorruptFileError, UserError, find_chrome, read_json, whole_file
+from ..foundation import CorruptFileError, UserError, find_chrome
 from ..run_folders import PARTIAL, check_files, folders_with, read_mapping
+from ..storage import read_json, whole_file
 from ..training import read_metrics
 
 # %% ../../nbs/views/40_figures.ipynb #a5288518
@@ -211,12 +212,12 @@ def training_curves(runs: Sequence[StoredRun]) -> pd.DataFrame:
     """
     rows = []
     for (curve, layer), members in curves_by_layer(runs).items():
-        losses = [[_number(line["loss"]) for line in run.metrics] for run in members]
-        logged = min((run.metrics for run in members), key=len)
+        losses = [{line["step"]: _number(line["loss"]) for line in run.metrics} for run in members]
+        logged = sorted(set.intersection(*map(set, losses)))  # a log may have lost lines
         block = max(1, len(logged) // POINTS)
         for start in range(0, len(logged), block):
-            steps = [line["step"] for line in logged[start : start + block]]
-            means = pd.Series([sum(loss[start : start + block][: len(steps)]) / len(steps) for loss in losses])
+            steps = logged[start : start + block]
+            means = pd.Series([sum(loss[step] for step in steps) / len(steps) for loss in losses])
             rows.append({"curve": curve, "layer": layer, "seeds": len(members), "step": sum(steps) / len(steps),
                          "steps_averaged": len(steps), "median": means.median(), "low": means.min(),
                          "high": means.max()})
@@ -407,7 +408,7 @@ def _add_raw(sheet: Sheet, runs: Sequence[StoredRun], styles: Mapping[str, Style
     """The loss of single steps, at most 1000 of each run, shown at a click on the legend."""
     members = [(curve, run) for (curve, _), of in curves_by_layer(runs).items() for run in of]
     for number, (curve, run) in enumerate(members):
-        shown = run.metrics[:: -(-len(run.metrics) // 1000)]
+        shown = run.metrics[:: max(1, -(-len(run.metrics) // 1000))]
         steps = [line["step"] for line in shown]
         dense = steps == list(range(1, len(steps) + 1))
         sheet.figure.add_scatter(
