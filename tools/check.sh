@@ -21,7 +21,7 @@ ruff check tsae_nb nbs tests tools
 mypy tsae_nb
 
 step "every notebook"
-timeout 1500 nbdev_test --n_workers "$(getconf _NPROCESSORS_ONLN)" --timing --do_print
+TSAE_PICTURES=0 timeout 1200 nbdev_test --n_workers "$(getconf _NPROCESSORS_ONLN)" --timing --do_print
 
 step "what a notebook cell cannot test"
 pytest -q --durations=5 tests

@@ -89,10 +89,14 @@ def find_chrome() -> str | None:
 
 
 def notebook_plots() -> None:
-    """Show plotly figures through the mime renderer, with a PNG beside it where a Chrome can draw one."""
+    """Show plotly figures through the mime renderer, with a PNG beside it where a Chrome can draw one.
+
+    `TSAE_PICTURES=0` in the environment leaves the PNG out: tests look at no picture, and a Chrome for each takes long.
+    """
     import plotly.io
 
-    plotly.io.renderers.default = "plotly_mimetype+png" if find_chrome() else "plotly_mimetype"
+    pictures = find_chrome() and os.environ.get("TSAE_PICTURES") != "0"
+    plotly.io.renderers.default = "plotly_mimetype+png" if pictures else "plotly_mimetype"
     plotly.io.templates.default = "plotly_white"
 
 # %% ../nbs/00a_foundation.ipynb #9133896d

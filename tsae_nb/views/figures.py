@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['Folders', 'COLOURS', 'DASHES', 'SYMBOLS', 'POINTS', 'STATISTICS', 'NARROW_STATISTICS', 'WIDTH', 'BLOCK', 'SIDES',
            'GUTTER', 'CAPTION_1', 'CAPTION_COLUMNS', 'REASONS', 'SHORT_REASONS', 'POOLED', 'CAPTION_2', 'SCORES_HEIGHT',
-           'SCRIPT', 'COLUMNS', 'StoredRun', 'stored_runs', 'curves_of', 'Style', 'styles_of', 'curves_by_layer',
-           'layers_of', 'training_curves', 'level_table', 'Sheet', 'Strip', 'columns_across', 'column_width',
-           'column_sheet', 'share_axes', 'figure1', 'unlearning_table', 'figure2', 'save_figure', 'draw']
+           'SCRIPT', 'DRAWING', 'COLUMNS', 'StoredRun', 'stored_runs', 'curves_of', 'Style', 'styles_of',
+           'curves_by_layer', 'layers_of', 'training_curves', 'level_table', 'Sheet', 'Strip', 'columns_across',
+           'column_width', 'column_sheet', 'share_axes', 'figure1', 'unlearning_table', 'figure2', 'save_figure',
+           'draw']
 
 # %% ../../nbs/views/40_figures.ipynb #65aa8394
 import html
@@ -17,6 +18,7 @@ import re
 import sys
 import tempfile
 import textwrap
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -834,6 +836,28 @@ def save_figure(figure: go.Figure, stem: str | Path) -> list[Path]:
     return files + [_write(stem.with_suffix(suffix), picture) for suffix, picture in pictures.items()]
 
 # %% ../../nbs/views/40_figures.ipynb #aad23052
+DRAWING = 180.0  # seconds after which a browser is given up
+
+
+def _in_time(draw: Callable[[], Any]) -> None:
+    """Do it in a thread: a browser that hangs would hold the figures, and what comes after them, for ever."""
+    raised: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            draw()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(DRAWING)
+    if thread.is_alive():
+        raise TimeoutError(f"no answer in {DRAWING:.0f} s")
+    if raised:
+        raise raised[0]
+
+
 def _pictures(figure: go.Figure) -> tuple[dict[str, bytes], str]:
     """PNG (at twice the size, 200 dots an inch of print) and SVG by suffix; or nothing, and what to do about it."""
     chrome = find_chrome()
@@ -849,7 +873,8 @@ def _pictures(figure: go.Figure) -> tuple[dict[str, bytes], str]:
         work = [{"fig": shown, "path": path, "opts": {"format": suffix[1:], "scale": 2 if suffix == ".png" else 1}}
                 for suffix, path in paths.items()]
         try:
-            kaleido.write_fig_from_object_sync(work, cancel_on_error=True, kopts={"path": chrome, "mathjax": False})
+            _in_time(lambda: kaleido.write_fig_from_object_sync(
+                work, cancel_on_error=True, kopts={"path": chrome, "mathjax": False}))
         except Exception as error:  # whatever a browser cannot do today must not cost the figure
             return {}, f"{chrome} cannot draw them ({(str(error) or type(error).__name__).splitlines()[0]})"
         return {suffix: path.read_bytes() for suffix, path in paths.items()}, ""
