@@ -55,7 +55,7 @@ def short(folder: Path) -> list[str]:
         "activations.cache_gibibytes": 1.0, "sae.dictionary_size": 512, "training.steps": STEPS,
         "training.rows_per_batch": 4, "training.checkpoint_every": 1, "training.gradient_norms_every": 2,
         "evaluation.batch_rows": 16, "evaluation.loss_rows": 8, "unlearning.cache_folder": folder / "cache",
-        "unlearning.row_length": 256, "unlearning.forget_corpus.rows": 4, "unlearning.retain_corpus.rows": 4,
+        "unlearning.row_length": 128, "unlearning.forget_corpus.rows": 4, "unlearning.retain_corpus.rows": 4,
         "unlearning.multipliers": [200.0], "unlearning.feature_counts": [10], "unlearning.retain_thresholds": [0.1],
         "unlearning.bootstrap": 50,
     }

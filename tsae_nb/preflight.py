@@ -233,8 +233,8 @@ def look_over(configs: Sequence[RunConfig], root: str | Path, quiet: bool = Fals
     Raises `UserError` with the first thing that is missing, not allowed, or does not fit.
     """
     check_places(configs, root)
-    known = {config.language_model.path: look_up(config.language_model.path, config.language_model.revision)
-             for config in configs}
+    named = {config.language_model.path: config.language_model.revision for config in configs}
+    known = {path: look_up(path, revision) for path, revision in named.items()}
     for config in configs:
         _check_model(config, known[config.language_model.path])
     asked = [config for config in configs if config.unlearning is not None]
