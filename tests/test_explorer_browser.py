@@ -100,7 +100,7 @@ def test_keys_stay_in_the_widget(lab: Lab, project: Path, page: Page) -> None:
     name.press("Enter")
     labels = project / "runs" / "reference" / "tiny" / "topk" / "index" / "labels.json"
     expect(widget.locator(".tsae-line .tsae-name", has_text="a label 🦩")).to_be_visible()
-    assert "a label 🦩" in json.loads(labels.read_text()).values()
+    assert "a label 🦩" in json.loads(labels.read_text())["value"].values()
 
     before = painted_feature(widget)  # after a click on a button, the keys still move
     widget.locator(".tsae-star").click()
