@@ -65,14 +65,32 @@ def switch_on() -> "PretendDevice":
         _device = tensor.DEVICE
         _device.__enter__()
         atexit.register(_end)
+        if os.environ.get(REPORT):  # a kernel may be killed when its work is done
+            threading.Thread(target=_report_again_and_again, daemon=True).start()
     return _device
+
+
+def _report_again_and_again() -> None:
+    while True:
+        time.sleep(0.25)
+        _report()
+
+
+def _report() -> None:
+    """Leave the counts so far as a file, whole."""
+    folder = Path(os.environ[REPORT])
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        found = {"command": sys.argv, **_device.counts.plain()}
+    except RuntimeError:  # something was counted meanwhile: the next time
+        return
+    unfinished = folder / f"{os.getpid()}.unfinished"
+    unfinished.write_text(json.dumps(found))
+    unfinished.replace(folder / f"{os.getpid()}.json")
 
 
 def _end() -> None:
     _device.__exit__(None, None, None)
     time.sleep(0.1)  # autograd's thread for the device lets go of its last Python objects, or Python's end aborts it
-    folder = os.environ.get(REPORT)
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        found = {"command": sys.argv, **_device.counts.plain()}
-        (Path(folder) / f"{os.getpid()}.json").write_text(json.dumps(found))
+    if os.environ.get(REPORT):
+        _report()
