@@ -285,8 +285,11 @@ def test_what_is_measured_is_measured_once_unless_it_is_damaged(
     evaluate, asked = execute.__globals__["evaluate"], list[object]()
     monkeypatch.setitem(
         execute.__globals__, "evaluate", lambda *arguments: (asked.append(arguments), evaluate(*arguments))[1])
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
-        stopped.setitem(execute.__globals__, "manifest", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        stopped.setitem(execute.__globals__, "manifest", interrupted)
         execute(expand(experiment), tmp_path / "runs", quiet=True)
     place = tmp_path / "runs" / "k" / "topk.partial"
     if damaged:

@@ -252,7 +252,7 @@ def test_after_a_power_cut_an_index_opens_and_keeps_its_labels(memory: Path) -> 
 def test_builders_of_one_index_at_once_and_builds_killed_anywhere_end_with_the_same_bytes(tmp_path: Path) -> None:
     small_index(tmp_path / "alone")
     expected = digest(tmp_path / "alone")
-    builders = [Forked(small_index, tmp_path / "index", 6, 0, 0.1) for _ in range(3)]
+    builders = [Forked(small_index, tmp_path / "index", 6, 0, 0.8) for _ in range(3)]
     assert [builder.wait() for builder in builders] == [0] * 3, [builder.said for builder in builders]
     assert digest(tmp_path / "index") == expected
     said = [builder.said for builder in builders]

@@ -631,7 +631,7 @@ def sweep(
     """
     waiting, configs = commands(experiment, file, root), {config.name: config for config in expand(experiment)}
     if waiting:
-        look_over([configs[name] for name, _ in waiting], root)  # a mistake is said once, not by every run
+        look_over([configs[name] for name, _ in waiting], root, quiet=True)  # a mistake is said once, not by each
     costs = {name: cost_of(config) for name, config in configs.items()}
     clock = Clock({name: costs[name] for name, _ in waiting}, processes)
     children = Children({**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"})
