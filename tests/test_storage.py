@@ -21,6 +21,7 @@ from tsae_nb.storage import (
     Cache, Stored, holder, locked, read_json, read_sealed, record, remove_stored, settled, verify, whole_directory,
     write_json, write_sealed,
 )
+from tsae_nb.views import feature_index
 from tsae_nb.views.feature_index import FeatureIndex, batch_of
 
 # Each writer keeps version `n` below a folder; the reader says which one is there, whole. `None`: there is none.
@@ -252,7 +253,10 @@ def test_after_a_power_cut_an_index_opens_and_keeps_its_labels(memory: Path) -> 
 def test_builders_of_one_index_at_once_and_builds_killed_anywhere_end_with_the_same_bytes(tmp_path: Path) -> None:
     small_index(tmp_path / "alone")
     expected = digest(tmp_path / "alone")
-    builders = [Forked(small_index, tmp_path / "index", 6, 0, 0.8) for _ in range(3)]
+    plain = feature_index.put_in_place
+    with pytest.MonkeyPatch.context() as patch:  # so slow that the three meet
+        patch.setattr(feature_index, "put_in_place", lambda *places: (time.sleep(2), plain(*places))[1])
+        builders = [Forked(small_index, tmp_path / "index") for _ in range(3)]
     assert [builder.wait() for builder in builders] == [0] * 3, [builder.said for builder in builders]
     assert digest(tmp_path / "index") == expected
     said = [builder.said for builder in builders]
