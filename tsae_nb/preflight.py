@@ -26,6 +26,7 @@ from .config import LanguageModelConfig, RunConfig, SAEConfig, UserError, settin
 from .evaluation.unlearning_eval import check_task
 from .foundation import content_hash
 from .language_model import DTYPES, KnownModel, LanguageModel, look_up, resolve_device
+from .run_folders import partial_folder
 from .sae import SparseAutoencoder
 
 # %% ../nbs/49_preflight.ipynb #339cc8f3
@@ -266,12 +267,12 @@ def check_before_work(configs: Sequence[RunConfig], root: str | Path, quiet: boo
 # %% ../nbs/49_preflight.ipynb #431414ff
 def _already(configs: Sequence[RunConfig], root: str | Path, needs: Needs) -> dict[Path, int]:
     """Bytes that need not be free: what runs that are under way hold already, and what the cache will give up."""
-    partial = [Path(root) / f"{config.name}.partial" for config in configs]
+    partial = [partial_folder(Path(root) / config.name) for config in configs]
     there = {Path(root): sum(map(_bytes_below, partial))}
-    for config in configs:
-        folder = Path(config.activations.cache_folder)
-        held, bound = _bytes_below(folder / "activations"), int(config.activations.cache_gibibytes * 2**30)
-        under_way = any((run / "metrics.jsonl").exists() for run in partial)  # then what is there is theirs
+    under_way = any((run / "metrics.jsonl").exists() for run in partial)  # then what is there is theirs
+    bounds = {Path(config.activations.cache_folder): config.activations.cache_gibibytes for config in configs}
+    for folder, gibibytes in bounds.items():
+        held, bound = _bytes_below(folder / "activations"), int(gibibytes * 2**30)
         removed = max(0, held + needs.disk.get((folder, "of activations"), 0) - bound)
         there[folder] = held if under_way else min(held, removed)
     return there
