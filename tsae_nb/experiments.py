@@ -9,12 +9,15 @@ __all__ = ['AXES', 'SECTIONS', 'expand', 'nested', 'load_experiment', 'resolve',
 import ast
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .config import VARIANTS, ConfigError, RunConfig, build, merge, parse_yaml, read_yaml
+from tsae_nb.config import (
+    VARIANTS, ConfigError, RunConfig, build, differences, merge, number_meant, parse_yaml, read_yaml,
+)
 
 # %% ../nbs/00d_experiments.ipynb #345e1dca
 AXES = ("name", "variants", "seeds", "layers")
@@ -76,13 +79,19 @@ def expand(experiment: Mapping[str, Any]) -> list[RunConfig]:
     """All runs of an experiment. Raises `ConfigError` naming the setting before anything is loaded."""
     experiment = _given(experiment)
     common = {key: value for key, value in experiment.items() if key not in AXES}
+    if "root" in common:
+        raise ConfigError(f"root: got {common['root']!r}; where runs go is no setting of an experiment: give "
+                          "--root FOLDER, or to papermill -p root FOLDER")
     if "seed" in common:
         raise ConfigError(f"seed: write a list of them, seeds: [{common['seed']}]")
     for section in {*SECTIONS} & {*common}:
         _mapping(section, common[section])
     table = _variants(experiment.get("variants"))
     seeds, layers = (_numbers(experiment, axis, default) for axis, default in (("seeds", 0), ("layers", None)))
-    name = experiment.get("name") or "experiment"
+    name = experiment.get("name", "experiment")
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"name: got {name!r}; write a text, in quotes where it looks like a number or true: "
+                          f"name: '{'experiment' if name == '' else name}'")
     runs = []
     for layer in layers:
         for variant, changes in table.items():
@@ -113,6 +122,8 @@ def nested(assignments: Iterable[str]) -> dict[str, Any]:
             inner: Any = parse_yaml(value)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {assignment!r}: {value!r} is not readable as YAML ({error})") from None
+        except ConfigError as error:
+            raise ConfigError(f"--set {assignment!r}: {error}") from None
         for part in reversed(key.split(".")):
             inner = {part: inner}
         settings = merge(settings, inner)
@@ -161,10 +172,63 @@ def _assigned(source: str) -> list[str]:
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
+_FILES, _TEXTS = ("-f", "--parameters_file"), ("-y", "--parameters_yaml")  # papermill's options
+_SINGLE = ("-p", "--parameters", "-r", "--parameters_raw")  # a name and its value, over what files say
+
+
+def _read_by_papermill(command: Sequence[str], folder: Path) -> dict[str, Mapping[str, Any]]:
+    """What the parameter files and YAML texts of a papermill command line say, by file or option."""
+    program = next((place for place, part in enumerate(command[:3]) if Path(part).stem == "papermill"), len(command))
+    found: dict[str, Mapping[str, Any]] = {}
+    single = set()
+    parts = iter(command[program + 1 :])
+    for part in parts:
+        option, *values = part.split("=", 1) if part.startswith("--") else (part[:2], *([part[2:]] if part[2:] else []))
+        if option not in (*_FILES, *_TEXTS, *_SINGLE):
+            continue
+        value = values[0] if values else next(parts, "")
+        if option in _SINGLE:
+            single.add(value)
+        elif option in _TEXTS:
+            found[option] = nested([f"{option}={value}"])[option] or {}
+        elif "://" not in value:
+            found[value] = read_yaml(folder / value)
+    return {name: {key: value for key, value in _given(settings).items() if key not in single}
+            for name, settings in found.items()}
+
+
+def _command() -> tuple[list[str], Path]:
+    """Command line and working folder of the process that started this kernel; empty where they cannot be known."""
+    try:
+        parent = import_module("psutil").Process().parent()  # it comes with Jupyter's kernel
+        return parent.cmdline(), Path(parent.cwd())
+    except Exception:  # not installed, not permitted, gone
+        return [], Path()
+
+
+def _check_reading(texts: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` where papermill, which reads by the rules of YAML 1.1, made something else of a text."""
+    for name, settings in texts.items():
+        if "root" in settings:
+            expand({"root": settings["root"]})  # which says what to do
+        for line in differences(_plain_numbers(given), _plain_numbers({**given, **settings})):
+            raise ConfigError(f"{name}: papermill reads it as another value than is written ({line}): write true or "
+                              "false, plain numbers, and other texts in quotes")
+
+
+def _plain_numbers(value: Any) -> Any:
+    """Settings with texts such as 3e-4 as the numbers that they stand for in a config."""
+    if isinstance(value, Mapping):
+        return {key: _plain_numbers(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain_numbers(one) for one in value]
+    return number_meant(value)
+
+
 def parameters_of(notebook: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """(experiment, root) among a notebook's variables (`globals()`), as its parameter cells left them; None: not given.
 
-    Raises `ConfigError` for a parameter that is no setting.
+    Raises `ConfigError` for a parameter that is no setting, and where papermill read a file otherwise than we do.
     """
     known = (*AXES, *SECTIONS, "root")
     injected = [source for source in notebook.get("In", ()) if source.startswith("# Parameters")]
@@ -174,6 +238,8 @@ def parameters_of(notebook: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
             hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}"
             raise ConfigError(f"{name}: there is no such setting; {hint}")
     given = {name: notebook[name] for name in (*AXES, "seed", *SECTIONS) if notebook.get(name) is not None}
+    command, folder = _command()
+    _check_reading(_read_by_papermill(command, folder), given)
     return given, str(notebook.get("root") or "runs")
 
 # %% ../nbs/00d_experiments.ipynb #f2c072bb
