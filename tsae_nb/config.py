@@ -263,7 +263,7 @@ class EvaluationConfig:
 # %% ../nbs/00_config.ipynb #896876fa
 @dataclass(frozen=True, config=_STRICT)
 class QuestionSetConfig:
-    """One set of four-option questions: columns question, choices (4), answer (0 to 3)."""
+    """One set of four-option questions, as files hold them (notebook 31): question, four choices, answer."""
 
     name: str  # of the set; for source "world" the subject's name
     source: Literal["world", "hub", "file"] = "world"
@@ -276,9 +276,9 @@ class QuestionSetConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class DensityCorpusConfig:
-    """Text on which the densities of features are counted."""
+    """Text on which the densities of features are counted; "questions": the question sets themselves."""
 
-    source: Literal["world", "hub", "file"] = "world"
+    source: Literal["world", "hub", "file", "questions"] = "world"
     path: str | None = None  # hub id, or a .txt, .json, .jsonl, .parquet or .csv file
     subset: str | None = None
     split: str = "train"

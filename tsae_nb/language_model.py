@@ -37,7 +37,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from transformers.utils import logging as transformers_logging
 
 import tsae_nb
-from .foundation import CorruptFileError, UserError, content_hash
+from .foundation import CorruptFileError, UserError, content_hash, local_path, taken_apart
 from .storage import read_json
 
 # %% ../nbs/02_language_model.ipynb #da8ebae1
@@ -133,7 +133,13 @@ _FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 def weight_files(folder: Path) -> list[str]:
     """The names of the safetensors files that a model folder needs."""
     index = folder / "model.safetensors.index.json"
-    return sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
+    if not index.is_file():
+        return ["model.safetensors"]
+    with taken_apart(index, "fetch or copy it again"):
+        names = sorted(set(read_json(index)["weight_map"].values()))
+        if not names or any(Path(name).name != name for name in names):
+            raise ValueError(f"its weight_map names {names}, not files beside it")
+    return names
 
 
 def check_weights(folder: Path) -> None:
@@ -146,7 +152,7 @@ def check_weights(folder: Path) -> None:
         try:
             with safe_open(str(folder / name), framework="pt"):
                 pass
-        except (SafetensorError, ValueError) as error:
+        except (SafetensorError, ValueError, OSError) as error:
             raise CorruptFileError(
                 f"{folder / name} is truncated or no safetensors file ({error}): fetch or copy it again"
             ) from error
@@ -235,7 +241,7 @@ def check_access(kind: str, name: str, setting: str, instead: str, revision: str
 
 # %% ../nbs/02_language_model.ipynb #13f42a54
 def _local_folder(path: str | Path, revision: str | None) -> Path | None:
-    folder = Path(tsae_nb.__path__[0]) / "embedded" if path == "embedded" else Path(path).expanduser()
+    folder = Path(tsae_nb.__path__[0]) / "embedded" if path == "embedded" else local_path(path)
     if not folder.is_dir() and path != "embedded":
         if re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", str(path)):
             return None
@@ -345,6 +351,9 @@ def read_model(folder: Path, dtype: str, device: str | torch.device) -> PreTrain
     missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
     if missing:
         raise UserError(f"the weights in {folder} lack {len(missing)} tensors of the model, for example {missing[0]}")
+    for name, weight in model.named_parameters():
+        if not all(torch.isfinite(end) for end in torch.aminmax(weight.detach())):
+            raise CorruptFileError(f"{folder}: the weight {name} holds NaN or infinity: fetch or copy the model again")
     return model.to(place).eval().requires_grad_(False)
 
 # %% ../nbs/02_language_model.ipynb #29f5637d

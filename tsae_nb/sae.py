@@ -19,7 +19,7 @@ from .components.objective import SAEOutput, Weights
 from .components.sparse_code import Codes, DenseCodes, SparseActivation, build_sparse_code
 from .components.temporal_encoder import TemporalEncoder
 from .config import ConfigError, SAEConfig, build, merge, settings_of
-from .foundation import CorruptFileError, UserError, content_hash, named_generator
+from .foundation import CorruptFileError, UserError, content_hash, named_generator, taken_apart
 from .storage import Stored, read_whole, whole_directory, write_json, write_tensors
 
 # %% ../nbs/20_sae.ipynb #6fed0ee3
@@ -224,14 +224,20 @@ def _load(folder: Path) -> SparseAutoencoder:
     if description.get("format") != FORMAT:
         raise UserError(f"{folder / 'sae.json'} has format {description.get('format')!r}; this version reads {FORMAT}")
     tensors, _ = stored.tensors("sae.safetensors")
-    try:
-        sae = SparseAutoencoder(description["width"], build(SAEConfig, description["config"]))
-    except (ConfigError, KeyError, TypeError) as error:
-        raise CorruptFileError(f"{folder / 'sae.json'} does not describe an SAE ({error})") from error
+    with taken_apart(folder / "sae.json", "save or train it again"):
+        width, written = description["width"], description["content_hash"]
+        try:
+            config = build(SAEConfig, description["config"])
+        except ConfigError as error:
+            raise CorruptFileError(f"{folder / 'sae.json'} does not describe an SAE ({error})") from error
+        if tuple(tensors["decoder_weight"].shape) != (config.dictionary_size, width):
+            raise CorruptFileError(f"{folder / 'sae.safetensors'} does not fit sae.json beside it: its decoder is "
+                                   f"{tuple(tensors['decoder_weight'].shape)}, not ({config.dictionary_size}, {width})")
+        sae = SparseAutoencoder(width, config)
     try:
         sae.load_state_dict(tensors)
     except RuntimeError as error:
         raise CorruptFileError(f"{folder / 'sae.safetensors'} does not fit sae.json beside it: {error}") from None
-    if sae.content_hash() != description["content_hash"]:
+    if sae.content_hash() != written:
         raise CorruptFileError(f"{folder / 'sae.safetensors'} is not what was saved: its content hash differs")
     return sae.eval()
