@@ -349,8 +349,8 @@ def _check(weights: PlainWeights, folder: Path) -> None:
     for part, shape in (shapes | ({} if weights.threshold is None else {"threshold": (size,)})).items():
         tensor = getattr(weights, part)
         if tuple(tensor.shape) != shape:
-            raise CorruptFileError(f"{folder}: {part} has the shape {tuple(tensor.shape)}, which does not fit the encoder "
-                                   f"(k {size}, d {width}): {shape} is needed")
+            raise CorruptFileError(f"{folder}: {part} has the shape {tuple(tensor.shape)}, which does not fit the "
+                                   f"encoder (k {size}, d {width}): {shape} is needed")
         if not torch.isfinite(tensor).all():
             raise CorruptFileError(f"{folder}: {part} holds NaN or infinity: fetch or copy it again")
     if weights.active is not None and (type(weights.active) is not int or not 0 < weights.active < size):

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PATIENCE', 'DTYPES', 'block_list_name', 'with_module', 'stand_in', 'residual_streams', 'narrowed_head', 'resumed',
            'predicts_next', 'weight_files', 'check_weights', 'causes_of', 'unreachable', 'hub_trouble', 'check_access',
-           'model_folder', 'resolve_device', 'read_tokenizer', 'read_model', 'prefer_fused_attention', 'tokenizer_hash',
-           'LanguageModel', 'KnownModel', 'look_up', 'option_tokens']
+           'model_folder', 'resolve_device', 'read_tokenizer', 'read_config', 'read_model', 'prefer_fused_attention',
+           'tokenizer_hash', 'LanguageModel', 'KnownModel', 'look_up', 'option_tokens']
 
 # %% ../nbs/02_language_model.ipynb #3834ecb2
 import copy
@@ -313,6 +313,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         raise UserError(f"{folder} holds no tokenizer: tokenizer.json is missing")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer("a few words", add_special_tokens=False)  # settings of a wrong type show when they are used
     except Exception as error:  # a missing or damaged tokenizer surfaces as many kinds of error
         raise UserError(f"{folder} holds no tokenizer that can be read ({error})") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
@@ -332,13 +333,40 @@ def _no_loading_bar() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
+def read_config(folder: Path) -> Any:
+    """The configuration of a model folder, as far as it can be true of the weights that lie there."""
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        text = config.get_text_config()
+        sizes = {name: getattr(text, name, None) for name in ("num_hidden_layers", "hidden_size", "vocab_size")}
+        longest = getattr(text, "max_position_embeddings", None)
+    except Exception as error:  # transformers raises errors of many libraries
+        raise UserError(f"the model in {folder} cannot be loaded: {error or type(error).__name__}") from error
+    if config.is_encoder_decoder:
+        raise UserError(f"the model in {folder} ({config.model_type}) is an encoder with a decoder, which read two "
+                        "texts: choose a model with one of the two")
+    sizes |= {} if longest is None else {"max_position_embeddings": longest}
+    wrong = next((name for name, size in sizes.items() if type(size) is not int or size < 1), None)
+    if wrong is not None:
+        raise UserError(f"{folder / 'config.json'}: {wrong} is {sizes[wrong]!r}, not a whole number from 1: this is no "
+                        "language model, or the file is damaged")
+    tensors = 0
+    for path in (folder / name for name in weight_files(folder) if (folder / name).is_file()):
+        with safe_open(str(path), framework="pt") as handle:
+            tensors += len(handle.keys())
+    if 0 < tensors < int(sizes["num_hidden_layers"] or 0):  # building so many blocks would take for ever
+        raise UserError(f"{folder / 'config.json'} says {sizes['num_hidden_layers']} layers, and the weights beside it "
+                        f"are {tensors} tensors: one of the two is damaged, or of another model")
+    return config
+
+
 def read_model(folder: Path, dtype: str, device: str | torch.device) -> PreTrainedModel:
     """The model of a folder, in evaluation mode, without gradients, on its device."""
     if dtype not in DTYPES:
         raise UserError(f"language model dtype {dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
     place = resolve_device(device)
+    config = read_config(folder)
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         auto_class: Any = AutoModelForCausalLM if predicts_next(config) else AutoModel
         with _no_loading_bar():
             model, report = auto_class.from_pretrained(
@@ -346,7 +374,10 @@ def read_model(folder: Path, dtype: str, device: str | torch.device) -> PreTrain
                 output_loading_info=True,
             )
     except Exception as error:  # transformers raises errors of many libraries
-        raise UserError(f"the model in {folder} cannot be loaded: {error or type(error).__name__}") from error
+        said = str(error) or type(error).__name__
+        if "ignore_mismatched_sizes" in said:  # it would tell to look at what it has printed
+            said = "its weights have other shapes than config.json says; one of the two is damaged, or of another model"
+        raise UserError(f"the model in {folder} cannot be loaded: {said}") from error
     # an encoder's pooler lies above every residual stream and is never used
     missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
     if missing:
@@ -568,11 +599,7 @@ class KnownModel:
 
 # %% ../nbs/02_language_model.ipynb #ba9d5464
 def _known(folder: Path, weight_bytes: int, download_bytes: int = 0) -> KnownModel:
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers raises errors of many libraries
-        raise UserError(f"the model in {folder} cannot be loaded: {error or type(error).__name__}") from error
-    known = KnownModel(config, read_tokenizer(folder), weight_bytes, download_bytes)
+    known = KnownModel(read_config(folder), read_tokenizer(folder), weight_bytes, download_bytes)
     _check_vocabulary(known.tokenizer, known.vocabulary_size)
     return known
 

@@ -130,8 +130,8 @@ def checked_questions(records: Iterable[Mapping[str, Any]], where: str) -> list[
         missing = [name for name in ("question", "answer") if name not in record]
         missing += [] if "choices" in record or "A" in record else ["choices"]
         if missing:
-            raise UserError(f"{here} has no column {missing[0]!r}: it has {', '.join(map(str, record))}; a question set "
-                            "needs question, choices (or A, B, C, D) and answer")
+            raise UserError(f"{here} has no column {missing[0]!r}: it has {', '.join(map(str, record))}; a question "
+                            "set needs question, choices (or A, B, C, D) and answer")
         asked.append((_text(record["question"], "question", here), _choices(record, here), record["answer"]))
     places = {name: [read(answer, choices) for _, choices, answer in asked] for name, read in READINGS.items()}
     whole = {name: found for name, found in places.items() if None not in found}
@@ -142,8 +142,8 @@ def checked_questions(records: Iterable[Mapping[str, Any]], where: str) -> list[
         row = next((row for row in range(len(asked)) if found[row] != others[row]), None)
         if row is not None:
             answer, choices = asked[row][2], _shown(asked[row][1])
-            raise UserError(f"{where}, row {row}: answer {answer!r} with the choices {choices} "
-                            f"means one choice if answers are {name}, another if they are {other}: write them apart")
+            raise UserError(f"{where}, row {row}: answer {answer!r} with the choices {choices} means one choice if "
+                            f"answers are {name}, another if they are {other}: write them in another way")
     return [ChoiceQuestion(question, choices, int(place or 0))
             for (question, choices, _), place in zip(asked, found, strict=True)]
 
@@ -172,7 +172,8 @@ def _csv_records(path: Path) -> list[dict[str, Any]]:
     with open(path, encoding="utf-8-sig", newline="") as handle:
         rows = [row for row in csv.reader(handle, strict=True) if row]
     header: Sequence[str] = [name.strip() for name in rows[0]] if rows else _MMLU
-    if len(header) == 6 and _by_letter(header[-1], ()) is not None and "question" not in header:
+    if len(header) == 6 and "question" not in header and any(
+            read(header[-1], header[1:5]) is not None for read in READINGS.values()):
         header = _MMLU
     else:
         rows = rows[1:]
@@ -259,7 +260,10 @@ def load_questions(config: QuestionSetConfig, setting: str = "unlearning.forget"
     if config.path is None:
         raise UserError(f"{setting}: question set {config.name!r} with source {config.source!r} needs a path")
     records = hub_records(config, setting) if config.source == "hub" else file_records(config.path)
-    return checked_questions(islice(records, config.limit), f"{setting}: {config.path}")
+    questions = checked_questions(islice(records, config.limit), f"{setting}: {config.path}")
+    if not questions:
+        raise UserError(f"{setting}: the question set {config.name!r} is empty: {config.path} holds none")
+    return questions
 
 
 def subject_named(config: QuestionSetConfig) -> str:
@@ -1135,10 +1139,7 @@ def check_task(
         known.check_layer(layer)
     option_tokens(known.tokenizer)
     for setting, one in sets_of(config).items():
-        questions = load_questions(one, setting)
-        if not questions:
-            raise UserError(f"{setting}: the question set {one.name!r} is empty")
-        _check_prompt(known.tokenizer, config.prompt, subject_named(one), questions[0])
+        _check_prompt(known.tokenizer, config.prompt, subject_named(one), load_questions(one, setting)[0])
     for name, (corpus, sets) in _texts_of(config).items():
         length = min(config.row_length, known.longest_row or config.row_length)
         _check_texts(corpus, sets, f"unlearning.{name}_corpus", known.tokenizer, length, config.prompt)

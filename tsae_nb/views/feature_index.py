@@ -26,7 +26,14 @@ from torch import Tensor
 
 from ..activations import token_rows
 from ..config import RunConfig, build, read_yaml
-from ..foundation import CorruptFileError, UserError, content_hash, explained_os_errors, progress
+from tsae_nb.foundation import (
+    CorruptFileError,
+    UserError,
+    content_hash,
+    explained_os_errors,
+    progress,
+    taken_apart,
+)
 from ..language_model import LanguageModel
 from ..sae import load_sae
 from tsae_nb.storage import (
@@ -1128,11 +1135,9 @@ class FeatureIndex(_WithRelations):
             raise CorruptFileError(f"{folder / 'manifest.json'} is damaged: {_BUILD_AGAIN}") from error
         if not isinstance(manifest, dict) or (manifest.get("format"), manifest.get("schema")) != _FORMAT:
             raise UserError(f"{folder} is not a feature index of schema {SCHEMA}: build it again with this version")
-        try:
+        with taken_apart(folder / "manifest.json", _BUILD_AGAIN):
             _check_small(stored, manifest)
             return cls(stored, manifest)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise CorruptFileError(f"{folder / 'manifest.json'} is damaged ({error}): {_BUILD_AGAIN}") from error
 
     def verify(self) -> None:
         """Compare all files with their hashes; `CorruptFileError` names one that differs.
