@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['MANIFEST', 'OWNER', 'BLOCK', 'sync', 'make_folders', 'tidy', 'whole_file', 'write_json', 'read_json', 'write_tensors',
            'read_tensors', 'files_of', 'record', 'is_stored', 'claim', 'CheckedArray', 'Stored', 'settled',
-           'put_in_place', 'read_whole', 'whole_directory', 'remove_stored', 'write_sealed', 'read_sealed',
-           'sum_in_name', 'sum_in_name_holds', 'verify', 'check_hashes', 'Busy', 'Holder', 'lock_file', 'holder',
-           'locked', 'Cache']
+           'put_in_place', 'read_whole', 'whole_directory', 'remove_stored', 'write_sealed', 'read_sealed', 'set_aside',
+           'copies_set_aside', 'sum_in_name', 'sum_in_name_holds', 'verify', 'check_hashes', 'Busy', 'Holder',
+           'lock_file', 'holder', 'locked', 'in_use', 'emptied', 'Cache']
 
 # %% ../nbs/00b_storage.ipynb #033ed6c0
 import ctypes
@@ -23,7 +23,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -335,8 +335,11 @@ def _span(part: slice, length: int) -> tuple[int, int]:
 class Stored:
     """A folder that was kept, open for reading. `kind`, and `files`: name → size and hash, empty where it has none."""
 
-    def __init__(self, folder: str | Path, kind: str, advice: str = "make it again") -> None:
-        """Raises `UserError` for what is no such folder, `CorruptFileError` where the manifest is damaged."""
+    def __init__(self, folder: str | Path, kind: str, advice: str = "make it again", required: bool = True) -> None:
+        """Raises `UserError` for what is no such folder, `CorruptFileError` where the manifest is damaged or missing.
+
+        required: False where folders of an earlier version, without a manifest, are read as they are.
+        """
         self.folder, self.kind, self.advice = settled(folder), kind, advice
         self.files: dict[str, Any] = {}
         self._checked: set[str] = set()
@@ -350,6 +353,8 @@ class Stored:
             if manifest["owner"] != OWNER or manifest["kind"] != kind:
                 raise UserError(f"{folder} holds {manifest['kind']}, not {kind}: name another folder")
             self.files = manifest["files"]
+        elif required:
+            raise CorruptFileError(f"{self.folder / MANIFEST} is missing, nothing there can be checked: {advice}")
 
     def path(self, name: str) -> Path:
         """The path of a file, whole and as written; `CorruptFileError` names one that is not. Read once."""
@@ -557,6 +562,24 @@ def read_sealed(path: str | Path, kind: str, advice: str = "make it again") -> A
         raise CorruptFileError(f"{path} is damaged (its content hash differs): {advice}")
     return content["value"]
 
+# %% ../nbs/00b_storage.ipynb #048a167a
+_ASIDE = re.compile(r"damaged-.+-\d+")
+
+
+def set_aside(path: Path) -> Path:
+    """Give what is damaged a name beside it that says so. It is kept: somebody may save something from it."""
+    number = 1
+    while os.path.lexists(aside := path.with_name(f"damaged-{path.name}-{number}")):
+        number += 1
+    _rename(path, aside)
+    sync(path.parent)
+    return aside
+
+
+def copies_set_aside(folder: str | Path) -> list[Path]:
+    """The damaged copies that are kept below a folder."""
+    return [path for path in sorted(Path(folder).rglob("damaged-*")) if _ASIDE.fullmatch(path.name)]
+
 # %% ../nbs/00b_storage.ipynb #d6c3b0c5
 def _damage(folder: Path) -> Iterator[tuple[Path, str]]:
     try:
@@ -587,21 +610,30 @@ def sum_in_name_holds(path: Path) -> bool:
         return False
 
 
+def _below(folder: Path, pattern: str) -> list[Path]:
+    """What is not in a damaged copy that was set aside."""
+    found = sorted(folder.rglob(pattern))
+    return [path for path in found if not any(map(_ASIDE.fullmatch, path.relative_to(folder).parts))]
+
+
 def verify(folder: str | Path) -> Iterator[tuple[Path, str]]:
-    """Look at every file kept below a folder; yields (path, what is wrong) for each that is not as it was written."""
+    """Look at every file kept below a folder; yields (path, what is wrong) for each that is not as it was written.
+
+    Damaged copies that were set aside are known to be damaged, and passed over (`copies_set_aside`).
+    """
     seen: set[Path] = set()
-    for manifest in sorted(Path(folder).rglob(MANIFEST)):
+    for manifest in _below(Path(folder), MANIFEST):
         for path, problem in _damage(manifest.parent):
             if path not in seen:
                 yield path, problem
             seen.add(path)
-    for path in sorted(Path(folder).rglob("*.json")):
+    for path in _below(Path(folder), "*.json"):
         with suppress(UserError):
             content = read_json(path)
             if isinstance(content, dict) and {*content} == {"owner", "kind", "hash", "value"} and path not in seen:
                 if content_hash(content["value"]) != content["hash"]:
                     yield path, "is damaged (its content hash differs)"
-    for path in sorted(Path(folder).rglob("*.npy")):
+    for path in _below(Path(folder), "*.npy"):
         if re.fullmatch(r"\d{5}-[0-9a-f]{8}\.npy", path.name) and path not in seen and not sum_in_name_holds(path):
             yield path, "is damaged (its checksum differs)"
 
@@ -668,11 +700,11 @@ def holder(path: str | Path) -> Holder | None:
         os.close(handle)
 
 # %% ../nbs/00b_storage.ipynb #79a5b7e7
-def _try_lock(file: Path) -> int | None:
+def _try_lock(file: Path, shared: bool) -> int | None:
     """A handle that holds the lock, or None while somebody else does."""
     handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         with suppress(OSError):
             if os.fstat(handle).st_ino == os.stat(file).st_ino:  # whoever held it may have removed the file
                 return handle
@@ -685,21 +717,37 @@ def _try_lock(file: Path) -> int | None:
     return None
 
 
+def _let_go(handle: int, file: Path, shared: bool) -> None:
+    """Of those that share a lock, the last removes its file."""
+    with suppress(OSError):
+        if shared:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.unlink()
+    os.close(handle)
+
+
+def _named(file: Path) -> Holder:
+    """Who holds a lock, as its file says; of those that share it, the one who came last may have ended."""
+    found, started = _holder(file)
+    return Holder(0, "", "") if found.machine == _machine() and _started(found.process) != started else found
+
+
 @contextmanager
-def locked(path: str | Path, what: str, wait: bool = True) -> Iterator[None]:
+def locked(path: str | Path, what: str, wait: bool = True, shared: bool = False) -> Iterator[None]:
     """Hold the lock of a folder or file. Who has to wait says on standard error for what and for which process.
 
-    what: for people to read ("building the index"). With `wait=False` raises `Busy` instead of waiting.
+    what: for people to read ("building the index"). With `wait=False` raises `Busy` instead of waiting. Any number may
+    hold it `shared`, while nobody holds it alone.
     """
     file, said, tries = lock_file(path), False, 0
     with explained_os_errors(file):
         make_folders(file.parent)
-        while (handle := _try_lock(file)) is None:
+        while (handle := _try_lock(file, shared)) is None:
             tries += 1
             if not wait and tries > 10:
-                raise Busy(f"{path} is in use by {_holder(file)[0]}: wait for it, or stop it")
+                raise Busy(f"{path} is in use by {_named(file)}: wait for it, or stop it")
             if wait and not said and tries > 5:
-                print(f"waiting for {path}: {_holder(file)[0]} has it", file=sys.stderr, flush=True)
+                print(f"waiting for {path}: {_named(file)} has it", file=sys.stderr, flush=True)
                 said = True
             time.sleep(0.02 if tries < 50 else 0.2)
     try:
@@ -709,9 +757,27 @@ def locked(path: str | Path, what: str, wait: bool = True) -> Iterator[None]:
             os.write(handle, json.dumps(own).encode())
         yield
     finally:
-        with suppress(OSError):
-            file.unlink()
-        os.close(handle)
+        _let_go(handle, file, shared)
+
+# %% ../nbs/00b_storage.ipynb #22c25b74
+@contextmanager
+def in_use(folder: str | Path, what: str) -> Iterator[None]:
+    """Inside, nobody empties a folder that `emptied` empties. One that can only be read needs nothing for it."""
+    with ExitStack() as stack:
+        with suppress(UserError):
+            stack.enter_context(locked(Path(folder) / "in-use", what, shared=True))
+        yield
+
+
+@contextmanager
+def emptied(folder: str | Path) -> Iterator[None]:
+    """Inside, nobody uses the folder; `Busy` where somebody does."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(Path(folder) / "in-use", f"emptying {folder}", wait=False))
+        except Busy as error:
+            raise Busy(str(error).replace(f"{Path(folder) / 'in-use'} is", f"{folder} is")) from None
+        yield
 
 # %% ../nbs/00b_storage.ipynb #e0077036
 class Cache:

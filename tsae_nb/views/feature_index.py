@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 
 from ..activations import token_rows
-from ..config import RunConfig, build, read_yaml
 from ..foundation import CorruptFileError, UserError, content_hash, explained_os_errors, progress
 from ..language_model import LanguageModel
-from ..sae import load_sae
+from ..run_folders import checked_config
+from ..sae import load_sae, stored_hash
 from tsae_nb.storage import (
     MANIFEST,
     CheckedArray,
@@ -1121,7 +1121,7 @@ class FeatureIndex(_WithRelations):
                     else "Make one with FeatureIndex.build(sae, language_model, token_rows, folder, layer=…)."
                 )
             )
-        stored = Stored(folder, KIND, _BUILD_AGAIN)
+        stored = Stored(folder, KIND, _BUILD_AGAIN, required=False)
         try:
             manifest = stored.json("manifest.json")
         except CorruptFileError as error:
@@ -1214,9 +1214,9 @@ class FeatureIndex(_WithRelations):
         run = Path(run)
         if (run / "index" / "manifest.json").is_file() and not rebuild:
             index = cls.open(run / "index")
-            if index.manifest["sae"] == read_json(run / "sae" / "sae.json")["content_hash"]:
+            if index.manifest["sae"] == stored_hash(run / "sae"):
                 return index
-        config = build(RunConfig, read_yaml(run / "config.yaml"))
+        config = checked_config(run)
         lm, sae = config.language_model, load_sae(run / "sae")
         language_model = language_model or LanguageModel.load(lm.path, lm.dtype, lm.device, lm.revision)
         _, evaluation = token_rows(config.data, language_model.tokenizer, config.activations.cache_folder)
