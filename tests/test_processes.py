@@ -18,15 +18,16 @@ import yaml
 from tsae_nb.cli import main
 from tsae_nb.config import merge
 from tsae_nb.experiments import expand
-from tsae_nb.foundation import CorruptFileError
+from tsae_nb.foundation import CorruptFileError, UserError
 from tsae_nb.interop import export_sae, import_sae
 from tsae_nb.run_folders import summarise, summaries
 from tsae_nb.runs import TSAE, cache_entries, execute, remove_run
 from tsae_nb.sae import load_sae, stored_hash
-from tsae_nb.storage import Busy, claim, lock_file, locked, verify
+from tsae_nb.storage import Busy, claim, lock_file, locked, record, verify
 from tsae_nb.views.feature_index import FeatureIndex
 from tsae_nb.views.figures import stored_runs
 from tsae_nb.views.training_monitor import TrainingMonitor
+from tsae_nb.views.unlearning_explorer import UnlearningExplorer
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -383,7 +384,7 @@ def test_a_run_that_diverges_has_failed(tmp_path: Path) -> None:
 
 NAMES = {
     "topk/b": "would lie in the folder of the run", ".": "means something else", "": "empty part", "a/": "empty part",
-    "config.yaml": "means something else",
+    "config.yaml": "means something else", ".topk": "means something else", "damaged-a-1": "means something else",
 }
 
 
@@ -479,6 +480,35 @@ def test_the_cache_is_shown_and_emptied(
     capsys.readouterr()
     assert main(["cache", str(tmp_path / "cache")]) == 0
     assert "nothing of ours" in capsys.readouterr().out
+
+
+def test_monitor_and_unlearning_explorer_name_what_is_damaged(complete: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(complete / "runs" / "k" / "topk", tmp_path / "runs" / "k" / "topk")
+    monitor = TrainingMonitor(tmp_path / "runs")
+    assert "metrics.jsonl" not in monitor.text()
+    flip(run / "metrics.jsonl")
+    assert f"{run / 'metrics.jsonl'} is damaged" in TrainingMonitor(tmp_path / "runs").text()
+    (run / "unlearning.json").write_text('{"score": 0.1}')
+    record(run, "run", ["unlearning.json"])
+    flip(run / "unlearning.json")
+    with pytest.raises(CorruptFileError, match="unlearning.json is damaged"):
+        UnlearningExplorer(run)
+
+
+def test_a_complete_run_that_can_only_be_read_is_kept(
+    complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*arguments: object, **options: object) -> object:
+        raise UserError("cannot write: Read-only file system")
+
+    changes = {"variants": ["topk"], "training": {"keep_optimizer": False},
+               "activations": {"cache_folder": str(complete / "cache")}}
+    first, = execute(expand(merge(SMALL, changes)), tmp_path / "runs", quiet=True)
+    assert not (first.folder / "checkpoint").exists(), "at once"
+    monkeypatch.setitem(execute.__globals__, "locked", read_only)
+    for _ in range(2):
+        assert execute(expand(merge(SMALL, changes)), tmp_path / "runs", quiet=True) == [first]
+        shutil.copytree(complete / "runs/k/topk/checkpoint", first.folder / "checkpoint", dirs_exist_ok=True)
 
 
 def test_a_cache_is_not_emptied_under_a_run_wherever_that_is(

@@ -45,8 +45,8 @@ from tsae_nb.run_folders import (
 )
 from .sae import SparseAutoencoder, save_sae
 from tsae_nb.storage import (
-    MANIFEST, OWNER, Busy, copies_set_aside, emptied, files_of, holder, in_use, is_stored, lock_file, locked,
-    make_folders, record, remove_stored, sync, tidy, whole_file, write_json,
+    MANIFEST, OWNER, Busy, copies_set_aside, drop_lock, emptied, files_of, holder, in_use, is_set_aside, is_stored,
+    locked, make_folders, record, remove_stored, sync, tidy, whole_file, write_json,
 )
 from .training import CHECKPOINT, SAETraining, can_continue, drop_optimizer, open_checkpoint, train
 
@@ -101,7 +101,7 @@ def open_run(folder: str | Path) -> RunDirectory:
     stored = next((place for place in (folder, partial_folder(folder)) if (place / "config.yaml").is_file()), None)
     if stored is None:
         raise UserError(f"{folder} is no run directory: it has no config.yaml. `tsae list` shows the runs there are")
-    return RunDirectory(final_folder(folder), stored_config(stored))
+    return RunDirectory(final_folder(folder), checked_config(stored))
 
 
 def find_runs(root: str | Path = "runs", complete_only: bool = True) -> list[RunDirectory]:
@@ -136,7 +136,7 @@ def check_names(names: Iterable[str]) -> None:
     known = set(names)
     for name in sorted(known):
         parts = name.split("/")
-        wrong = next((part for part in parts if part in ("", ".", "..") or part in RUN_FILES), None)
+        wrong = next((part for part in parts if part[:1] in ("", ".") or part in RUN_FILES or is_set_aside(part)), None)
         if wrong is not None:
             what = "it has an empty part" if wrong == "" else f"{wrong!r} means something else in a folder of runs"
             raise UserError(f"a run cannot be called {name!r}, as {what}: {advice}")
@@ -351,16 +351,15 @@ def _add_tasks(
 
 # %% ../nbs/50_runs.ipynb #d1b8bb7e
 def _tidy(run: RunDirectory) -> None:
-    """Remove what dead writers left of a run."""
+    """Remove what dead writers left of a run, the optimizer of a complete one included that nobody wants."""
     for place in (run.folder, run.partial):
         for folder in (place, place / "sae", place / CHECKPOINT):
             tidy(folder)
-    if run.complete and not stored_config(run.folder).training.keep_optimizer:
-        with suppress(Busy), locked(run.folder, "dropping the optimizer", wait=False):
+    if (run.complete and (run.folder / CHECKPOINT).is_dir()
+            and not stored_config(run.folder).training.keep_optimizer):
+        with suppress(UserError), locked(run.folder, "dropping the optimizer", wait=False):  # busy, or only to be read
             drop_optimizer(run.folder)
-    if lock_file(run.folder).is_file() and holder(run.folder) is None:
-        with suppress(Busy), locked(run.folder, "removing its lock", wait=False):
-            pass  # whoever lets go of a lock removes it
+    drop_lock(run.folder)
 
 # %% ../nbs/50_runs.ipynb #7c331b3f
 class Measured:
@@ -419,6 +418,8 @@ def _finish(
     with explained_os_errors(run.folder):
         place.rename(run.folder)
         sync(run.folder.parent)
+    if not config.training.keep_optimizer:
+        drop_optimizer(run.folder)
     _tidy(run)
 
 

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['MANIFEST', 'OWNER', 'BLOCK', 'sync', 'make_folders', 'tidy', 'whole_file', 'write_json', 'read_json', 'write_tensors',
            'read_tensors', 'files_of', 'record', 'is_stored', 'claim', 'CheckedArray', 'Stored', 'settled',
-           'put_in_place', 'read_whole', 'whole_directory', 'remove_stored', 'write_sealed', 'read_sealed', 'set_aside',
-           'copies_set_aside', 'sum_in_name', 'sum_in_name_holds', 'verify', 'check_hashes', 'Busy', 'Holder',
-           'lock_file', 'holder', 'locked', 'in_use', 'emptied', 'Cache']
+           'put_in_place', 'read_whole', 'whole_directory', 'remove_stored', 'mapped_array', 'write_sealed',
+           'read_sealed', 'set_aside', 'is_set_aside', 'copies_set_aside', 'sum_in_name', 'sum_in_name_holds', 'verify',
+           'check_hashes', 'Busy', 'Holder', 'lock_file', 'holder', 'locked', 'drop_lock', 'in_use', 'emptied', 'Cache']
 
 # %% ../nbs/00b_storage.ipynb #033ed6c0
 import ctypes
@@ -271,8 +271,11 @@ def claim(folder: str | Path, kind: str, ours: str = "") -> None:
         return
     there = [name for name in os.listdir(folder) if name != MANIFEST] if folder.is_dir() else []
     if foreign := [name for name in there if not _TEMPORARY.fullmatch(name) and not re.fullmatch(ours, name)]:
+        if (folder / MANIFEST).is_file() and not is_stored(folder):
+            raise CorruptFileError(f"{folder / MANIFEST} is damaged, and nothing is deleted without this mark of ours: "
+                                   "move that folder away and start again")
         raise UserError(f"{folder} holds {', '.join(sorted(foreign)[:3])}, which is not ours: choose another folder")
-    record(folder, kind, [])
+    record(folder, kind, [], anew=not is_stored(folder))
 
 # %% ../nbs/00b_storage.ipynb #ec7e2749
 class CheckedArray:
@@ -544,10 +547,36 @@ def remove_stored(path: str | Path, kind: str | None = None) -> None:
     with explained_os_errors(path):
         _remove(path)
 
+# %% ../nbs/00b_storage.ipynb #5758c136
+def mapped_array(path: Path, dtype: str, length: int) -> np.memmap:
+    """A new `.npy` file (length,) to be written through a map; `OSError` if the disk has no room for all of it."""
+    found = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=(length,))
+    with open(path, "r+b") as handle:
+        try:
+            os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
+        except AttributeError:
+            pass  # this system cannot
+        except OSError as error:  # nor can some file systems
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+    return found
+
 # %% ../nbs/00b_storage.ipynb #439dd9ed
 def write_sealed(path: str | Path, kind: str, value: Any) -> None:
     """Write a JSON value with its kind and its hash, whole or not at all."""
-    write_json(path, {"owner": OWNER, "kind": kind, "hash": content_hash(value), "value": value})
+    content = {"owner": OWNER, "kind": kind, "value": value}
+    write_json(path, {**content, "hash": content_hash(content)})
+
+
+_SEAL = {"owner", "kind", "hash", "value"}
+
+
+def _holds(content: Mapping[str, Any]) -> bool:
+    """Whether nothing has changed under a seal; one of an earlier version is of the value alone."""
+    if {*content} != _SEAL:
+        return False
+    sealed = {name: value for name, value in content.items() if name != "hash"}
+    return content["hash"] in (content_hash(sealed), content_hash(content["value"]))
 
 
 def read_sealed(path: str | Path, kind: str, advice: str = "make it again") -> Any:
@@ -556,9 +585,9 @@ def read_sealed(path: str | Path, kind: str, advice: str = "make it again") -> A
         content = read_json(path)
     except CorruptFileError as error:
         raise CorruptFileError(f"{path} is damaged: {advice}") from error
-    if not isinstance(content, dict) or not {"owner", "kind", "hash", "value"} & content.keys():
+    if not isinstance(content, dict) or not _SEAL & content.keys():
         return content
-    if content.get("hash") != content_hash(content.get("value")) or content.get("kind") != kind:
+    if not _holds(content) or content["kind"] != kind:
         raise CorruptFileError(f"{path} is damaged (its content hash differs): {advice}")
     return content["value"]
 
@@ -576,9 +605,14 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
+def is_set_aside(name: str) -> bool:
+    """Whether a file or folder of this name is such a copy."""
+    return _ASIDE.fullmatch(name) is not None
+
+
 def copies_set_aside(folder: str | Path) -> list[Path]:
     """The damaged copies that are kept below a folder."""
-    return [path for path in sorted(Path(folder).rglob("damaged-*")) if _ASIDE.fullmatch(path.name)]
+    return [path for path in sorted(Path(folder).rglob("damaged-*")) if is_set_aside(path.name)]
 
 # %% ../nbs/00b_storage.ipynb #d6c3b0c5
 def _damage(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -613,7 +647,20 @@ def sum_in_name_holds(path: Path) -> bool:
 def _below(folder: Path, pattern: str) -> list[Path]:
     """What is not in a damaged copy that was set aside."""
     found = sorted(folder.rglob(pattern))
-    return [path for path in found if not any(map(_ASIDE.fullmatch, path.relative_to(folder).parts))]
+    return [path for path in found if not any(map(is_set_aside, path.relative_to(folder).parts))]
+
+
+def _seal_holds(path: Path) -> bool:
+    """False for a sealed file that is damaged, as well as one can see that it was one."""
+    try:
+        content = read_json(path)
+    except CorruptFileError:
+        return not (path.parent / MANIFEST).is_file() and b'"owner": "tsae_nb"' not in path.read_bytes()
+    except UserError:
+        return True  # gone
+    if not isinstance(content, dict) or len(_SEAL & content.keys()) < len(_SEAL) - 1:
+        return True  # none of ours
+    return _holds(content)
 
 
 def verify(folder: str | Path) -> Iterator[tuple[Path, str]]:
@@ -628,11 +675,8 @@ def verify(folder: str | Path) -> Iterator[tuple[Path, str]]:
                 yield path, problem
             seen.add(path)
     for path in _below(Path(folder), "*.json"):
-        with suppress(UserError):
-            content = read_json(path)
-            if isinstance(content, dict) and {*content} == {"owner", "kind", "hash", "value"} and path not in seen:
-                if content_hash(content["value"]) != content["hash"]:
-                    yield path, "is damaged (its content hash differs)"
+        if path not in seen and path.name != MANIFEST and not _seal_holds(path):
+            yield path, "is damaged (its content hash differs)"
     for path in _below(Path(folder), "*.npy"):
         if re.fullmatch(r"\d{5}-[0-9a-f]{8}\.npy", path.name) and path not in seen and not sum_in_name_holds(path):
             yield path, "is damaged (its checksum differs)"
@@ -676,9 +720,12 @@ def _holder(file: Path) -> tuple[Holder, int]:
     """What a lock file says, and when that process started."""
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
-        return Holder(int(said["process"]), str(said["machine"]), str(said["what"])), int(said["started"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return Holder(0, "", ""), 0
+        process, started = int(said["process"]), int(said["started"])
+        if process > 0 and started >= 0:
+            return Holder(process, str(said["machine"]), str(said["what"])), started
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        pass  # damaged, or just being written
+    return Holder(0, "", ""), 0
 
 
 def holder(path: str | Path) -> Holder | None:
@@ -759,6 +806,13 @@ def locked(path: str | Path, what: str, wait: bool = True, shared: bool = False)
     finally:
         _let_go(handle, file, shared)
 
+# %% ../nbs/00b_storage.ipynb #efd5da29
+def drop_lock(path: str | Path) -> None:
+    """Remove the lock file of `path` that a dead process has left."""
+    if lock_file(path).is_file() and holder(path) is None:
+        with suppress(UserError), locked(path, "removing its lock", wait=False):
+            pass  # whoever lets go of a lock removes it
+
 # %% ../nbs/00b_storage.ipynb #22c25b74
 @contextmanager
 def in_use(folder: str | Path, what: str) -> Iterator[None]:
@@ -830,6 +884,7 @@ class Cache:
             try:
                 found = read(Stored(path, self.kind, advice))
                 self.used(key)
+                drop_lock(path)
                 return found
             except CorruptFileError as error:
                 print(error, file=sys.stderr)

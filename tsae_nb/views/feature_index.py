@@ -38,6 +38,7 @@ from tsae_nb.storage import (
     files_of,
     is_stored,
     locked,
+    mapped_array,
     put_in_place,
     read_json,
     read_sealed,
@@ -663,9 +664,7 @@ def _invert_streams(folder: Path, dictionary_size: int, vocabulary_size: int, me
         ("token", vocabulary, _column_pointers(tokens, vocabulary_size), {"pos": "<i4"}),
     ):
         outputs = [
-            np.lib.format.open_memmap(
-                folder / f"{name}_{column}.npy", mode="w+", dtype=np.dtype(dtype), shape=(int(pointers[-1]),)
-            )
+            mapped_array(folder / f"{name}_{column}.npy", dtype, int(pointers[-1]))
             for column, dtype in columns.items()
         ]
         _invert(chunks, pointers, outputs, memory)
