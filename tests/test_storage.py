@@ -413,6 +413,14 @@ def test_a_lock_file_that_says_nonsense_holds_nobody_up(content: str, tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
+def test_a_copied_lock_holds_nobody_up(tmp_path: Path) -> None:
+    with locked(tmp_path / "kept", "writing"):
+        shutil.copy(lock_file(tmp_path / "kept"), lock_file(tmp_path / "copy"))
+        assert holder(tmp_path / "kept") is not None and holder(tmp_path / "copy") is None
+        drop_lock(tmp_path / "copy")
+        assert not lock_file(tmp_path / "copy").exists()
+
+
 def test_a_dead_lock_beside_a_whole_entry_goes(tmp_path: Path) -> None:
     def count() -> Any:
         return Cache(tmp_path, "numbers").remembered(

@@ -9,6 +9,7 @@ __all__ = ['ENDINGS', 'main']
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 
 # %% ../nbs/52_entry.ipynb #dc11551e
@@ -16,7 +17,8 @@ ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> None:
-    os.write(2, f"tsae: {ENDINGS[signal.Signals(number)]} before it began\n".encode())
+    with suppress(OSError):  # nobody listens
+        os.write(2, f"tsae: {ENDINGS[signal.Signals(number)]} before it began\n".encode())
     os._exit(128 + number)
 
 

@@ -732,9 +732,9 @@ def holder(path: str | Path) -> Holder | None:
     """Who holds the lock of `path` now, or None. Takes no lock and makes no file."""
     file = lock_file(path)
     found, started = _holder(file)
-    if found.machine == _machine():
-        return found if _started(found.process) == started else None
-    try:
+    if found.machine == _machine() and _started(found.process) != started:
+        return None
+    try:  # the file may be a copy, and the number that of another process
         handle = os.open(file, os.O_RDONLY)
     except OSError:
         return None
