@@ -432,6 +432,23 @@ def test_a_dead_lock_beside_a_whole_entry_goes(tmp_path: Path) -> None:
     assert count() == [1] and [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
+@pytest.mark.parametrize("removed", [False, True])
+def test_what_is_replaced_while_it_is_verified_is_not_damaged(
+    removed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path, 1)
+    plain = storage._entry
+
+    def meanwhile(path: Path) -> dict[str, Any]:
+        monkeypatch.setattr(storage, "_entry", plain)
+        remove(tmp_path, 0) if removed else write_folder(tmp_path, 2)
+        return plain(path) if not removed else {"size": 0, "sha256": ""}
+
+    monkeypatch.setattr(storage, "_entry", meanwhile)
+    assert list(verify(tmp_path)) == []
+    assert storage._entry is plain and (tmp_path / "kept").is_dir() != removed
+
+
 def test_a_living_writers_work_is_left_alone_and_a_dead_ones_is_not(tmp_path: Path) -> None:
     def hold() -> None:
         with whole_directory(tmp_path / "kept", "numbers"):

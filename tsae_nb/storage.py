@@ -644,10 +644,23 @@ def sum_in_name_holds(path: Path) -> bool:
         return False
 
 
-def _below(folder: Path, pattern: str) -> list[Path]:
-    """What is not in a damaged copy that was set aside."""
-    found = sorted(folder.rglob(pattern))
-    return [path for path in found if not any(map(is_set_aside, path.relative_to(folder).parts))]
+def _below(folder: Path, ending: str) -> list[Path]:
+    """The files whose names end so, but those in a damaged copy that was set aside."""
+    found = []
+    for place, below, files in os.walk(folder):  # what vanishes meanwhile is passed over
+        below[:] = [name for name in below if not is_set_aside(name)]
+        found += [Path(place, name) for name in files if name.endswith(ending)]
+    return sorted(found)
+
+
+def _steady_damage(folder: Path) -> list[tuple[Path, str]]:
+    """What is damaged in a folder that nobody replaces meanwhile."""
+    for _ in range(20):
+        before = _identity(folder)
+        found = list(_damage(folder)) if before is not None else []
+        if not found or _identity(folder) == before:
+            return found
+    return []  # replaced all the time: it is in good hands
 
 
 def _seal_holds(path: Path) -> bool:
@@ -670,15 +683,16 @@ def verify(folder: str | Path) -> Iterator[tuple[Path, str]]:
     """
     seen: set[Path] = set()
     for manifest in _below(Path(folder), MANIFEST):
-        for path, problem in _damage(manifest.parent):
+        for path, problem in _steady_damage(manifest.parent) if manifest.name == MANIFEST else ():
             if path not in seen:
                 yield path, problem
             seen.add(path)
-    for path in _below(Path(folder), "*.json"):
+    for path in _below(Path(folder), ".json"):
         if path not in seen and path.name != MANIFEST and not _seal_holds(path):
             yield path, "is damaged (its content hash differs)"
-    for path in _below(Path(folder), "*.npy"):
-        if re.fullmatch(r"\d{5}-[0-9a-f]{8}\.npy", path.name) and path not in seen and not sum_in_name_holds(path):
+    for path in _below(Path(folder), ".npy"):
+        named = re.fullmatch(r"\d{5}-[0-9a-f]{8}\.npy", path.name) and path not in seen
+        if named and not sum_in_name_holds(path) and path.is_file():
             yield path, "is damaged (its checksum differs)"
 
 # %% ../nbs/00b_storage.ipynb #4e61426f
