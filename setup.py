@@ -1,6 +1,6 @@
 """While a wheel or sdist is built, files that a checkout has at a place of its own are copied into the package.
 
-`tsae_nb.carried` finds them in either; here stands which they are. Everything else about the build is in pyproject.toml.
+`tsae_nb.carried` finds them in either; here stands which they are. All else about the build is in pyproject.toml.
 """
 
 import shutil

@@ -8,7 +8,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .activations import ActivationBatch as ActivationBatch, ActivationStream as ActivationStream
     from .activations import open_stream as open_stream
-    from .complete_runs import compare as compare, evaluate_again as evaluate_again, export_run as export_run
+    from .comparison import compare as compare
+    from .complete_runs import evaluate_again as evaluate_again, export_run as export_run
     from .config import ConfigError as ConfigError, RunConfig as RunConfig, SAEConfig as SAEConfig
     from .config import UserError as UserError
     from .evaluation.metrics import evaluate as evaluate
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 _MODULES = {  # what a type checker reads above, for when the program runs; a test holds the two together
     "activations": "ActivationBatch ActivationStream open_stream",
-    "complete_runs": "compare evaluate_again export_run",
+    "comparison": "compare",
+    "complete_runs": "evaluate_again export_run",
     "config": "ConfigError RunConfig SAEConfig UserError",
     "evaluation.metrics": "evaluate",
     "evaluation.unlearning_eval": "UnlearningResult UnlearningTask",

@@ -229,7 +229,7 @@ def list_command(root: str, as_json: bool) -> None:
 
     ROOT is the folder they are below; by default runs.
     """
-    from tsae_nb.complete_runs import flat
+    from tsae_nb.comparison import flat
     from tsae_nb.config import UserError
     from tsae_nb.run_folders import summaries
 
@@ -254,7 +254,7 @@ def list_command(root: str, as_json: bool) -> None:
 @JSON
 def compare_command(runs: tuple[str, ...], as_json: bool) -> None:
     """Show runs side by side: settings that differ, all numbers."""
-    from tsae_nb.complete_runs import compare
+    from tsae_nb.comparison import compare
 
     found = compare(runs)
     if as_json:
@@ -277,7 +277,8 @@ def evaluate_command(run: str, assignments: tuple[str, ...], out: str | None, as
     from tsae_nb.experiments import nested
 
     changes = nested(assignments)
-    from tsae_nb.complete_runs import compare, evaluate_again
+    from tsae_nb.comparison import compare
+    from tsae_nb.complete_runs import evaluate_again
 
     folder = evaluate_again(run, changes, out)
     found = compare([run, folder])
@@ -323,6 +324,9 @@ def figures_command(runs: tuple[str, ...], out: str | None) -> None:
 @click.option("--out", type=Folder(), help="Folder (of html: file) to write; by default RUN.FORMAT.")
 def export_command(run: str, format_name: str, out: str | None) -> None:
     """Write a run's SAE for another library, or a page to share."""
+    from tsae_nb.comparison import complete_config
+
+    complete_config(run)
     from tsae_nb.complete_runs import export_run
 
     print(export_run(run, format_name, out))
@@ -418,10 +422,11 @@ def lab_command(folder: str | None, jupyter: tuple[str, ...]) -> None:
         for kept in lay_out(root):
             print(f"{kept} is kept as you have changed it", file=sys.stderr)
     allowed = ["--allow-root"] if hasattr(os, "getuid") and os.getuid() == 0 else []
-    command = ["-m", "jupyter", "lab", "--ip=127.0.0.1", f"--ServerApp.root_dir={root}", *allowed, *jupyter]
+    command = ["-m", "jupyter", "lab", "--ip=127.0.0.1", f"--ServerApp.root_dir={root}"]
+    command += ["--LabApp.default_url=/lab/tree/nbs/explore", *allowed, *jupyter]
     os.chdir(root)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *command, "nbs/explore"])
+    os.execv(sys.executable, [sys.executable, *command])
 
 # %% ../nbs/51_cli.ipynb #ba8d69c2
 COMPLETE = "_TSAE_COMPLETE"  # set by a shell's completion: eval "$(_TSAE_COMPLETE=bash_source tsae)"
