@@ -32,11 +32,12 @@ from traitlets.config import Config as JupyterConfig
 
 import tsae_nb
 from .activations import ActivationBatch, ActivationStream, open_streams
+from .carried import carried
 from .config import RunConfig, UserError, result_settings, settings_of, to_yaml
 from .evaluation.metrics import evaluate
 from .evaluation.unlearning_eval import UnlearningTask
 from .experiments import expand
-from .foundation import content_hash, explained_os_errors, project_root
+from .foundation import content_hash, explained_os_errors
 from .preflight import LanguageModels, check_before_work, look_over, stream_key
 from .processes import PARENT, Children
 from tsae_nb.run_folders import (
@@ -457,9 +458,9 @@ def launch(
         for run in runs:
             _tidy(run)
         return runs
-    template = Path(template or project_root(Path(tsae_nb.__file__).parent) / TEMPLATE)
+    template = Path(template or carried() / TEMPLATE)
     if not template.is_file():
-        raise UserError(f"the papermill template {template} is missing: run from a clone of the project")
+        raise UserError(f"the papermill template {template} is missing: install tsae_nb anew")
     waiting = [run for run in runs if not run.finished]
     if waiting:
         _check_free(waiting)
