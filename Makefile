@@ -16,16 +16,22 @@ help:
 	@echo "make gemma           the paper's setting: google/gemma-2-2b on one GPU, then Figures 1 and 2 (README: what it needs)"
 	@echo "make gemma-ablations the paper's ablations in that setting"
 	@echo "make test            the checks: notebooks in step with the library, lint, types, every notebook, the browser"
+	@echo "                     (it says at its end what was left out and why; CONTRIBUTING says what it wants)"
 	@echo "make soak            the long checks: runs killed at random moments, and the like (an hour; result in runs/reference)"
 	@echo "make lab             JupyterLab on the notebooks to explore"
 	@echo "make sync            after editing notebooks: clean, export, render the README"
 
 # The stamp depends on what decides the environment. torch comes first, pinned, so that nothing else chooses its build.
-.venv/.installed: constraints.txt pyproject.toml
+# Without a GPU:  make environment TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+.venv/.installed: constraints.txt pyproject.toml setup.py
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@echo "environment, 1 of 2: torch, by far the largest part"
+	$(BIN)/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	@echo "environment, 2 of 2: everything else, a minute or more"
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
 	@touch $@
+	@du -sh .venv
 
 environment: .venv/.installed
 

@@ -151,6 +151,7 @@ def notebook_plots() -> None:
 
 # %% ../nbs/00a_foundation.ipynb #9133896d
 def project_root(start: str | Path | None = None) -> Path:
-    """The nearest folder at or above `start` (default: here) that holds `settings.ini`; else `start` itself."""
-    start = Path(start or Path.cwd()).resolve()
-    return next((folder for folder in (start, *start.parents) if (folder / "settings.ini").is_file()), start)
+    """The nearest folder at or above `start` (default: here) that is laid out as the project; else `start` itself."""
+    start, marks = Path(start or Path.cwd()).resolve(), ("settings.ini", "tsae-lab.json")  # a checkout's, `tsae lab`'s
+    above = (folder for folder in (start, *start.parents) if any((folder / mark).is_file() for mark in marks))
+    return next(above, start)

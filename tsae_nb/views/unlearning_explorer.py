@@ -101,7 +101,8 @@ class UnlearningExplorer(AnsweringWidget):
             raise UserError(
                 f"{self.folder} holds no unlearning result (unlearning.json): its run needs a section `unlearning`"
             )
-        check_files(self.folder, ("unlearning.json", "unlearning.parquet"))
+        if (self.folder / "manifest.json").is_file():
+            check_files(self.folder, ("manifest.json", "unlearning.json", "unlearning.parquet"))
         self.result = UnlearningResult.load(self.folder)
         self.index = FeatureIndex.open(index) if isinstance(index, (str, Path)) else index
         with taken_apart(self.folder / "unlearning.json", "evaluate again"):
