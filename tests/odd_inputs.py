@@ -287,7 +287,7 @@ def odd_file(chance: random.Random, place: "Place") -> Odd:
 
 def odd_command(chance: random.Random, place: "Place") -> Odd:
     """A command line that runs nothing: `--set` with odd values, odd options, folders that are none."""
-    folders = ("", ".", "no/such/folder", "~nobody/x", "/dev/null", str(place.folder / "file.txt"),
+    folders = ("", ".", "no/such/folder", "x" * 5000, "~nobody/x", "/dev/null", str(place.folder / "file.txt"),
                str(place.folder / "empty"), "/proc/self/mem", "*", "é")
     words = ("--set", "--name", "--seeds", "--layers", "--variants", "--root", "--resolve", "--out", "--yes",
              "--processes",
@@ -302,7 +302,8 @@ def odd_command(chance: random.Random, place: "Place") -> Odd:
                              "unlearning.multipliers.1", "sae..x", ".", "", "variants.topk.training.steps", "data"))
         arguments = ["run", str(place.file), "--resolve", "--set", f"{key}={value}"]
     else:
-        command = chance.choice(("list", "figures", "cache", "verify", "remove", "run", "sweep", "", "lst",
+        command = chance.choice(("list", "figures", "cache", "verify", "remove", "compare", "export", "run", "sweep",
+                                 "", "lst",
                                  "--version"))
         arguments = [command, *(chance.choice(words) for _ in range(chance.randint(0, 3)))]
         if command in ("run", "sweep"):  # nothing is to be trained here
@@ -749,4 +750,5 @@ class Place:
             config = build(SAEConfig, {"dictionary_size": 8, "sparse_code": {"kind": "topk", "active": 3}})
             torch.manual_seed(0)
             export_sae(SparseAutoencoder(4, config).eval(), folder, name)
+            (folder / "stored.json").unlink(missing_ok=True)  # others keep no hashes
         return folder
