@@ -159,6 +159,8 @@ def same(said: Any, used: Any) -> bool:
         return said is used or bool(number and float(said) == used)
     if isinstance(said, list) and isinstance(used, list):
         return len(said) == len(used) and all(map(same, said, used))
+    if isinstance(used, float) and isinstance(said, int) and abs(said) < 1e300:
+        return float(said) == used
     return bool(said == used)
 
 
