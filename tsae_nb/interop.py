@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['SAELENS_KINDS', 'SAELENS_ARCHITECTURES', 'SAELENS_VERSION', 'LAYOUTS', 'DICTIONARY_CLASSES', 'DICTIONARY_CLASS_OF',
-           'FORMATS', 'PlainWeights', 'to_sae', 'from_sae', 'read_saelens', 'write_saelens', 'DictionaryClass',
-           'read_dictionary_learning', 'write_dictionary_learning', 'read_sparsify', 'write_sparsify',
-           'read_gemma_scope', 'Format', 'recognise', 'import_sae', 'export_sae', 'SAEBenchConfig', 'SAEBenchAdaptor']
+           'FORMATS', 'EXPORTED', 'PlainWeights', 'to_sae', 'from_sae', 'read_saelens', 'write_saelens',
+           'DictionaryClass', 'read_dictionary_learning', 'write_dictionary_learning', 'read_sparsify',
+           'write_sparsify', 'read_gemma_scope', 'Format', 'recognise', 'import_sae', 'export_sae', 'SAEBenchConfig',
+           'SAEBenchAdaptor']
 
 # %% ../nbs/22_interop.ipynb #8a62e6f8
 import pickle
@@ -24,7 +25,9 @@ from .components.sparse_code import BatchTopK, JumpReLU
 from .config import SAEConfig, SparseCodeConfig
 from .foundation import CorruptFileError, UserError
 from .sae import SparseAutoencoder
-from .storage import read_json, read_tensors, whole_directory, whole_file, write_json, write_tensors
+from tsae_nb.storage import (
+    MANIFEST, Stored, read_json, read_tensors, whole_directory, whole_file, write_json, write_tensors,
+)
 
 # %% ../nbs/22_interop.ipynb #87ea5fb2
 @dataclass(frozen=True)
@@ -312,6 +315,9 @@ FORMATS = {
 }
 
 
+EXPORTED = "exported SAE"  # the kind of folder
+
+
 def recognise(folder: str | Path) -> str:
     """The format of a folder, by its files."""
     folder = Path(folder)
@@ -333,6 +339,10 @@ def import_sae(folder: str | Path, format_name: str | None = None) -> SparseAuto
     Raises `UserError` for what cannot be represented.
     """
     name = _only(format_name or recognise(folder), FORMATS, "format", Path(folder))
+    if (Path(folder) / MANIFEST).is_file():  # one that we have exported
+        exported = Stored(folder, EXPORTED, f"export it again, or move {MANIFEST} away if you have changed it")
+        for file in exported.files:
+            exported.path(file)
     weights = FORMATS[name].read(Path(folder))
     size, width = weights.encoder.shape
     if weights.decoder.shape != (size, width) or weights.decoder_bias.shape != (width,):
@@ -344,7 +354,7 @@ def import_sae(folder: str | Path, format_name: str | None = None) -> SparseAuto
 def export_sae(
     sae: SparseAutoencoder, folder: str | Path, format_name: str, metadata: Mapping[str, Any] | None = None
 ) -> None:
-    """Write an SAE for another library; the folder appears whole or not at all.
+    """Write an SAE for another library; the folder appears whole or not at all, with a list of hashes beside.
 
     Raises `UserError` for what the format cannot hold: temporal encoders, routers, for sparsify all but TopK.
     """
@@ -353,7 +363,7 @@ def export_sae(
         writable = ", ".join(name for name, known in FORMATS.items() if known.write is not None)
         raise UserError(f"format {format_name!r} can only be read; to write: {writable}")
     weights = from_sae(sae)
-    with whole_directory(folder) as temporary:
+    with whole_directory(folder, EXPORTED) as temporary:
         write(weights, temporary, metadata or {})
 
 # %% ../nbs/22_interop.ipynb #ffc3bf38

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PARTIAL', 'RUN', 'RUN_FILES', 'SCORES', 'folders_with', 'final_folder', 'partial_folder', 'read_mapping',
-           'stored_config', 'RunSummary', 'summarise', 'check_files', 'failure_of', 'note_failure', 'summaries']
+           'stored_config', 'RunSummary', 'summarise', 'check_files', 'checked_config', 'failure_of', 'note_failure',
+           'summaries']
 
 # %% ../nbs/23_run_folders.ipynb #853f5000
 import json
@@ -23,7 +24,8 @@ from .storage import MANIFEST, Stored, holder, read_json, write_json
 PARTIAL = ".partial"
 RUN = "run"  # the kind of folder, for `storage`
 RUN_FILES = ("config.yaml", "manifest.json", "metrics.jsonl", "checkpoint", "sae", "evaluation.json", "unlearning.json",
-             "unlearning.parquet", "run.ipynb", "measured.json", "failure.json", "index", "index.partial", MANIFEST)
+             "unlearning.parquet", "run.ipynb", "measured.json", "failure.json", "index", ".index.building",
+             ".index.lock", ".index.labels.lock", MANIFEST)
 
 
 def folders_with(root: str | Path, file: str, passed_over: tuple[str, ...] = RESERVED) -> list[Path]:
@@ -139,14 +141,23 @@ def _checked(place: Path, complete: bool) -> tuple[dict[str, Any], dict[str, Any
 
 
 def check_files(place: Path, names: tuple[str, ...]) -> None:
-    """Compare files of a complete run with their hashes, where it has some; `CorruptFileError` names one that differs.
+    """Compare files of a complete run with their hashes; `CorruptFileError` names one that differs or is missing.
 
-    Without a config, a manifest or an evaluation no run is complete.
+    Without a config, a manifest or an evaluation no run is complete. A run of an earlier version has no hashes: its
+    `manifest.json` does not name their list.
     """
-    stored = Stored(place, RUN, "it is not what the run wrote")
+    hashed = read_mapping(place / "manifest.json").get("hashes_of_files") is not None
+    stored = Stored(place, RUN, "it is not what the run wrote", required=hashed)
     for name in names:
         if name in stored.files or name in ("config.yaml", "manifest.json", "evaluation.json"):
             stored.path(name)
+
+
+def checked_config(folder: str | Path) -> RunConfig:
+    """The config of a run, of a complete one compared with its hash."""
+    if (Path(folder) / "manifest.json").is_file():
+        check_files(Path(folder), ("config.yaml", "manifest.json"))
+    return stored_config(Path(folder))
 
 
 def failure_of(place: Path) -> str:

@@ -87,9 +87,9 @@ class Trained:
 
     @torch.no_grad()
     def sparsify(self, batch: ActivationBatch) -> None:
-        """Lower the encoder's bias, so that about a tenth of the features are active."""
+        """Lower the encoder's bias, so that about a thousandth of the features are active."""
         sae = self.training.sae
-        sae.encoder_bias.sub_(1.3 * (sae.scaled(batch.activations)[batch.valid] @ sae.encoder_weight.T).std())
+        sae.encoder_bias.sub_(3.2 * (sae.scaled(batch.activations)[batch.valid] @ sae.encoder_weight.T).std())
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ import traitlets
 
 from ..config import read_yaml
 from ..foundation import UserError
-from ..run_folders import PARTIAL, final_folder, folders_with
+from ..run_folders import PARTIAL, check_files, final_folder, folders_with
 from ..storage import holder, lock_file
 from .explorer import Answer, AnsweringWidget, module_source, plain, style_source
 
@@ -106,6 +106,14 @@ def _seconds_since(path: Path) -> float | None:
         return None
 
 
+def _written(path: Path) -> int:
+    """A number that changes when a file is written anew; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 class WatchedRun:
     """One run: its tail, and how much of its curves has been sent."""
 
@@ -114,6 +122,7 @@ class WatchedRun:
         self.stride, self.sent, self.described = 1, 0, ""
         self.terms: list[str] = []
         self.config: dict[str, Any] = {}
+        self.checked: tuple[int, str] = (0, "")  # of which writing of a complete run, and what is damaged in it
 
     def look(self, folder: Path) -> None:
         """Read what is new in the folder, which may have got its final name."""
@@ -125,11 +134,23 @@ class WatchedRun:
             except (UserError, OSError, ValueError, RecursionError):  # just being written, gone, or damaged
                 config = {}
             self.config = config if isinstance(config, dict) else {}
+        self._check(folder)
         stride = 1
         while len(self.tail.steps) > LONGEST_CURVE * stride:
             stride *= 2
         if cut or stride != self.stride or len(self.tail.columns) != len(self.terms):
             self.stride, self.sent, self.terms = stride, 0, sorted(self.tail.columns)
+
+    def _check(self, folder: Path) -> None:
+        """Compare a complete run with its hashes, once."""
+        written = _written(folder / "manifest.json")
+        if written != self.checked[0]:
+            try:
+                if written:
+                    check_files(folder, ("config.yaml", "manifest.json", "metrics.jsonl"))
+                self.checked = (written, "")
+            except (UserError, OSError) as error:
+                self.checked = (written, str(error))
 
     def _section(self, name: str) -> dict[str, Any]:
         found = self.config.get(name)
@@ -148,6 +169,7 @@ class WatchedRun:
         state = next(name for name, holds in states.items() if holds)
         last = {name: plain(column[-1]) for name, column in tail.columns.items()}
         found = alerts(tail, sae.get("dictionary_size"), None if finished else age) if tail.steps else []
+        found = [self.checked[1], *found] if self.checked[1] else found
         return {
             "name": self.name,
             "variant": sae.get("variant", ""),

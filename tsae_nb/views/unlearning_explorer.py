@@ -15,6 +15,7 @@ import traitlets
 
 from ..evaluation.unlearning_eval import UnlearningResult
 from ..foundation import UserError
+from ..run_folders import check_files
 from .explorer import Answer, AnsweringWidget, card, module_source, plain, style_source
 from .feature_index import FeatureIndex
 
@@ -100,6 +101,8 @@ class UnlearningExplorer(AnsweringWidget):
             raise UserError(
                 f"{self.folder} holds no unlearning result (unlearning.json): its run needs a section `unlearning`"
             )
+        if (self.folder / "manifest.json").is_file():
+            check_files(self.folder, ("manifest.json", "unlearning.json", "unlearning.parquet"))
         self.result = UnlearningResult.load(self.folder)
         self.index = FeatureIndex.open(index) if isinstance(index, (str, Path)) else index
         notice = ""
