@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from typing import Any
 import click
 
 import tsae_nb
-from .processes import Terminated, end_with_parent, terminable
+from .processes import Terminated, end_with_parent, ending_at_once, terminable
 
 # %% ../nbs/51_cli.ipynb #a11309fe
 class Listed(click.ParamType):
@@ -128,6 +129,13 @@ def _about_runs(command: Command) -> Command:
     return command
 
 
+def _load(*modules: str) -> None:
+    """Import modules of ours that are heavy; a signal meanwhile ends the process with a sentence: nothing has begun."""
+    with ending_at_once():
+        for module in modules:
+            import_module(f"tsae_nb.{module}")
+
+
 def _experiment(chosen: Mapping[str, Any]) -> dict[str, Any]:
     """The experiment with what the command line lays over it."""
     from tsae_nb.carried import find_experiment
@@ -210,6 +218,7 @@ def run_command(root: str, resolve: bool, **chosen: Any) -> None:
     if resolve:
         print("---\n".join(map(to_yaml, configs)), end="")
         return
+    _load("runs")
     from tsae_nb.runs import launch
 
     for run in launch(experiment, root):
@@ -228,6 +237,7 @@ def sweep_command(root: str, processes: int, **chosen: Any) -> None:
 
     experiment = _experiment(chosen)
     expand(experiment)
+    _load("runs")
     from tsae_nb.runs import sweep
 
     extra = [part for assignment in chosen["assignments"] for part in ("--set", assignment)]
@@ -252,6 +262,7 @@ def list_command(root: str, as_json: bool) -> None:
     none = UserError(f"there is no run below {root}: make some with  tsae run tiny")
     if not Path(root).is_dir() and not as_json:
         raise none  # before anything heavy is imported
+    _load("comparison")
     from tsae_nb.comparison import flat
     from tsae_nb.run_folders import summaries
 
@@ -276,6 +287,7 @@ def list_command(root: str, as_json: bool) -> None:
 @JSON
 def compare_command(runs: tuple[str, ...], as_json: bool) -> None:
     """Show runs side by side: settings that differ, all numbers."""
+    _load("comparison")
     from tsae_nb.comparison import compare
 
     found = compare(runs)
@@ -299,6 +311,7 @@ def evaluate_command(run: str, assignments: tuple[str, ...], out: str | None, as
     from tsae_nb.experiments import nested
 
     changes = nested(assignments)
+    _load("complete_runs")
     from tsae_nb.comparison import compare
     from tsae_nb.complete_runs import evaluate_again
 
@@ -323,6 +336,7 @@ def figures_command(runs: tuple[str, ...], out: str | None) -> None:
     none = UserError(f"there is no complete run below {', '.join(runs) or 'runs'}: make some with  tsae run tiny")
     if not any(Path(folder).is_dir() for folder in runs or ["runs"]):
         raise none
+    _load("views.figures")
     from tsae_nb.run_folders import folders_with
     from tsae_nb.views.figures import draw
 
@@ -350,6 +364,7 @@ def figures_command(runs: tuple[str, ...], out: str | None) -> None:
 @click.option("--out", type=Folder(), help="Folder (of html: file) to write; by default RUN.FORMAT.")
 def export_command(run: str, format_name: str, out: str | None) -> None:
     """Write a run's SAE for another library, or a page to share."""
+    _load("complete_runs")
     from tsae_nb.complete_runs import export_run
 
     print(export_run(run, format_name, out))
@@ -363,6 +378,7 @@ def remove_command(runs: tuple[str, ...], yes: bool) -> None:
 
     What a run has written is deleted, and nothing else.
     """
+    _load("runs")
     from tsae_nb.runs import places_of_run, remove_run
     from tsae_nb.storage import files_of
 
@@ -383,6 +399,7 @@ def cache_command(folder: str, empty: bool, yes: bool, as_json: bool) -> None:
 
     FOLDER is by default runs/cache. They are filled again when something is needed.
     """
+    _load("runs")
     from tsae_nb.runs import cache_entries, empty_cache
 
     entries, removed = cache_entries(folder), []
@@ -408,6 +425,7 @@ def verify_command(folder: str) -> None:
 
     FOLDER is by default runs.
     """
+    _load("run_folders")
     from tsae_nb.config import UserError
     from tsae_nb.run_folders import summaries
     from tsae_nb.storage import verify
