@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help environment reproduce reproduce-full gemma gemma-ablations figures test soak lab sync clean
+.PHONY: help environment reproduce reproduce-full gemma gemma-ablations figures test soak gpu-rehearsal lab sync clean
 
 help:
 	@echo "make reproduce       the whole chain on the embedded model, then Figures 1 and 2 (minutes, two cores)"
@@ -17,7 +17,8 @@ help:
 	@echo "make gemma-ablations the paper's ablations in that setting"
 	@echo "make test            the checks: notebooks in step with the library, lint, types, every notebook, the browser"
 	@echo "                     (it says at its end what was left out and why; CONTRIBUTING says what it wants)"
-	@echo "make soak            the long checks: runs killed at random moments, and the like (an hour; result in runs/reference)"
+	@echo "make soak            the long checks: runs killed at random moments, and the like (an hour or two; result in runs/reference)"
+	@echo "make gpu-rehearsal   what the paper's setting costs on this machine's GPU (minutes; result in runs/reference)"
 	@echo "make lab             JupyterLab on the notebooks to explore"
 	@echo "make sync            after editing notebooks: clean, export, render the README"
 
@@ -60,8 +61,11 @@ test: environment
 	bash tools/check.sh
 
 soak: environment
-	TSAE_SOAK=1 pytest -q tests/test_processes.py
+	TSAE_SOAK=1 pytest -q tests/test_processes.py tests/test_odd_inputs.py
 	python tools/soak.py
+
+gpu-rehearsal: environment
+	python tools/gpu_rehearsal.py
 
 lab: environment
 	tsae lab

@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
+gpus=${CUDA_VISIBLE_DEVICES-all}
+export CUDA_VISIBLE_DEVICES=  # tests compare bits, which a GPU's sums do not give
 limit=${TSAE_TEST_SECONDS:-1200}
 workplace=$(mktemp -d)
 trap 'rm -rf "$workplace"' EXIT
@@ -33,6 +35,15 @@ fi
 
 step "what a notebook cell cannot test"
 pytest -q -rs --durations=5 tests | tee "$workplace/tests"
+
+if [ "$gpus" ] && nvidia-smi -L > /dev/null 2>&1; then
+    step "the same preset, and what only a GPU can show, on the GPU"
+    if [ "$gpus" = all ]; then unset CUDA_VISIBLE_DEVICES; else CUDA_VISIBLE_DEVICES=$gpus; fi
+    grep -rl '"#| cuda' nbs --include='*.ipynb' | while read -r notebook; do
+        TSAE_PICTURES=0 nbdev_test --flags cuda --path "$notebook"
+    done
+    pytest -q tests/test_preset.py
+fi
 
 step "what was left out, and why"
 grep '^SKIPPED' "$workplace/tests" || echo "no test was skipped"

@@ -12,12 +12,9 @@ __all__ = ['Command', 'SETTINGS', 'JSON', 'FORMATS', 'YES', 'COMPLETE', 'Listed'
 import difflib
 import json
 import os
-import platform
 import sys
-import tempfile
 import time
-import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -428,8 +425,10 @@ def verify_command(folder: str) -> None:
     _load("run_folders")
     from tsae_nb.config import UserError
     from tsae_nb.run_folders import summaries
-    from tsae_nb.storage import verify
+    from tsae_nb.storage import copies_set_aside, verify
 
+    for kept in copies_set_aside(folder):
+        print(f"{kept} is a damaged copy that was kept")
     found = {str(path): problem for path, problem in verify(folder)}
     for path, problem in found.items():
         print(f"{path} {problem}")
@@ -511,7 +510,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         from tsae_nb.config import UserError
 
-        return _mistake(str(error)) if isinstance(error, UserError) else _fault(error, given)
+        return _mistake(str(error)) if isinstance(error, UserError) else _fault(error)
     return 0
 
 
@@ -527,18 +526,11 @@ def _sentence(error: click.ClickException) -> str:
     return f"{said[:1].lower()}{said[1:]} ({context.command_path if context else 'tsae'} --help says more)"
 
 
-def _fault(error: Exception, given: Iterable[str]) -> int:
+def _fault(error: Exception) -> int:
     """One line for what nobody thought of; all that is known of it goes into a file."""
+    from tsae_nb.foundation import report_of
+
     said = (str(error).strip().splitlines() or [""])[0][:200]
-    report = "".join([
-        f"tsae_nb {tsae_nb.__version__}, Python {platform.python_version()}, {platform.platform()}\n",
-        f"tsae {' '.join(given)}\nin {os.getcwd()}\n\n", *traceback.format_exception(error)])
-    try:
-        handle, path = tempfile.mkstemp(prefix="tsae-report-", suffix=".txt")
-        with open(handle, "w", encoding="utf-8", errors="replace") as file:
-            file.write(report)
-    except OSError:
-        print(report, file=sys.stderr)
-        path = "what stands above"
-    print(f"tsae: {type(error).__name__}: {said}; nobody thought of this: the full report is {path}", file=sys.stderr)
+    report = f"the full report is {report_of(error)}"
+    print(f"tsae: {type(error).__name__}: {said}; nobody thought of this: {report}", file=sys.stderr)
     return 1

@@ -181,10 +181,14 @@ PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "numpy", "safeten
 
 def _git_commit() -> str | None:
     """The commit of the project, with a + when files differ from it; None outside a repository."""
+    project = Path(tsae_nb.__file__).resolve().parents[1]
+
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=20,
-                              cwd=Path(tsae_nb.__file__).parent).stdout.strip()
+        return subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=True, timeout=20, cwd=project).stdout.strip()
     try:
+        if Path(git("rev-parse", "--show-toplevel")) != project:  # of somebody whose environment we are installed in
+            return None
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return None

@@ -171,7 +171,7 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"there is no file {path}") from error
     except OSError as error:
         raise CorruptFileError(f"{path} cannot be read ({error.strerror or error})") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of the text, of JSON, or a number of thousands of digits
         raise CorruptFileError(f"{path} is not valid JSON ({error}): make it again") from error
 
 # %% ../nbs/00b_storage.ipynb #3f1ac683

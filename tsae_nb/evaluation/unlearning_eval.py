@@ -42,7 +42,7 @@ from torch import Tensor
 
 from .. import world
 from ..activations import hub_revision, text_of
-from ..config import DensityCorpusConfig, QuestionSetConfig, UnlearningConfig, settings_of
+from ..config import DensityCorpusConfig, QuestionSetConfig, UnlearningConfig, result_settings
 from tsae_nb.foundation import (
     CorruptFileError, UserError, content_hash, local_path, named_generator, progress, taken_apart,
 )
@@ -1080,7 +1080,7 @@ class UnlearningTask:
         sets = np.array([names.index(one.set_name) for one in asked], dtype=np.int64)
         answers = np.array([one.question.answer for one in asked], dtype=np.int64)
         key = content_hash(
-            PROTOCOL, language_model.content_hash(), layer, settings_of(config), prompts, answers, sets,
+            PROTOCOL, language_model.content_hash(), layer, result_settings(config), prompts, answers, sets,
             *(rows.tokens for rows in corpora.values()))
         untouched = untouched_options(language_model, layer, streams, options, config.batch_tokens)
         totals = {name: len(questions) for name, questions in loaded.items()}
@@ -1383,7 +1383,7 @@ def task_summary(task: UnlearningTask) -> dict[str, Any]:
         "side_errors_allowed": allowed_errors(task.config.gate, side) if side else None,
         "residual_norm": task.residual_norm, "layer": task.layer, "language_model": task.language_model.content_hash(),
         "density_tokens": {name: int(rows.valid.sum()) for name, rows in task.corpora.items()},
-        "config": settings_of(task.config),
+        "config": result_settings(task.config),
     }
 
 # %% ../../nbs/evaluation/31_unlearning_eval.ipynb #1ea5b3e0

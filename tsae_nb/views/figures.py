@@ -33,8 +33,8 @@ from plotly.subplots import make_subplots
 
 from ..config import VARIANTS, read_yaml
 from ..foundation import CorruptFileError, UserError, find_chrome, taken_apart
-from ..run_folders import PARTIAL, RUN, check_files, folders_with, read_mapping
-from ..storage import MANIFEST, is_stored, read_json, whole_file
+from ..run_folders import PARTIAL, RUN, check_files, folders_of_runs, read_mapping
+from ..storage import is_stored, read_json, whole_file
 from ..training import read_metrics
 
 # %% ../../nbs/views/40_figures.ipynb #a5288518
@@ -92,8 +92,7 @@ def stored_runs(folders: Folders) -> list[StoredRun]:
     when that folder, or one in it, is the one named.
     """
     if isinstance(folders, str | Path):
-        recorded = [folder for folder in folders_with(folders, MANIFEST, ("reference",)) if is_stored(folder, RUN)]
-        looked = sorted({*folders_with(folders, "config.yaml", passed_over=("reference",)), *recorded})
+        looked = folders_of_runs(folders, passed_over=("reference",))
         where = f"below {folders}"
     else:
         looked = [Path(folder) for folder in folders]
@@ -108,7 +107,7 @@ def stored_runs(folders: Folders) -> list[StoredRun]:
                 print(f"{folder} is left out: {error}", file=sys.stderr)
     if not found:
         which = "complete run that is whole" if damaged else "complete run"
-        raise UserError(f"there is no {which} {where}: make some with  tsae run runs/tiny.yaml, "
+        raise UserError(f"there is no {which} {where}: make some with  tsae run tiny, "
                         "or name the folder of yours")
     return found
 
