@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from .config import RunConfig, UserError, settings_of
-from .run_folders import SCORES, check_files, final_folder, partial_folder, read_mapping, stored_config
+from tsae_nb.run_folders import (
+    PARTIAL, RUN, SCORES, check_files, final_folder, named_folder, partial_folder, read_mapping, stored_config,
+)
 from .storage import Stored, is_stored
 
 # %% ../nbs/24_comparison.ipynb #9037480f
@@ -60,7 +62,7 @@ def results_of(folder: str | Path) -> Results:
         settings = stored.json("evaluated.json")["settings"]
     else:
         settings = settings_of(complete_config(folder))
-        check_files(folder, ("config.yaml", "manifest.json", *SCORES))
+        check_files(folder, tuple(SCORES))
         files = {name: read_mapping(folder / name, numbers) for name, numbers in SCORES.items()
                  if (folder / name).is_file()}
     asked = files.get("unlearning.json", {})
@@ -69,13 +71,18 @@ def results_of(folder: str | Path) -> Results:
 
 
 def complete_config(folder: str | Path) -> RunConfig:
-    """The config of a complete run. Raises `UserError` for one that is not, and for what is no run."""
-    folder = Path(folder)
-    if not (folder / "manifest.json").is_file() or not (folder / "config.yaml").is_file():
-        if (partial_folder(final_folder(folder)) / "config.yaml").is_file():
-            raise UserError(f"the run {final_folder(folder)} is not complete: the command that began it continues it")
-        raise UserError(f"{folder} is no run directory. `tsae list` shows the runs there are")
-    return stored_config(folder)
+    """The config of a complete run, compared with its hash.
+
+    Raises `UserError` for one that is not complete and for what is no run, `CorruptFileError` for a damaged one.
+    """
+    folder, final = Path(folder), final_folder(folder)
+    under_way = named_folder(folder).name.endswith(PARTIAL)  # whatever it holds already
+    if not under_way and ((folder / "manifest.json").is_file() or is_stored(folder, RUN)):
+        check_files(folder, ("config.yaml", "manifest.json"))
+        return stored_config(folder)
+    if (partial_folder(final) / "config.yaml").is_file():
+        raise UserError(f"the run {final} is not complete: the command that began it continues it")
+    raise UserError(f"{folder} is no run directory. `tsae list` shows the runs there are")
 
 
 @dataclass(frozen=True)
