@@ -69,9 +69,11 @@ class Run(Folder):
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         folder = Path(super().convert(value, parameter, context))
-        marks = ("config.yaml", "evaluated.json", f"../{folder.name}.partial/config.yaml")
-        if not any(Path(os.path.normpath(folder / mark)).is_file() for mark in marks):
+        marks = ("config.yaml", "manifest.json", "stored.json", "evaluated.json")  # of one that lost some of its files
+        under_way = Path(os.path.abspath(folder) + ".partial", "config.yaml")
+        if not under_way.is_file() and not any((folder / mark).is_file() for mark in marks):
             beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+            beside = [name for name in beside if name != folder.name]
             near = difflib.get_close_matches(folder.name, beside, n=1)
             hint = f"did you mean {folder.parent / near[0]}?" if near else "`tsae list` shows the runs there are"
             self.fail(f"{folder} is no run directory; {hint}", parameter, context)
@@ -334,10 +336,10 @@ def figures_command(runs: tuple[str, ...], out: str | None) -> None:
     if not any(Path(folder).is_dir() for folder in runs or ["runs"]):
         raise none
     _load("views.figures")
-    from tsae_nb.run_folders import folders_with
+    from tsae_nb.run_folders import folders_of_runs
     from tsae_nb.views.figures import draw
 
-    known = [path for folder in runs or ["runs"] for path in folders_with(folder, "config.yaml")]
+    known = [path for folder in runs or ["runs"] for path in folders_of_runs(folder)]
     complete = [path for path in known if (path / "manifest.json").is_file()]
     if runs:
         among = Path(os.path.commonpath([Path(folder).absolute() for folder in runs]))
@@ -349,9 +351,17 @@ def figures_command(runs: tuple[str, ...], out: str | None) -> None:
         raise none
     if out and len(found) > 1:
         raise UserError(f"--out is for one experiment, not the {len(found)} in runs: name one, such as {[*found][0]}")
+    failed = []
     for place, folders in found.items():
-        for path in draw(folders, out or place / "figures"):
-            print(path)
+        try:
+            print(*draw(folders, out or place / "figures"), sep="\n")
+        except UserError as error:  # of one experiment among several: the others are drawn
+            if len(found) == 1:
+                raise
+            print(f"{place}: {error}", file=sys.stderr)
+            failed.append(str(place))
+    if failed:
+        raise UserError(f"the figures of {', '.join(failed)} are not drawn (see above)")
 
 
 @tsae.command("export")
@@ -376,14 +386,15 @@ def remove_command(runs: tuple[str, ...], yes: bool) -> None:
     What a run has written is deleted, and nothing else.
     """
     _load("runs")
+    from tsae_nb.run_folders import final_folder
     from tsae_nb.runs import places_of_run, remove_run
     from tsae_nb.storage import files_of
 
-    places = [place for folder in runs for place in places_of_run(folder)]
+    places = {place.resolve(): place for folder in runs for place in places_of_run(folder)}  # each once
     size = sum((place / name).stat().st_size for place in places for name in files_of(place))
-    if _agreed(f"Delete {', '.join(map(str, places))} ({_size(size)}) for good?", yes):
-        for folder in runs:
-            remove_run(folder)
+    if _agreed(f"Delete {', '.join(map(str, places.values()))} ({_size(size)}) for good?", yes):
+        for final in dict.fromkeys(map(final_folder, places)):
+            remove_run(final)
 
 
 @tsae.command("cache")
@@ -427,6 +438,8 @@ def verify_command(folder: str) -> None:
     from tsae_nb.run_folders import summaries
     from tsae_nb.storage import copies_set_aside, verify
 
+    if not Path(folder).is_dir():
+        raise UserError(f"there is no folder {folder}: name one whose files shall be checked")
     for kept in copies_set_aside(folder):
         print(f"{kept} is a damaged copy that was kept")
     found = {str(path): problem for path, problem in verify(folder)}

@@ -6,7 +6,9 @@
 __all__ = ['FIXED', 'PAGE', 'EXPORTS', 'held_out_rows', 'evaluate_again', 'export_run']
 
 # %% ../nbs/50a_complete_runs.ipynb #a26d540d
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Set
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,80 +16,71 @@ from typing import Any
 import numpy as np
 import torch
 
-from .activations import ARRAYS, ActivationStream, RowBlocks, TokenRows, token_rows
+from .activations import ARRAYS, ActivationStream, RowBlocks, TokenRows, corpus_files, token_rows
 from .comparison import EVALUATION, complete_config
 from .config import DataConfig, RunConfig, UserError, build, differences, merge, result_settings, settings_of
 from .evaluation.metrics import evaluate
 from .evaluation.unlearning_eval import UnlearningTask
-from .foundation import content_hash
+from .foundation import CorruptFileError, content_hash
 from .interop import FORMATS, export_sae
-from .preflight import check_before_work
-from .runs import HeldOut
-from .sae import load_sae
-from .storage import Stored, is_stored, whole_directory, write_json
-from .views.explorer import FeatureExplorer
+from .preflight import LanguageModels, check_before_work
+from .run_folders import named_folder
+from .runs import HeldOut, caches_of
+from .sae import SparseAutoencoder, load_sae
+from .storage import Stored, in_use, is_stored, locked, whole_directory, write_json
+from .views.explorer import FeatureExplorer, is_page
 from .views.feature_index import FeatureIndex
 
 # %% ../nbs/50a_complete_runs.ipynb #bf951a7f
+def _trained_here(trained: Set[str], stored: DataConfig, wanted: DataConfig) -> Set[str]:
+    """The names that trained documents have in another text: a file is known by its content, wherever it lies."""
+    if stored.source != "files" or wanted.source != "files":
+        return trained if (stored.source, stored.subset) == (wanted.source, wanted.subset) else set()
+    now: dict[str, list[str]] = {}
+    for file in corpus_files(wanted.path or ""):
+        now.setdefault(content_hash(file), []).append(file.name)
+    names: dict[str, set[str]] = {}
+    for file in corpus_files(stored.path or ""):
+        names.setdefault(file.name, set()).update(now.get(content_hash(file), ()))
+    parts = (name.rpartition(":") for name in trained)
+    return {f"{name}:{number}" for file, _, number in parts for name in names.get(file, ())}
+
+
 def held_out_rows(stored: DataConfig, wanted: DataConfig, tokenizer: Any, cache_folder: str | Path) -> TokenRows:
     """`wanted.evaluation_rows` rows, if the text has as many, of no document that is in training rows of `stored`."""
     training, evaluation = token_rows(stored, tokenizer, cache_folder)
     if wanted == stored:
         return evaluation
-    place = ("source", "path", "subset", "split")
-    same = wanted.source != "world" and all(getattr(stored, name) == getattr(wanted, name) for name in place)
-    more = wanted.evaluation_rows + (len(training) if same else 0)
-    _, rows = token_rows(replace(wanted, rows=1, evaluation_rows=more), tokenizer, cache_folder)
-    trained = {training.names[number] for number in np.unique(training.documents) if number >= 0}
+    place, looked = ("source", "path", "subset", "split"), replace(wanted, rows=1)
+    if wanted.source != "world" and all(getattr(stored, name) == getattr(wanted, name) for name in place):
+        first = min(stored.evaluation_rows, wanted.evaluation_rows)  # after them, rows trained on and others
+        looked = replace(wanted, evaluation_rows=first, rows=len(training) + wanted.evaluation_rows)
+    after, rows = token_rows(looked, tokenizer, cache_folder)
+    if looked.rows > 1:
+        joined = {name: np.concatenate([getattr(rows, name), getattr(after, name)]) for name in ARRAYS}
+        rows = TokenRows(**joined, names=rows.names)
+    trained = _trained_here({training.names[one] for one in np.unique(training.documents) if one >= 0}, stored, wanted)
     seen = np.array([name in trained for name in rows.names] + [False])[rows.documents].any(1)  # −1 is padding
     chosen = np.flatnonzero(~seen)[: wanted.evaluation_rows]
     return TokenRows(**{name: getattr(rows, name)[chosen] for name in ARRAYS}, names=rows.names)
 
-
-FIXED = ("name", "seed", "language_model", "activations", "sae", "training")
-
-
-def _changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
-    """The run's config with changes to what is measured. Raises `UserError` for one of what was trained."""
-    changed = build(RunConfig, merge(settings_of(config), changes))
-    before, after = ({**result_settings(one), "name": one.name} for one in (config, changed))
-    for name in FIXED:
-        if other := differences(before[name], after[name], name):
-            raise UserError(f"{other[0]}: that is what the run was trained with; its evaluation may change data.*, "
-                            "evaluation.* and unlearning.*")
-    return changed
-
-
-def evaluate_again(
-    folder: str | Path, changes: Mapping[str, Any] | None = None, out: str | Path | None = None, quiet: bool = False
-) -> Path:
-    """Measure a complete run with changed settings; returns the folder of the results, by default `<run>.evaluated`.
-
-    It is kept when it was made with the same settings. Raises `UserError` for changes of what was trained, and where
-    the folder holds anything else.
-    """
-    folder, trained = Path(folder), complete_config(folder)
-    config, sae = _changed(trained, changes or {}), load_sae(folder / "sae")
-    out = Path(out or folder.with_name(f"{folder.name}.evaluated"))
-    key = content_hash(result_settings(config), sae.content_hash())
-    if is_stored(out, EVALUATION):
-        if Stored(out, EVALUATION, "evaluate again").json("evaluated.json")["key"] == key:
-            return out
-        raise UserError(f"{out} holds an evaluation with other settings: give another folder (--out), or remove it")
-    if out.exists():
-        raise UserError(f"{out} is there already: give another folder (--out)")
-    uncached = replace(config, activations=replace(config.activations, cache=False))
-    models = check_before_work([uncached], out.parent, quiet=True)
+# %% ../nbs/50a_complete_runs.ipynb #7d10c3b2
+def _measure(
+    sae: SparseAutoencoder, models: LanguageModels, trained: DataConfig, config: RunConfig, out: Path, key: str,
+    quiet: bool,
+) -> None:
+    """Measure an SAE that was trained on the text `trained` as `config` says, into the folder `out`."""
     chosen, layer = config.language_model, config.language_model.layer
     torch.set_num_threads(config.training.threads)
     model = models.of(chosen)
-    rows = held_out_rows(trained.data, config.data, model.tokenizer, config.activations.cache_folder)
+    rows = held_out_rows(trained, config.data, model.tokenizer, config.activations.cache_folder)
     if not len(rows):
         raise UserError("there is no row to evaluate on: all of this text was trained on; give other text (data.path)")
     if not quiet and len(rows) < config.data.evaluation_rows:
-        print(f"the text has {len(rows)} rows that were not trained on, {config.data.evaluation_rows} were wished for")
+        print(f"the text has {len(rows)} rows that were not trained on, {config.data.evaluation_rows} were wished for",
+              file=sys.stderr)
     batch_rows = config.evaluation.batch_rows  # the scale that a stream finds is not used: the SAE has its own
-    stream = ActivationStream(model, rows, rows, layer, replace(config.activations, calibration_rows=1),
+    stream = ActivationStream(model, rows, rows, layer, replace(config.activations, cache=False, calibration_rows=1),
                               RowBlocks(len(rows), batch_rows))
     sae = sae.to(model.device)
     found = evaluate(sae, HeldOut(stream, batch_rows), model, config.evaluation, layer)
@@ -102,6 +95,60 @@ def evaluate_again(
             unlearning.save(temporary)
         write_json(temporary / "evaluated.json", {
             "key": key, "run": config.name, "settings": settings_of(config), "hashes": stream.provenance})
+
+# %% ../nbs/50a_complete_runs.ipynb #7d10c3b3
+FIXED = ("name", "seed", "language_model", "activations", "sae", "training")
+
+
+def _changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+    """The run's config with changes to what is measured. Raises `UserError` for one of what was trained."""
+    changed = build(RunConfig, merge(settings_of(config), changes))
+    before, after = ({**result_settings(one), "name": one.name} for one in (config, changed))
+    for name in FIXED:
+        if other := differences(before[name], after[name], name):
+            raise UserError(f"{other[0]}: that is what the run was trained with; its evaluation may change data.*, "
+                            "evaluation.* and unlearning.*")
+    return changed
+
+
+def _kept(out: Path, key: str) -> bool:
+    """Whether a folder holds these results, whole. Raises `UserError` where it holds anything else."""
+    if not is_stored(out, EVALUATION):
+        if out.exists():
+            raise UserError(f"{out} is there already: give another folder (--out)")
+        return False
+    stored = Stored(out, EVALUATION, "give another folder (--out), or remove it")
+    if stored.json("evaluated.json")["key"] != key:
+        raise UserError(f"{out} holds an evaluation with other settings: give another folder (--out), or remove it")
+    try:
+        return all(stored.path(name).is_file() for name in stored.files)
+    except CorruptFileError:
+        return False  # it is measured anew
+
+
+def evaluate_again(
+    folder: str | Path, changes: Mapping[str, Any] | None = None, out: str | Path | None = None, quiet: bool = False
+) -> Path:
+    """Measure a complete run with changed settings; returns the folder of the results, by default `<run>.evaluated`.
+
+    It is kept when it was made with the same settings. Raises `UserError` for changes of what was trained, and where
+    the folder holds anything else, `Busy` while another process writes it.
+    """
+    folder, trained = named_folder(folder), complete_config(folder)
+    config, sae = _changed(trained, changes or {}), load_sae(folder / "sae")
+    out = Path(out or folder.with_name(f"{folder.name}.evaluated"))
+    key = content_hash(result_settings(config), sae.content_hash())
+    if _kept(out, key):
+        return out
+    uncached = replace(config, activations=replace(config.activations, cache=False))
+    models = check_before_work([uncached], out.parent, quiet=True)
+    with ExitStack() as stack:
+        what = f"measuring {folder} again"
+        stack.enter_context(locked(out, what, wait=False))
+        for cache in caches_of(config):
+            stack.enter_context(in_use(cache, what))
+        if not _kept(out, key):  # another process may have written it meanwhile
+            _measure(sae, models, trained.data, config, out, key, quiet)
     return out
 
 # %% ../nbs/50a_complete_runs.ipynb #71e2810c
@@ -116,10 +163,12 @@ def export_run(folder: str | Path, format_name: str, out: str | Path | None = No
     """
     if format_name not in EXPORTS:
         raise UserError(f"there is no format {format_name!r} to write; allowed: {', '.join(EXPORTS)}")
-    folder, config = Path(folder), complete_config(folder)
+    folder, config = named_folder(folder), complete_config(folder)
     out = Path(out or folder.with_name(f"{folder.name}.{format_name}"))
     model, layer = config.language_model.path, config.language_model.layer
     if format_name == PAGE:
+        if out.exists() and not is_page(out):
+            raise UserError(f"{out} is there and is no page of ours: choose another name (--out)")
         return FeatureExplorer(FeatureIndex.of_run(folder)).export_html(out)
     metadata: dict[str, dict[str, Any]] = {
         "saelens": {"model_name": model, "hook_name": f"blocks.{layer}.hook_resid_post",

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'DYING', 'UNLEARNING_FILES', 'TEMPLATE', 'OWN_ERRORS', 'SCRATCH', 'TSAE', 'EXTRA', 'MEASURING',
-           'RunDirectory', 'open_run', 'find_runs', 'check_folders', 'check_names', 'manifest', 'execute', 'Measured',
-           'own_files', 'HeldOut', 'launch', 'scratch_folder', 'cost_of', 'commands', 'Clock', 'sweep', 'places_of_run',
-           'remove_run', 'CacheEntry', 'cache_entries', 'empty_cache']
+           'RunDirectory', 'open_run', 'find_runs', 'check_folders', 'check_names', 'manifest', 'execute', 'caches_of',
+           'Measured', 'own_files', 'HeldOut', 'launch', 'scratch_folder', 'cost_of', 'commands', 'Clock', 'sweep',
+           'places_of_run', 'remove_run', 'CacheEntry', 'cache_entries', 'empty_cache']
 
 # %% ../nbs/50_runs.ipynb #20985679
 import dataclasses
@@ -249,14 +249,14 @@ def execute(configs: Sequence[RunConfig], root: str | Path = "runs", quiet: bool
             groups.setdefault(stream_key(run.config), []).append(run)
         tasks: dict[str, UnlearningTask] = {}
         with ExitStack() as stack:
-            for cache in sorted({cache for run in waiting for cache in _caches(run.config)}):
+            for cache in sorted({cache for run in waiting for cache in caches_of(run.config)}):
                 stack.enter_context(in_use(cache, f"making {_counted(waiting)}"))
             for group in groups.values():
                 _execute_group(group, models, tasks, quiet)
     return runs
 
 
-def _caches(config: RunConfig) -> list[str]:
+def caches_of(config: RunConfig) -> list[str]:
     """The folders from which a run may read what others have made."""
     return [config.activations.cache_folder, *([config.unlearning.cache_folder] if config.unlearning else [])]
 
@@ -476,7 +476,8 @@ def launch(
             with locked(run.folder, "keeping the notebook"):
                 with whole_file(run.folder / "run.ipynb") as temporary:
                     shutil.copyfile(executed, temporary)
-                record(run.folder, RUN, ["run.ipynb"])
+                if is_stored(run.folder, RUN):  # one of an earlier version has no list of hashes, and gets no half one
+                    record(run.folder, RUN, ["run.ipynb"])
     return runs
 
 
@@ -678,14 +679,16 @@ def sweep(
 # %% ../nbs/50_runs.ipynb #06a3f3b2
 def places_of_run(folder: str | Path) -> list[Path]:
     """The folders of a run, complete and under way, that may be removed. Raises `UserError` for what is not ours."""
-    final = final_folder(Path(folder))
+    final = final_folder(folder)
     places = [place for place in (final, partial_folder(final)) if os.path.lexists(place)]
     if not places:
         raise UserError(f"there is no run {folder}: `tsae list` shows those there are")
     for place in places:
-        if place.is_symlink() or not (place / "config.yaml").is_file():
+        ours = is_stored(place, RUN)  # however damaged it is
+        if place.is_symlink() or not (ours or (place / "config.yaml").is_file()):
             raise UserError(f"{place} is no run directory: it is left as it is")
-        stored_config(place)
+        if not ours:
+            stored_config(place)
         tidy(place)
         copies = copies_set_aside(place)
         foreign = sorted(path.name for path in place.iterdir() if path.name not in RUN_FILES and path not in copies)
@@ -697,7 +700,7 @@ def places_of_run(folder: str | Path) -> list[Path]:
 
 def remove_run(folder: str | Path) -> None:
     """Delete a run. Raises `UserError` for what is not ours, `Busy` for one that is running; both stay as they are."""
-    final = final_folder(Path(folder))
+    final = final_folder(folder)
     places_of_run(final)
     with locked(final, "removing the run", wait=False):
         for place in places_of_run(final):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Answer', 'TABLE_COLUMNS', 'STORED_PART', 'plain', 'words_of', 'table_bytes', 'card', 'trace_answer', 'Prompt',
-           'read_prompt', 'clamped', 'LiveModel', 'module_source', 'style_source', 'AnsweringWidget', 'pack_archive',
-           'FeatureExplorer']
+           'read_prompt', 'clamped', 'LiveModel', 'module_source', 'style_source', 'AnsweringWidget', 'is_page',
+           'pack_archive', 'FeatureExplorer']
 
 # %% ../../nbs/views/42_explorer.ipynb #aeaedf35
 import base64
@@ -573,8 +573,10 @@ class _ComparingExplorer(_LiveExplorer):
         return reply, [mine.activations.astype("<f4").tobytes(), paired.astype("<f4").tobytes()]
 
 # %% ../../nbs/views/42_explorer.ipynb #f3059292
+_OURS = '<meta name="generator" content="tsae_nb">'
 _PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<html lang="en"><head><meta charset="utf-8">{ours}
+<meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>body {{ margin: 12px; font-family: sans-serif; color-scheme: light dark; }}
 {style}</style></head>
 <body><div id="explorer"></div>
@@ -584,6 +586,14 @@ _PAGE = """<!DOCTYPE html>
 openArchive(document.getElementById("archive").textContent, document.getElementById("explorer"));
 </script></body></html>
 """
+
+
+def is_page(path: str | Path) -> bool:
+    """Whether a file is a page that `FeatureExplorer.export_html` has written."""
+    if not Path(path).is_file():
+        return False
+    with open(path, "rb") as file:
+        return _OURS.encode() in file.read(200)
 
 
 STORED_PART = 256  # traces of a page begin at multiples of so many tokens of their document
@@ -721,4 +731,4 @@ class FeatureExplorer(_ComparingExplorer):
         }
         archive = pack_archive(about, table_bytes(self.index, np.asarray(features, np.int64)), answers)
         title = html.escape(f"Features of layer {about['layer']}")
-        return _PAGE.format(title=title, style=self._css, module=self._esm, archive=archive).encode()
+        return _PAGE.format(ours=_OURS, title=title, style=self._css, module=self._esm, archive=archive).encode()

@@ -98,7 +98,7 @@ def stored_runs(folders: Folders) -> list[StoredRun]:
         looked = [Path(folder) for folder in folders]
         where = "in " + (", ".join(sorted({str(folder.parent) for folder in looked})[:3]) or "the list of folders")
     found, damaged = [], False
-    for folder in looked:
+    for folder in {folder.resolve(): folder for folder in looked}.values():  # each once, however often it was named
         if folder.suffix != PARTIAL and ((folder / "manifest.json").is_file() or is_stored(folder, RUN)):
             try:
                 found.append(_checked_run(folder))
