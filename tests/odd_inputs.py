@@ -28,6 +28,7 @@ from safetensors.torch import load_file, save_file
 
 from tsae_nb.activations import build_rows, file_documents
 from tsae_nb.cli import main
+from tsae_nb.comparison import compare
 from tsae_nb.config import DataConfig, QuestionSetConfig, RunConfig, SAEConfig, build, parse_yaml, settings_of, to_yaml
 from tsae_nb.evaluation.unlearning_eval import ChoiceQuestion, load_questions
 from tsae_nb.experiments import expand
@@ -647,13 +648,19 @@ def _weights(place: "Place") -> Any:
     return load_sae(place.folder / "stored" / "odd" / "topk" / "sae").content_hash()
 
 
+def _compared(place: "Place") -> Any:
+    return compare([place.folder / "stored" / "odd" / "topk"]).text()
+
+
 READERS: dict[str, Callable[["Place"], Any]] = {
-    "list": _listed, "figures": _figures, "explorer": _explored, "monitor": _watched, "unlearning": _unlearned,
-    "load_sae": _weights}
-READ_BY = {"config.yaml": ("list", "figures", "monitor"), "manifest.json": ("list", "figures", "monitor"),
-           "metrics.jsonl": ("figures", "monitor"), "evaluation.json": ("list", "figures"),
-           "unlearning.json": ("list", "figures", "unlearning"), "unlearning.parquet": ("figures", "unlearning"),
-           "stored.json": ("list", "figures", "unlearning"), "sae": ("load_sae",), "index": ("explorer",)}
+    "list": _listed, "compare": _compared, "figures": _figures, "explorer": _explored, "monitor": _watched,
+    "unlearning": _unlearned, "load_sae": _weights}
+READ_BY = {"config.yaml": ("list", "compare", "figures", "monitor"),
+           "manifest.json": ("list", "compare", "figures", "monitor"),
+           "metrics.jsonl": ("figures", "monitor"), "evaluation.json": ("list", "compare", "figures"),
+           "unlearning.json": ("list", "compare", "figures", "unlearning"),
+           "unlearning.parquet": ("figures", "unlearning"),
+           "stored.json": ("list", "compare", "figures", "unlearning"), "sae": ("load_sae",), "index": ("explorer",)}
 
 
 def odd_stored(chance: random.Random, place: "Place") -> Odd:
@@ -707,8 +714,8 @@ KINDS: dict[str, Callable[[random.Random, "Place"], Odd]] = {
     "model": odd_model, "foreign": odd_foreign, "stored": odd_stored}
 EXPERIMENT = {
     "name": "odd", "variants": ["topk", "baseline"], "data": {"rows": 32, "evaluation_rows": 8},
-    "activations": {"calibration_rows": 8}, "sae": {"dictionary_size": 32}, "training": {"steps": 12,
-                                                                                         "rows_per_batch": 8},
+    "activations": {"calibration_rows": 8}, "sae": {"dictionary_size": 32},
+    "training": {"steps": 12, "rows_per_batch": 8},
     "unlearning": {"row_length": 64, "multiplier_unit": "residual_norm", "multipliers": [1.0], "bootstrap": 10,
                    "forget_corpus": {"documents": 32}, "retain_corpus": {"documents": 32}}}
 
