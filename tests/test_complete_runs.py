@@ -14,9 +14,9 @@ from tsae_nb.complete_runs import evaluate_again, held_out_rows
 from tsae_nb.config import DataConfig
 from tsae_nb.experiments import expand
 from tsae_nb.language_model import LanguageModel
-from tsae_nb.run_folders import check_files, summarise
+from tsae_nb.run_folders import RUN, check_files, summarise
 from tsae_nb.runs import empty_cache, execute, launch
-from tsae_nb.storage import Busy, locked, verify
+from tsae_nb.storage import Busy, locked, record, verify
 
 EXPERIMENT = {
     "name": "demo", "variants": ["topk", "baseline"], "sae": {"dictionary_size": 64},
@@ -148,6 +148,15 @@ def test_damaged_results_are_measured_again_and_caches_are_in_use_meanwhile(
     monkeypatch.setattr(complete_runs, "evaluate", looking)
     assert said("evaluate", "runs/demo/topk")[0] == 0 and looked
     assert results.read_bytes() == written and not list(verify("runs"))
+
+
+def test_another_language_model_in_the_place_of_the_runs_own_is_named(place: Path, said: Said) -> None:
+    written = Path("runs/demo/topk/manifest.json")
+    manifest = json.loads(written.read_text())
+    written.write_text(json.dumps({**manifest, "hashes": {**manifest["hashes"], "language_model": "another"}}))
+    record(written.parent, RUN, ["manifest.json"])
+    status, output = said("evaluate", "runs/demo/topk")
+    assert status == 2 and "language model of embedded" in output and not Path("runs/demo/topk.evaluated").exists()
 
 
 def test_json_is_json_where_there_are_fewer_rows_than_wished_for(

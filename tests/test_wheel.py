@@ -97,14 +97,14 @@ def tsae(line):
     return said.getvalue()
 
 print(json.dumps({line: tsae(line) for line in LINES}))"""
-LINES = ("list --json", "figures", "compare runs/tiny/topk runs/tiny/baseline --json", "cache --json",
+LINES = (" ".join(["sweep tiny --variants topk,baseline", *SHORT]), "list --json", "figures",
+         "compare runs/tiny/topk runs/tiny/baseline --json", "cache --json",
          "evaluate runs/tiny/topk --set data.evaluation_rows=32 --json", "export runs/tiny/topk --format saelens")
 
 
 def test_everything_from_a_run_to_its_export(place: Place) -> None:
     place("run", "tiny", "--variants", "topk,baseline", *SHORT)
-    place("sweep", "tiny", "--variants", "topk,baseline", *SHORT)  # they are there
-    listed, figures, compared, cached, again, exported = json.loads(
+    _, listed, figures, compared, cached, again, exported = json.loads(
         place.python(f"LINES = {LINES!r}\n{MADE}").splitlines()[-1]).values()  # in one process: torch is imported once
     runs = {run["name"]: run["state"] for run in json.loads(listed)}
     assert runs == {"tiny/baseline": "complete", "tiny/topk": "complete"}

@@ -24,7 +24,7 @@ from .evaluation.unlearning_eval import UnlearningTask
 from .foundation import CorruptFileError, content_hash
 from .interop import FORMATS, export_sae
 from .preflight import LanguageModels, check_before_work
-from .run_folders import named_folder
+from .run_folders import named_folder, read_mapping
 from .runs import HeldOut, caches_of
 from .sae import SparseAutoencoder, load_sae
 from .storage import Stored, in_use, is_stored, locked, whole_directory, write_json
@@ -66,10 +66,13 @@ def held_out_rows(stored: DataConfig, wanted: DataConfig, tokenizer: Any, cache_
 
 # %% ../nbs/50a_complete_runs.ipynb #7d10c3b2
 def _measure(
-    sae: SparseAutoencoder, models: LanguageModels, trained: DataConfig, config: RunConfig, out: Path, key: str,
-    quiet: bool,
+    sae: SparseAutoencoder, models: LanguageModels, known: Mapping[str, str], trained: DataConfig, config: RunConfig,
+    out: Path, key: str, quiet: bool,
 ) -> None:
-    """Measure an SAE that was trained on the text `trained` as `config` says, into the folder `out`."""
+    """Measure an SAE that was trained on the text `trained` as `config` says, into the folder `out`.
+
+    known: hashes of what it was trained with. Raises `UserError` where another language model has taken its place.
+    """
     chosen, layer = config.language_model, config.language_model.layer
     torch.set_num_threads(config.training.threads)
     model = models.of(chosen)
@@ -82,6 +85,10 @@ def _measure(
     batch_rows = config.evaluation.batch_rows  # the scale that a stream finds is not used: the SAE has its own
     stream = ActivationStream(model, rows, rows, layer, replace(config.activations, cache=False, calibration_rows=1),
                               RowBlocks(len(rows), batch_rows))
+    for name in ("language_model", "tokenizer"):
+        if known.get(name, stream.provenance[name]) != stream.provenance[name]:
+            raise UserError(f"the {name.replace('_', ' ')} of {chosen.path} (language_model.path) is another than the "
+                            "run was trained with, as its hash says: put that one back")
     sae = sae.to(model.device)
     found = evaluate(sae, HeldOut(stream, batch_rows), model, config.evaluation, layer)
     unlearning = None
@@ -148,7 +155,8 @@ def evaluate_again(
         for cache in caches_of(config):
             stack.enter_context(in_use(cache, what))
         if not _kept(out, key):  # another process may have written it meanwhile
-            _measure(sae, models, trained.data, config, out, key, quiet)
+            known = read_mapping(folder / "manifest.json").get("hashes", {})
+            _measure(sae, models, known, trained.data, config, out, key, quiet)
     return out
 
 # %% ../nbs/50a_complete_runs.ipynb #71e2810c

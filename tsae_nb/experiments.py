@@ -182,7 +182,8 @@ _SINGLE = ("-p", "--parameters", "-r", "--parameters_raw")  # a name and its val
 def _read_by_papermill(command: Sequence[str], folder: Path) -> dict[str, Mapping[str, Any]]:
     """What the parameter files and YAML texts of a papermill command line say, by file or option."""
     program = next((place for place, part in enumerate(command[:3]) if Path(part).stem == "papermill"), len(command))
-    found: dict[str, Mapping[str, Any]] = {}
+    files: dict[str, Mapping[str, Any]] = {}
+    texts: dict[str, Mapping[str, Any]] = {}
     single = set()
     parts = iter(command[program + 1 :])
     for part in parts:
@@ -193,11 +194,14 @@ def _read_by_papermill(command: Sequence[str], folder: Path) -> dict[str, Mappin
         if option in _SINGLE:
             single.add(value)
         elif option in _TEXTS:
-            found[option] = nested([f"{option}={value}"])[option] or {}
+            texts[option] = {**texts.get(option, {}), **(nested([f"{option}={value}"])[option] or {})}
         elif "://" not in value:
-            found[value] = read_yaml(folder / value)
-    return {name: {key: value for key, value in _given(settings).items() if key not in single}
-            for name, settings in found.items()}
+            files[value] = read_yaml(folder / value)
+    found: dict[str, Mapping[str, Any]] = {}
+    for name, settings in reversed([*files.items(), *texts.items()]):  # texts lie over files, later ones over earlier
+        found[name] = _given({key: value for key, value in settings.items() if key not in single})
+        single |= {*settings}
+    return found
 
 
 def _command() -> tuple[list[str], Path]:
