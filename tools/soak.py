@@ -14,17 +14,17 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tsae_nb.config import UserError, merge
+from trials import apart, commit
+
+from tsae_nb.config import merge
 from tsae_nb.experiments import expand
 from tsae_nb.run_folders import summaries
 from tsae_nb.runs import execute
@@ -48,30 +48,6 @@ MOMENTS = {  # files that tell a moment of a run; the kill comes a little later
     "evaluated": "runs/k/*.partial/evaluation.json", "unlearned": "runs/k/*.partial/unlearning.json",
     "manifest": "runs/k/*.partial/manifest.json", "first of two": "runs/k/*/manifest.json",
 }
-
-
-def apart(work: Callable[[], object], log: Path) -> int:
-    """Start work in a process of its own session; exit status 0 done, 2 a `UserError`, 1 anything else."""
-    process = os.fork()
-    if process:
-        return process
-    status = 1
-    try:
-        os.setsid()
-        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(handle, 1)
-        os.dup2(handle, 2)
-        work()
-        status = 0
-    except UserError as error:
-        print(error, file=sys.stderr)
-        status = 2
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
 
 
 def status_of(process: int) -> int:
@@ -194,21 +170,15 @@ class Soak:
 TRIALS: dict[str, int] = {"run_kills": 100, "index_kills": 30, "twins": 10, "comings": 10}
 
 
-def commit() -> str:
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){RESULT.relative_to(ROOT)}")
-    return git("rev-parse", "HEAD") + ("+" if changed else "")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--share", type=int, default=1, help="one in so many trials (default: all)")
     parser.add_argument("--result", type=Path, default=RESULT, help="where the result goes")
     chosen = parser.parse_args(arguments)
     known = json.loads(chosen.result.read_text()) if chosen.result.is_file() else {}
-    if known.get("commit") != commit() or commit().endswith("+"):  # files that differ from it are not known by it
-        known = {"commit": commit(), "trials": {}}
+    now = commit(chosen.result)
+    if known.get("commit") != now or now.endswith("+"):  # files that differ from it are not known by it
+        known = {"commit": now, "trials": {}}
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         soak = Soak(Path(folder))
         for part, count in TRIALS.items():
