@@ -209,7 +209,7 @@ class Reference:
         self.here, self.stream, tokens = here, stream, len(here)
         pre = self.seen @ encoder.T + encoder_bias
         active = config.sparse_code.active
-        self.gates = None
+        self.gates: Tensor | None = None
         if config.router is None:
             codes, steps = self.activated(pre, 0, active, training, found)
             found.codes, found.reconstruction = codes, codes @ decoder + bias
@@ -398,10 +398,10 @@ class Reference:
         assert config.threshold in ("margin", "zero"), f"no reference for the threshold {config.threshold!r}"
         total, held = torch.zeros(()).double(), float(attributions[selected].sum())
         for i in torch.nonzero(selected).flatten().tolist():
-            bound = margins[i] if config.threshold == "margin" else 0.0
+            allowed = margins[i] if config.threshold == "margin" else torch.zeros(())
             for j in range(len(unit)):
                 if j != i:
-                    over = ((unit[i] @ unit[j].detach()).abs() - bound).clamp_min(0) ** 2
+                    over = ((unit[i] @ unit[j].detach()).abs() - allowed).clamp_min(0) ** 2
                     total = total + attributions[i] / held * over  # = A_i / mean A_S, and the mean over S
         # λ3 = max(A_spurious − 0.5, 0.1), A_spurious the share of S's attribution on features that break their margin
         broken = found.above(s, margins)

@@ -104,7 +104,7 @@ def batch(documents_a_row: int = 3) -> Drawn:
     return Drawn(2 * torch.randn(ROWS, TOKENS, WIDTH) + topics + torch.randn(WIDTH), valid, documents)
 
 
-def parts(training: SAETraining) -> tuple[dict[str, torch.nn.Parameter], dict[str, Tensor]]:
+def parts(training: SAETraining) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """(parameters, buffers) by name."""
     modules = {"sae": training.sae, "objective": training.objective}
     return ({f"{part}.{name}": value for part, module in modules.items() for name, value in module.named_parameters()},
@@ -121,7 +121,7 @@ def scrambled(case: str, training: Mapping[str, Any] | None = None) -> SAETraini
         memory = {"step": torch.tensor(5.0), "exp_avg": 0.05 * torch.randn_like(value),
                   "exp_avg_sq": 0.01 * (0.5 + torch.rand_like(value))}
         made.optimizer.state[value] = memory
-    made.sae.encoder_bias += OTHER.get(case, {}).get("bias", 0.0)
+    made.sae.encoder_bias.add_(OTHER.get(case, {}).get("bias", 0.0))
     made.sae.normalise_decoder()
     for name, value in buffers.items():
         if name.endswith(("silent_for", "tokens_since_active")):
@@ -141,7 +141,7 @@ def scrambled(case: str, training: Mapping[str, Any] | None = None) -> SAETraini
     if (auxiliary := buffers.get("objective.terms.auxiliary.reconstruction.tokens_since_active")) is not None:
         silent = random.sample(range(FEATURES), FEATURES // 3)  # small beside the living, yet positive on some tokens
         auxiliary[silent] = 100_000 - 5
-        made.sae.encoder_bias += 1.5
+        made.sae.encoder_bias.add_(1.5)
         made.sae.encoder_weight[silent[1:]] *= 0.1  # the first of them wakes up
         made.sae.encoder_bias[silent[1:]] *= 0.1
     return made
@@ -392,7 +392,7 @@ def test_first_step_from_nothing() -> None:
 
 def test_rates_of_a_whole_training() -> None:
     for _ in range(20):
-        chosen = {"steps": random.randint(1, 40), "warmup_steps": random.choice([0, 1, 7]),
+        chosen: dict[str, Any] = {"steps": random.randint(1, 40), "warmup_steps": random.choice([0, 1, 7]),
                   "decay_fraction": random.choice([0.0, 0.3, 1.0])}
         training = scrambled("baseline", chosen)
         step = training.step = random.randrange(chosen["steps"])
@@ -407,9 +407,9 @@ def test_bfloat16(case: str) -> None:
     data, wanted, copies = decided(training)
     exact = scrambled(case)
     with torch.no_grad():
-        for ours, theirs in zip(parts(training), parts(exact), strict=True):
-            for name, value in ours.items():
-                theirs[name].copy_(value)  # type: ignore[attr-defined]
+        for kind in (0, 1):
+            for name, value in parts(training)[kind].items():
+                parts(exact)[kind][name].copy_(value)
     exact.generator.set_state(training.generator.get_state())
     loss, other = training.terms(data).total(), exact.terms(data).total()
     assert loss.dtype == torch.float32 and float(loss) != float(other), "bfloat16 changes nothing"
@@ -482,7 +482,8 @@ def _temporal_start(settings: SAEConfig, seed: int) -> dict[str, Tensor]:
     config = settings.temporal_encoder
     if config is None:
         return {}
-    draws, found, same = named_generator(seed, "temporal_encoder"), {}, torch.eye(WIDTH)
+    draws, same = named_generator(seed, "temporal_encoder"), torch.eye(WIDTH)
+    found: dict[str, Tensor] = {}
     now = config.kernel - 1 if config.causal else (config.kernel - 1) // 2  # the place of the token itself
     for name, gain, bias in (("first", 1.0, 1.0), ("second", math.sqrt(2), -1.0)) if config.convolution else ():
         weight = torch.randn(config.kernel * WIDTH, WIDTH, generator=draws) * gain / math.sqrt(config.kernel * WIDTH)

@@ -34,6 +34,8 @@ import nbformat
 from execute import DIRECTIVE
 from trials import ROOT, apart, commit
 
+from tsae_nb.processes import terminable
+
 RESULT = ROOT / "runs" / "reference" / "mutants.json"
 OBJECTIVE = "tests/test_objective.py"
 TESTS: dict[str, tuple[str, ...]] = {  # start of a module's name: what checks it beside its notebook, quickest first
@@ -224,20 +226,24 @@ class Notebook:
                      if self.module == start or (start.endswith(".") and self.module.startswith(start))), ())
 
 
-def ended(process: int, seconds: float) -> str:
-    """`good` or `bad`, or `late` for a process that had to be killed."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        done, status = os.waitpid(process, os.WNOHANG)
-        if done:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process, signal.SIGKILL)  # what it started
-            return "good" if status == 0 else "bad"
-        time.sleep(0.02)
+def end_group(process: int) -> None:
+    """Kill what a process of its own session has left, itself included."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process, signal.SIGKILL)
-    os.waitpid(process, 0)
-    return "late"
+
+
+def ended(process: int, seconds: float) -> str:
+    """`good` or `bad`, or `late` for a process that had to be killed; what it started ends with it."""
+    until, done, status = time.monotonic() + seconds, 0, 0
+    try:
+        while not done and time.monotonic() < until:
+            done, status = os.waitpid(process, os.WNOHANG)
+            time.sleep(0 if done else 0.02)
+    finally:
+        end_group(process)
+        if not done:
+            os.waitpid(process, 0)
+    return "late" if not done else "good" if status == 0 else "bad"
 
 
 class Kernel:
@@ -293,9 +299,8 @@ def on_notebook(
                 number, outcome, seconds = json.loads(line)
                 yield None if number is None else mutants[number], outcome, seconds
     finally:
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.killpg(process, signal.SIGKILL)
-            os.waitpid(process, 0)
+        os.kill(process, signal.SIGTERM)  # it ends the mutant under way
+        os.waitpid(process, 0)
 
 
 class Copy:
@@ -327,12 +332,12 @@ class Copy:
             with open(self.folder / "log", "w") as log:
                 process = subprocess.Popen(
                     command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True)
-                try:
-                    bad = process.wait(seconds) != 0
-                except subprocess.TimeoutExpired:
-                    bad = True
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+            try:
+                bad = process.wait(seconds) != 0
+            except subprocess.TimeoutExpired:
+                bad = True
+            finally:
+                end_group(process.pid)
                 process.wait()
             if bad:
                 return test, time.monotonic() - began
@@ -356,12 +361,25 @@ def tried(notebook: Notebook, chosen: argparse.Namespace, now: str, folder: Path
     known["modules"][notebook.module] = module
     mutants = notebook.chosen(chosen.count, chosen.seed)
     left = [one for one in mutants if one.key not in module["mutants"]]
+    took = 0.0
     if left and notebook.tests:
         copy.export(notebook, None)
         failing, took = copy.notices(notebook.tests, 3600)
         if failing is not None:
             print(f"{notebook.module}: {failing} fails without a mutant", file=sys.stderr)
             return False
+    passed: dict[Mutant, float] = {}  # of those that the notebook let pass, the seconds it took
+
+    def keep(mutant: Mutant, by: str | None, seconds: float) -> None:
+        module["mutants"][mutant.key] = {
+            "operator": mutant.operator, "line": mutant.line, "old": mutant.old, "new": mutant.new,
+            "killed_by": by, "seconds": round(seconds, 1)}
+        killed, count = sum(one["killed_by"] is not None for one in module["mutants"].values()), len(module["mutants"])
+        module.update({"possible": len(notebook.mutants()), "tried": count, "killed": killed,
+                       "rate": round(killed / count, 3), "date": datetime.date.today().isoformat()})
+        store(chosen.result, known)
+        print(f"{f'killed by {by}' if by else 'SURVIVED'}: {mutant}", flush=True)
+
     for mutant, outcome, seconds in on_notebook(notebook, left, folder, chosen.limit) if left else ():
         if mutant is None:
             print(f"{notebook.module}: {len(left)} mutants to try, the notebook takes {seconds:.0f} s", flush=True)
@@ -369,26 +387,20 @@ def tried(notebook: Notebook, chosen: argparse.Namespace, now: str, folder: Path
                 said = (folder / "log").read_text(errors="replace")[-2000:]
                 print(f"{notebook.module}: the notebook fails without a mutant:\n{said}", file=sys.stderr)
                 return False
-            continue
-        by = {"good": None, "bad": "notebook", "late": "time"}[outcome]
-        if by is None and notebook.tests:
-            exported = apart(partial(copy.export, notebook, mutant), folder / "log")
-            assert ended(exported, 300) == "good", (folder / "log").read_text()[-2000:]
-            by, more = copy.notices(notebook.tests, 10 + chosen.limit * took)
-            seconds += more
-        module["mutants"][mutant.key] = {
-            "operator": mutant.operator, "line": mutant.line, "old": mutant.old, "new": mutant.new,
-            "killed_by": by, "seconds": round(seconds, 1)}
-        killed = sum(one["killed_by"] is not None for one in module["mutants"].values())
-        count = len(module["mutants"])
-        module |= {"possible": len(notebook.mutants()), "tried": count, "killed": killed,
-                   "rate": round(killed / count, 3), "date": datetime.date.today().isoformat()}
-        store(chosen.result, known)
-        says = f"killed by {by}" if by else "SURVIVED"
-        print(f"{says}: {mutant}", flush=True)
+        elif outcome == "good":
+            passed[mutant] = seconds
+        else:
+            keep(mutant, "notebook" if outcome == "bad" else "time", seconds)
+    for mutant, seconds in passed.items():
+        exported = ended(apart(partial(copy.export, notebook, mutant), folder / "log"), 300)
+        assert exported == "good", (folder / "log").read_text(errors="replace")[-2000:]
+        by, more = copy.notices(notebook.tests, 10 + chosen.limit * took)
+        keep(mutant, by, seconds + more)
     if "rate" in module:
         print(f"{notebook.module}: {module['killed']} of {module['tried']} killed ({module['rate']:.0%})", flush=True)
-    missing = [one.key for one in mutants if one.key not in module["mutants"]]
+    missing = [one for one in mutants if one.key not in module["mutants"]]
+    if missing:
+        print(f"{notebook.module}: a cell failed without a mutant, {len(missing)} are not tried", file=sys.stderr)
     return not missing
 
 
@@ -415,7 +427,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     chosen.result = chosen.result.resolve()
     now, good = commit(chosen.result), True
-    with tempfile.TemporaryDirectory(prefix="mutants-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="mutants-") as scratch, terminable():
         for name in ("tmp", "config", "ipython"):
             (Path(scratch) / name).mkdir()
         os.environ |= {
