@@ -233,8 +233,8 @@ class Reference:
         one, two, three = (slice(ends[i], ends[i + 1]) for i in range(3))
         steps = torch.zeros(()).double()
         # level 3: e^{s₃+β₃} / (e^{s₃+β₃} + e^{β₁} + e^{β₂})
-        own = (stream @ scores[1] + beta[2]).exp()
-        gate3 = own / (own + beta[0].exp() + beta[1].exp())
+        own, others = (stream @ scores[1] + beta[2]).exp(), beta[0].exp() + beta[1].exp()
+        gate3, remaining = own / (own + others), others / (own + others)
         z3, more = self.activated(pre[:, three], 2, actives[2], training, found)
         steps = steps + more
         z3 = gate3[:, None] * z3
@@ -242,14 +242,13 @@ class Reference:
         # level 2, of what remains: e^{s₂+β₂+q·left} / (… + e^{β₁})
         left = here - reconstruction
         own = (stream @ scores[0] + beta[1] + left @ self.p(f"{name}.left_score")).exp()
-        gate2 = (1 - gate3) * own / (own + beta[0].exp())
+        gate2, gate1 = remaining * own / (own + beta[0].exp()), remaining * beta[0].exp() / (own + beta[0].exp())
         z2, more = self.activated(
             pre[:, two] + left @ self.p(f"{name}.left_encoder")[low:].T, 1, actives[1], training, found)
         steps = steps + more
         z2 = gate2[:, None] * z2
         reconstruction = reconstruction + z2 @ decoder[two]
         left = here - reconstruction
-        gate1 = 1 - gate3 - gate2
         z1, more = self.activated(
             pre[:, one] + left @ self.p(f"{name}.left_encoder")[:low].T, 0, actives[0], training, found)
         steps = steps + more

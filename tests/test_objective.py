@@ -208,7 +208,11 @@ def same_gradients(ours: Mapping[str, Tensor | None], theirs: Mapping[str, Tenso
 
 def same_state(training: SAETraining, before: Mapping[str, Tensor], moved: Mapping[str, Tensor]) -> None:
     for name, value in parts(training)[1].items():
-        near(value, moved.get(name, before[name]).double(), name)
+        wanted = moved.get(name, before[name])
+        if value.is_floating_point():
+            near(value, wanted, name, floor=1e-5)
+        else:
+            assert torch.equal(value, wanted.to(value.dtype)), f"{name}: {value}, the reference says {wanted}"
 
 
 # -- the loss -------------------------------------------------------------------------------------------------------
