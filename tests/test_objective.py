@@ -415,7 +415,12 @@ def test_bfloat16(case: str) -> None:
             for name, value in parts(training)[kind].items():
                 parts(exact)[kind][name].copy_(value)
     exact.generator.set_state(training.generator.get_state())
+    precisions: list[tuple[bool, torch.dtype]] = []
+    for made in (training, exact):
+        made.sae.register_forward_pre_hook(lambda *_: precisions.append(
+            (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"))))
     loss, other = training.terms(data).total(), exact.terms(data).total()
+    assert precisions[0] == (True, torch.bfloat16) and not precisions[1][0]
     assert loss.dtype == torch.float32 and float(loss) != float(other), "bfloat16 changes nothing"
     near(loss, wanted.loss(), "loss in bfloat16", 0.05)
     gradients, true = gradients_of(loss, parts(training)[0]), gradients_of(wanted.loss(), copies)
