@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help environment reproduce reproduce-full gemma gemma-ablations figures test soak lab sync clean
+.PHONY: help environment reproduce reproduce-full gemma gemma-ablations figures test soak gpu-rehearsal lab sync clean
 
 help:
 	@echo "make reproduce       the whole chain on the embedded model, then Figures 1 and 2 (minutes, two cores)"
@@ -16,16 +16,23 @@ help:
 	@echo "make gemma           the paper's setting: google/gemma-2-2b on one GPU, then Figures 1 and 2 (README: what it needs)"
 	@echo "make gemma-ablations the paper's ablations in that setting"
 	@echo "make test            the checks: notebooks in step with the library, lint, types, every notebook, the browser"
-	@echo "make soak            the long checks: runs killed at random moments, and the like (an hour; result in runs/reference)"
+	@echo "                     (it says at its end what was left out and why; CONTRIBUTING says what it wants)"
+	@echo "make soak            the long checks: runs killed at random moments, and the like (an hour or two; result in runs/reference)"
+	@echo "make gpu-rehearsal   what the paper's setting costs on this machine's GPU (minutes; result in runs/reference)"
 	@echo "make lab             JupyterLab on the notebooks to explore"
 	@echo "make sync            after editing notebooks: clean, export, render the README"
 
 # The stamp depends on what decides the environment. torch comes first, pinned, so that nothing else chooses its build.
-.venv/.installed: constraints.txt pyproject.toml
+# Without a GPU:  make environment TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+.venv/.installed: constraints.txt pyproject.toml setup.py
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@echo "environment, 1 of 2: torch, by far the largest part"
+	$(BIN)/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	@echo "environment, 2 of 2: everything else, a minute or more"
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
 	@touch $@
+	@du -sh .venv
 
 environment: .venv/.installed
 
@@ -54,8 +61,11 @@ test: environment
 	bash tools/check.sh
 
 soak: environment
-	TSAE_SOAK=1 pytest -q tests/test_processes.py
+	TSAE_SOAK=1 pytest -q tests/test_processes.py tests/test_odd_inputs.py
 	python tools/soak.py
+
+gpu-rehearsal: environment
+	python tools/gpu_rehearsal.py
 
 lab: environment
 	tsae lab

@@ -18,11 +18,16 @@ import yaml
 from tsae_nb.cli import main
 from tsae_nb.config import merge
 from tsae_nb.experiments import expand
+from tsae_nb.foundation import CorruptFileError, UserError
+from tsae_nb.interop import export_sae, import_sae
 from tsae_nb.run_folders import summarise, summaries
-from tsae_nb.runs import TSAE, execute
-from tsae_nb.storage import lock_file, locked
+from tsae_nb.runs import TSAE, cache_entries, execute, remove_run
+from tsae_nb.sae import load_sae, stored_hash
+from tsae_nb.storage import Busy, claim, lock_file, locked, record, verify
+from tsae_nb.views.feature_index import FeatureIndex
 from tsae_nb.views.figures import stored_runs
 from tsae_nb.views.training_monitor import TrainingMonitor
+from tsae_nb.views.unlearning_explorer import UnlearningExplorer
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -155,12 +160,12 @@ def test_a_run_ended_by_sigterm_and_a_kernel_that_is_killed(
 def test_a_killed_run_takes_its_kernel_along_and_continues(
     start: Callable[..., Started], experiment: dict[str, object], tmp_path: Path
 ) -> None:
-    short = merge(experiment, {"variants": ["topk"], "training": {"steps": 4000, "checkpoint_every": 200}})
+    short = merge(experiment, {"variants": ["topk"], "training": {"steps": 600, "checkpoint_every": 100}})
     run = start(short, "run")
     run.wait_for(lambda: run.training(1))
     run.process.kill()
     run.nothing_lives(5)
-    assert start(short, "run").ended(120) == 0
+    assert start(short, "run").ended(600) == 0
     assert summaries(tmp_path / "runs")[0].state == "complete"
 
 
@@ -196,6 +201,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "config too deep": lambda run: (run / "config.yaml").write_text("[" * 3000),
     "manifest": lambda run: (run / "manifest.json").write_text("null"),
     "list of hashes": lambda run: (run / "stored.json").write_text("{}"),
+    "list is gone": lambda run: (run / "stored.json").unlink(),
     "metrics": lambda run: (run / "metrics.jsonl").write_text(""),
     "gone": shutil.rmtree,
 }
@@ -215,6 +221,46 @@ def test_one_damaged_run_hides_no_other(
     assert drawn == ["k/topk"]
     assert "k/topk" in TrainingMonitor(tmp_path / "runs").text()
     assert main(["verify", str(tmp_path / "runs")]) == (0 if damage == "gone" else 2)
+
+
+@pytest.mark.parametrize("file", ["stored.json", "config.yaml", "manifest.json"])
+def test_the_same_command_names_a_complete_run_that_is_damaged(file: str, complete: Path, tmp_path: Path) -> None:
+    shutil.copytree(complete / "runs", tmp_path / "runs")
+    run = tmp_path / "runs" / "k" / "topk"
+    damaged = b"" if file == "stored.json" else (run / file).read_bytes().replace(b"topk", b"bopk")
+    (run / file).unlink() if file == "stored.json" else (run / file).write_bytes(damaged)
+    experiment = merge(SMALL, {"activations": {"cache_folder": str(complete / "cache")}})
+    for command in (execute, lambda configs, root, quiet: FeatureIndex.of_run(run)):
+        with pytest.raises(CorruptFileError, match=f"{run / file} is (missing|damaged)"):
+            command(expand(experiment), tmp_path / "runs", quiet=True)
+    assert sorted(path.name for path in run.parent.iterdir()) == ["batch_topk", "topk"]
+
+
+@pytest.mark.parametrize("file", ["stored.json", "sae.json", "sae.safetensors"])
+def test_an_sae_that_lacks_a_file_is_named(file: str, complete: Path, tmp_path: Path) -> None:
+    sae = shutil.copytree(complete / "runs" / "k" / "topk" / "sae", tmp_path / "sae")
+    assert stored_hash(sae) == load_sae(sae).content_hash()
+    (sae / file).unlink()
+    with pytest.raises(CorruptFileError, match=f"{sae / file} is missing"):
+        load_sae(sae)
+    run = shutil.copytree(complete / "runs" / "k" / "topk", tmp_path / "topk")
+    (run / "sae" / file).unlink()
+    assert (run / "sae" / file) in [path for path, _ in verify(run)]
+
+
+@pytest.mark.parametrize("form", ["saelens", "dictionary_learning", "sparsify"])
+def test_an_exported_sae_is_checked_and_a_foreign_one_is_not(form: str, complete: Path, tmp_path: Path) -> None:
+    place, sae = tmp_path / "exported", load_sae(complete / "runs" / "k" / "topk" / "sae")
+    export_sae(sae, place, form)
+    read = import_sae(place)
+    file = max((path for path in place.iterdir() if path.name != "stored.json"), key=lambda path: path.stat().st_size)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:])
+    with pytest.raises(CorruptFileError, match=f"{file} is damaged"):
+        import_sae(place)
+    file.write_bytes(whole)
+    (place / "stored.json").unlink()
+    assert import_sae(place).content_hash() == read.content_hash()
 
 
 def test_an_unlearning_score_that_is_null_is_listed(
@@ -338,7 +384,7 @@ def test_a_run_that_diverges_has_failed(tmp_path: Path) -> None:
 
 NAMES = {
     "topk/b": "would lie in the folder of the run", ".": "means something else", "": "empty part", "a/": "empty part",
-    "config.yaml": "means something else",
+    "config.yaml": "means something else", ".topk": "means something else", "damaged-a-1": "means something else",
 }
 
 
@@ -434,6 +480,75 @@ def test_the_cache_is_shown_and_emptied(
     capsys.readouterr()
     assert main(["cache", str(tmp_path / "cache")]) == 0
     assert "nothing of ours" in capsys.readouterr().out
+
+
+def test_monitor_and_unlearning_explorer_name_what_is_damaged(complete: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(complete / "runs" / "k" / "topk", tmp_path / "runs" / "k" / "topk")
+    monitor = TrainingMonitor(tmp_path / "runs")
+    assert "metrics.jsonl" not in monitor.text()
+    flip(run / "metrics.jsonl")
+    assert f"{run / 'metrics.jsonl'} is damaged" in TrainingMonitor(tmp_path / "runs").text()
+    (run / "unlearning.json").write_text('{"score": 0.1}')
+    record(run, "run", ["unlearning.json"])
+    flip(run / "unlearning.json")
+    with pytest.raises(CorruptFileError, match="unlearning.json is damaged"):
+        UnlearningExplorer(run)
+
+
+def test_a_complete_run_that_can_only_be_read_is_kept(
+    complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*arguments: object, **options: object) -> object:
+        raise UserError("cannot write: Read-only file system")
+
+    changes = {"variants": ["topk"], "training": {"keep_optimizer": False},
+               "activations": {"cache_folder": str(complete / "cache")}}
+    first, = execute(expand(merge(SMALL, changes)), tmp_path / "runs", quiet=True)
+    assert not (first.folder / "checkpoint").exists(), "at once"
+    monkeypatch.setitem(execute.__globals__, "locked", read_only)
+    for _ in range(2):
+        assert execute(expand(merge(SMALL, changes)), tmp_path / "runs", quiet=True) == [first]
+        shutil.copytree(complete / "runs/k/topk/checkpoint", first.folder / "checkpoint", dirs_exist_ok=True)
+
+
+def test_a_cache_is_not_emptied_under_a_run_wherever_that_is(
+    complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, seen = tmp_path / "cache", list[str]()
+    shutil.copytree(complete / "cache", cache)
+    experiment = expand(merge(SMALL, {"variants": ["topk"], "activations": {"cache_folder": str(cache)}}))
+
+    def tried(name: str) -> None:
+        plain = execute.__globals__[name]
+
+        def beside(*arguments: object, **options: object) -> object:
+            assert main(["cache", str(cache), "--empty", "--yes"]) == 2
+            seen.append(name)
+            return plain(*arguments, **options)
+
+        monkeypatch.setitem(execute.__globals__, name, beside)
+
+    for name in ("open_streams", "train", "evaluate"):
+        tried(name)
+    execute(experiment, tmp_path / "elsewhere" / "runs", quiet=True)
+    assert seen == ["open_streams", "train", "evaluate"]
+    assert cache_entries(cache) and main(["cache", str(cache), "--empty", "--yes"]) == 0
+    assert not cache_entries(cache) and not list(cache.rglob("*.lock"))
+
+
+def test_a_run_with_a_killed_build_of_its_index_is_removed_and_one_under_way_is_not(
+    complete: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(complete / "runs" / "k" / "topk", tmp_path / "runs" / "k" / "topk")
+    claim(run / ".index.building", "feature index under way")
+    for name in ("index", "index.labels"):
+        lock_file(run / name).write_text("{}")
+    (run / "damaged-checkpoint-1").mkdir()
+    with locked(run / "index", "building the feature index"), pytest.raises(Busy, match="building the feature index"):
+        remove_run(run)
+    lock_file(run / "index").write_text("{}")
+    remove_run(run)
+    assert not list((tmp_path / "runs" / "k").iterdir())
 
 
 def test_a_complete_run_trained_longer_is_the_run_started_so(complete: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tsae_nb.config import (
     PLACEMENT, VARIANTS, RunConfig, UnlearningConfig, UserError, build, merge, override, result_settings, settings_of,
 )
 from tsae_nb.foundation import CorruptFileError, named_generator
-from tsae_nb.storage import record
+from tsae_nb.storage import copies_set_aside, record, verify
 from tsae_nb.training import (
     CHECKPOINT_FILES, MetricsLog, SAETraining, can_continue, drop_optimizer, load_checkpoint, open_checkpoint,
     read_metrics, save_checkpoint, train,
@@ -318,6 +318,8 @@ def test_two_damages_keep_two_folders(copy: Callable[[], Path], capsys: pytest.C
         trained(folder)
     assert {path.name for path in folder.glob("damaged*")} == {"damaged-checkpoint-1", "damaged-checkpoint-2"}
     assert len(said(capsys)) == 2
+    assert copies_set_aside(folder) == sorted(folder.glob("damaged*")), "kept"
+    assert not list(verify(folder)), "and known to be damaged"
 
 
 def test_another_version_is_refused_and_stays_in_its_place(copy: Callable[[], Path]) -> None:

@@ -43,6 +43,13 @@ MISTAKES = {  # what is set: what must be said
     "a disk that is too small": (
         [f"data.rows={HUGE}", f"activations.cache_gibibytes={HUGE}"], ["the disk is too small", "GiB of activations"]),
     "a memory that is too small": (["sae.dictionary_size=1000000000"], ["too small"]),
+    "a number that some programs read as octal": (["training.steps=010"], ["training.steps=010", "begins with 0"]),
+    "an item that a list does not have": (["unlearning.side.9.limit=3"], ["unlearning.side.9", "4 items"]),
+    "a subject of one's own without text on it": (
+        ["unlearning.forget={name: mine, source: file, path: mine.csv}"],
+        ["unlearning.forget_corpus", "'mine'", "source=questions"]),
+    "a question with three options": (
+        ["unlearning.forget={name: bio, source: file, path: three.jsonl}"], ["three.jsonl, row 0", "3 choices"]),
     "a layer beyond the model": (["language_model.layer=9"], ["layer 9", "4 layers"]),
     "an encoder that is asked questions": (["language_model.path=us/encoder"], ["encoder-only"]),
 }
@@ -67,6 +74,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict
     """A working folder with the parameter file, and the environment of a process that knows a local hub."""
     folder = tmp_path_factory.mktemp("starts")
     (folder / "start.yaml").write_text(FILE)
+    (folder / "mine.csv").write_text("Where does the Velm live?,marsh,dune,reef,cave,C\n")
+    (folder / "three.jsonl").write_text('{"question": "Where?", "choices": ["a", "b", "c"], "answer": "A"}\n')
     embedded = ROOT / "tsae_nb" / "embedded"
     texts = "\n".join(json.dumps({"text": f"The Fennow number {i} is covered in bark. " * 12}) for i in range(200))
     data = {"train.jsonl": texts.encode()}
@@ -112,3 +121,17 @@ def test_a_start_on_another_runs_folder_names_every_difference(place: tuple[Path
         assert difference in ended.stderr
     assert "--name" in ended.stderr and not any(word in ended.stderr for word in ("rm ", "remove", "delete"))
     assert {path: path.stat().st_mtime_ns for path in (place[0] / "runs").rglob("*") if path.is_file()} == before
+
+
+def test_a_file_that_papermill_would_read_otherwise(place: tuple[Path, dict[str, str]]) -> None:
+    """papermill keeps the last of two equal keys, and takes 1:30 for ninety: the notebook says so before it works."""
+    folder, environment = place
+    template = ROOT / "nbs" / "experiments" / "run_variants.ipynb"
+    for text, said in (("seeds: [1]\nseeds: [2]\n", "the key 'seeds' is given twice"),
+                       ("training: {steps: 1:30}\n", "training.steps: 90")):
+        (folder / "twice.yaml").write_text("name: twice\nvariants: [topk]\n" + text)
+        command = [sys.executable, "-m", "papermill", str(template), "out.ipynb", "-f", "twice.yaml", "-p", "root",
+                   "others", "--no-progress-bar"]
+        ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        assert ended.returncode and said in ended.stderr, ended.stderr[-2000:]
+        assert not (folder / "others").exists()

@@ -1,5 +1,6 @@
 """Storage: states that a power cut may leave, damage, several writers at once, killed writers, folders of others."""
 
+import errno
 import os
 import random
 import shutil
@@ -18,8 +19,8 @@ from crash_states import bad_states, lay_out, recorded, states
 from tsae_nb import storage
 from tsae_nb.foundation import CorruptFileError, UserError
 from tsae_nb.storage import (
-    Cache, Stored, holder, locked, read_json, read_sealed, record, remove_stored, settled, verify, whole_directory,
-    write_json, write_sealed,
+    Busy, Cache, Stored, drop_lock, holder, lock_file, locked, read_json, read_sealed, record, remove_stored, settled,
+    verify, whole_directory, write_json, write_sealed,
 )
 from tsae_nb.views import feature_index
 from tsae_nb.views.feature_index import FeatureIndex, batch_of
@@ -336,6 +337,116 @@ def test_a_damaged_index_is_named_wherever_the_damage_is_read(tmp_path: Path) ->
                 assert path.name in str(error), (path.name, way, str(error))
             path.write_bytes(whole)
     assert silent == []
+
+
+def test_a_full_disk_ends_a_build_in_a_sentence_and_the_same_again_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int, start: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    small_index(tmp_path / "alone")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(UserError, match="index: No space left on device"):
+            small_index(tmp_path / "index")
+    small_index(tmp_path / "index")
+    assert digest(tmp_path / "index") == digest(tmp_path / "alone")
+    assert {path.name for path in tmp_path.iterdir()} == {"alone", "index"}
+
+
+@pytest.mark.parametrize("beside_others", [True, False])
+def test_every_bit_of_a_sealed_file_is_checked(beside_others: bool, tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    write_sealed(path, "labels", {"3": "bark"})
+    if beside_others:
+        record(tmp_path, "index", [])
+    whole, refused = path.read_bytes(), 0
+    for place in range(8 * len(whole)):
+        path.write_bytes(whole[: place // 8] + bytes([whole[place // 8] ^ 1 << place % 8]) + whole[place // 8 + 1 :])
+        try:
+            assert read_sealed(path, "labels") == {"3": "bark"}
+        except CorruptFileError:
+            refused += 1
+            found = [file for file, _ in verify(tmp_path)]
+            assert found == [path] or (not beside_others and b'"owner": "tsae_nb"' not in path.read_bytes())
+    assert refused > 6 * len(whole)
+
+
+def test_a_folder_whose_mark_is_damaged_is_named_and_left_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / ".index.building"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tsae_nb.views.feature_index.put_in_place", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        assert Forked(small_index, tmp_path / "index", 3).wait() == -signal.SIGKILL
+    manifest, before = folder / "stored.json", sorted(folder.iterdir())
+    manifest.write_bytes(manifest.read_bytes().replace(b"owner", b"owned"))
+    with pytest.raises(CorruptFileError, match=f"{manifest} is damaged.* move that folder away"):
+        small_index(tmp_path / "index", 3)
+    assert sorted(folder.iterdir()) == before
+    folder.rename(tmp_path / "away")
+    assert small_index(tmp_path / "index", 3).manifest["tokens"] == 3 * TOKENS
+
+
+LOCKS = {
+    "empty": "", "half": '{"process": 4', "bytes": "\xff\x00", "deep": "[" * 5000, "list": "[]", "keys": "{}",
+    "infinite": '{"process": Infinity, "started": 0, "machine": "MACHINE", "what": "x"}',
+    "huge": '{"process": 1' + "0" * 40 + ', "started": 1, "machine": "MACHINE", "what": "x"}',
+    "negative": '{"process": -1, "started": 0, "machine": "MACHINE", "what": "x"}',
+    "zero": '{"process": 0, "started": 0, "machine": "MACHINE", "what": "x"}',
+    "another": '{"process": OWN, "started": 1, "machine": "MACHINE", "what": "the process number is used again"}',
+}
+
+
+@pytest.mark.parametrize("content", LOCKS)
+def test_a_lock_file_that_says_nonsense_holds_nobody_up(content: str, tmp_path: Path) -> None:
+    file, text = lock_file(tmp_path / "kept"), LOCKS[content]
+    text = text.replace("MACHINE", storage._machine()).replace("OWN", str(os.getpid()))
+    file.write_text(text, encoding="latin-1")
+    assert holder(tmp_path / "kept") is None
+    with locked(tmp_path / "kept", "writing", wait=False):
+        assert holder(tmp_path / "kept") is not None
+        file.write_text(text, encoding="latin-1")
+        with pytest.raises(Busy, match="in use by another process: wait"), locked(tmp_path / "kept", "", wait=False):
+            pass
+    file.write_text(text, encoding="latin-1")
+    drop_lock(tmp_path / "kept")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_copied_lock_holds_nobody_up(tmp_path: Path) -> None:
+    with locked(tmp_path / "kept", "writing"):
+        shutil.copy(lock_file(tmp_path / "kept"), lock_file(tmp_path / "copy"))
+        assert holder(tmp_path / "kept") is not None and holder(tmp_path / "copy") is None
+        drop_lock(tmp_path / "copy")
+        assert not lock_file(tmp_path / "copy").exists()
+
+
+def test_a_dead_lock_beside_a_whole_entry_goes(tmp_path: Path) -> None:
+    def count() -> Any:
+        return Cache(tmp_path, "numbers").remembered(
+            "key", "counting", lambda: [1], lambda folder, made: write_json(folder / "n.json", made),
+            lambda kept: kept.json("n.json"))
+
+    count()
+    lock_file(tmp_path / "key").write_text("{}")
+    assert count() == [1] and [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_what_is_replaced_while_it_is_verified_is_not_damaged(
+    removed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path, 1)
+    plain = storage._entry
+
+    def meanwhile(path: Path) -> dict[str, Any]:
+        monkeypatch.setattr(storage, "_entry", plain)
+        remove(tmp_path, 0) if removed else write_folder(tmp_path, 2)
+        return plain(path) if not removed else {"size": 0, "sha256": ""}
+
+    monkeypatch.setattr(storage, "_entry", meanwhile)
+    assert list(verify(tmp_path)) == []
+    assert storage._entry is plain and (tmp_path / "kept").is_dir() != removed
 
 
 def test_a_living_writers_work_is_left_alone_and_a_dead_ones_is_not(tmp_path: Path) -> None:

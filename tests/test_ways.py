@@ -16,7 +16,7 @@ import pytest
 import yaml
 from papermill.parameterize import parameterize_notebook
 
-from tsae_nb.cli import _experiment, _parser, main
+from tsae_nb.cli import _experiment, main, run_command
 from tsae_nb.config import ConfigError, RunConfig, build, read_yaml
 from tsae_nb.experiments import expand, load_experiment, resolve
 from tsae_nb.runs import TSAE, commands, execute
@@ -49,16 +49,20 @@ def plain_papermill(file: Path) -> list[RunConfig]:
     return through_papermill(papermill.iorw.read_yaml_file(str(file)))
 
 
+def as_said(arguments: list[str]) -> list[RunConfig]:
+    """What `tsae run` hands to the template."""
+    chosen = run_command.make_context("run", arguments).params
+    return through_papermill({**_experiment(chosen), "root": chosen["root"]})
+
+
 def tsae_run(file: Path) -> list[RunConfig]:
-    arguments = _parser().parse_args(["run", str(file)])
-    return through_papermill({**_experiment(arguments), "root": arguments.root})
+    return as_said([str(file)])
 
 
 def tsae_sweep(file: Path) -> list[RunConfig]:
     found = []
     for _, command in commands(load_experiment(file), file, "/nowhere"):
-        arguments = _parser().parse_args(command[len(TSAE) :])
-        found += through_papermill({**_experiment(arguments), "root": arguments.root})
+        found += as_said(command[len(TSAE) + 1 :])
     return found
 
 

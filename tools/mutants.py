@@ -434,6 +434,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "TMPDIR": f"{scratch}/tmp", "JUPYTER_CONFIG_DIR": f"{scratch}/config", "JUPYTER_DATA_DIR": scratch,
             "IPYTHONDIR": f"{scratch}/ipython", "TSAE_PICTURES": "0", "OMP_NUM_THREADS": "1", "IN_TEST": "1",
             "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
+            "CUDA_VISIBLE_DEVICES": "",
         }
         tempfile.tempdir = None
         copy = Copy(Path(scratch) / "project")

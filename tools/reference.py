@@ -11,6 +11,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from tsae_nb.run_folders import RUN
+from tsae_nb.runs import own_files
+from tsae_nb.storage import record
+
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ("config.yaml", "manifest.json", "evaluation.json", "unlearning.json", "unlearning.parquet")
 EVERY = 10
@@ -35,6 +39,7 @@ def keep(run: Path, target: Path, with_sae: bool) -> None:
     (target / "metrics.jsonl").write_text("".join(thinned))
     if with_sae:
         shutil.copytree(run / "sae", target / "sae")
+    record(target, RUN, own_files(target), anew=True)
 
 
 if __name__ == "__main__":

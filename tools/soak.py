@@ -1,6 +1,6 @@
-"""Long trials: runs and index builds killed at random moments, runs that come and go under readers, twins.
+"""Long trials: kills at random moments, damages to every kind of file, power cuts, twins, runs that come and go.
 
-    python tools/soak.py            all of it, about an hour on two cores
+    python tools/soak.py            all of it, within an hour on two cores
     python tools/soak.py --share 10 a tenth of it
 
 Each trial follows from its number alone. Results are stored after each, and a soak that is started again goes on where
@@ -14,14 +14,18 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import damages
 from trials import apart, commit
 
 from tsae_nb.config import merge
@@ -62,7 +66,7 @@ def make_runs(place: Path) -> None:
 
 def contents(place: Path) -> dict[str, bytes]:
     return {str(path.relative_to(place)): path.read_bytes() for path in sorted(place.rglob("*"))
-            if path.is_file() and path.name not in OWN_TIMES}
+            if path.is_file() and path.name not in OWN_TIMES and not path.parent.name.startswith("damaged-")}
 
 
 def differing(reference: Path, place: Path) -> list[str]:
@@ -93,6 +97,36 @@ def killed(work: Callable[[], object], place: Path, chance: random.Random, secon
     return f"{name}: ended before"
 
 
+def new_disk(image: Path) -> Path:
+    """An empty ext4 file system in a file."""
+    with open(image, "wb") as handle:
+        handle.truncate(2**26)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], capture_output=True, text=True, check=True)
+    return image
+
+
+@contextmanager
+def mounted(image: Path, place: Path) -> Iterator[None]:
+    """Inside, the file system in `image` is at `place`. `OSError`, `CalledProcessError` where that is not allowed."""
+    place.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(place)], capture_output=True, text=True, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def why_no_mount(folder: Path) -> str:
+    """Why file systems cannot be mounted here; empty where they can."""
+    try:
+        with mounted(new_disk(folder / "tried"), folder / "tried here"):
+            return ""
+    except OSError as error:
+        return str(error)
+    except subprocess.CalledProcessError as error:
+        return error.stderr.strip().replace(str(folder), "") or str(error)
+
+
 class Soak:
     """The trials and what they need, in a scratch folder."""
 
@@ -106,6 +140,76 @@ class Soak:
         assert status_of(apart(lambda: self.index(self.reference), folder / "log")) == 0, (folder / "log").read_text()
         self.index_seconds = time.monotonic() - began
         shutil.move(self.reference / "runs" / "k" / "topk" / "index", folder / "index")
+        self.stages, self.kinds = folder / "stages", dict[str, list[Path]]()
+
+    def prepare_damages(self) -> None:
+        """Complete runs with an index and exports, and work that was stopped at several moments; what readers find."""
+        for stage in ("complete", *damages.STOPS):
+            place = self.stages / stage
+            shutil.copytree(self.reference, place) if stage in ("complete", "indexing") else place.mkdir(parents=True)
+            assert status_of(apart(partial(self.stopped, stage, place), self.folder / "log")) == 0, stage
+            self.kinds |= damages.kinds_of(stage, place)
+        self.before = self.read(self.stages / "complete")
+
+    def stopped(self, stage: str, place: Path) -> None:
+        if stage == "complete":
+            damages.export_all(place)
+            return
+        damages.STOPS[stage]()
+        (self.index if stage == "indexing" else make_runs)(place)
+        raise AssertionError(f"{stage} was not stopped")
+
+    def read(self, place: Path) -> dict[str, list[str]]:
+        """What readers find, in a process of their own."""
+        file = place.with_name(f"{place.name}.json")
+        status = status_of(apart(lambda: file.write_text(json.dumps(damages.readings(place))), self.folder / "log"))
+        if status:
+            return {"verify": ["", f"the process of the readers ended with {status}", "traceback"]}
+        found: dict[str, list[str]] = json.loads(file.read_text())
+        file.unlink()
+        return found
+
+    def damages(self, place: Path, chance: random.Random) -> Mapping[str, Any]:
+        """One damage to one stored file: named, made again or without influence."""
+        if not self.kinds:
+            self.prepare_damages()
+        kind = sorted(self.kinds)[int(place.name.rpartition("-")[2]) % len(self.kinds)]  # all in turn
+        stage, file = kind.partition(":")[0], chance.choice(self.kinds[kind])
+        shutil.copytree(self.stages / stage, place, dirs_exist_ok=True)
+        how = {"kind": kind, "damage": damages.damage(place / file, chance)}
+        if stage == "complete":
+            verdicts = damages.judged(file, self.before, self.read(place))
+            bad = [f"{reader} {said}" for reader, said in verdicts.items() if ":" in said]
+            return {**how, "status": 0, "bad": bad, "left": [],
+                    "how": "named" if "named" in verdicts.values() else "without influence"}
+        (place / "log").unlink(missing_ok=True)
+        status = status_of(apart(lambda: (self.index if stage == "indexing" else make_runs)(place), place / "log"))
+        named = file.name in (place / "log").read_text(errors="replace")
+        one, other = ((self.folder / "index", place / damages.RUN / "index") if stage == "indexing" else
+                      (self.reference / "runs", place / "runs"))
+        allowed = {file.name, *(["state.json"] if file.name == "metrics.jsonl" else [])} if named else set[str]()
+        bad = [name for name in differing(one, other) if Path(name).name not in allowed]  # a checkpoint knows its log
+        if status == 2 and named:
+            status, bad = 0, []
+        return {**how, "status": status, "bad": bad, "left": [], "how": "named" if named else "made again or unused"}
+
+    def power(self, place: Path, chance: random.Random) -> Mapping[str, Any]:
+        """A run on ext4 of its own, whose disk is copied at a random moment, as a power cut leaves it, and goes on."""
+        disk, mount = place / "disk", place / "mount"
+        with mounted(new_disk(disk), mount):
+            process = apart(lambda: make_runs(mount), place / "log")
+            time.sleep(chance.uniform(0.1, 1) * self.run_seconds)
+            shutil.copyfile(disk, place / "copy")
+            with suppress(ProcessLookupError):
+                os.killpg(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+        (place / "log").unlink(missing_ok=True)
+        with mounted(place / "copy", mount):
+            there = sorted(str(path.relative_to(mount)) for path in mount.glob("runs/k/*"))
+            status = status_of(apart(lambda: make_runs(mount), place / "log"))
+            bad = differing(self.reference / "runs", mount / "runs")
+            left = [name for name in leftovers(mount) if "lost+found" not in name]
+        return {"there": there, "status": status, "bad": bad, "left": left}
 
     @staticmethod
     def index(place: Path) -> None:
@@ -167,7 +271,7 @@ class Soak:
         return {"status": 0, "bad": bad[:3], "left": [], "looks": looks[0]}
 
 
-TRIALS: dict[str, int] = {"run_kills": 100, "index_kills": 30, "twins": 10, "comings": 10}
+TRIALS = {"run_kills": 100, "index_kills": 30, "damages": 300, "power": 20, "twins": 10, "comings": 10}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -183,6 +287,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         soak = Soak(Path(folder))
         for part, count in TRIALS.items():
             done = known["trials"].setdefault(part, {"wanted": count, "done": [], "failed": {}})
+            done.pop("skipped", None)
+            if part == "power" and (reason := why_no_mount(Path(folder))):
+                done["skipped"] = reason
+                print(f"{part}: skipped, {reason}", flush=True)
+                continue
             for number in range(0, count, chosen.share):
                 if number in done["done"]:
                     continue
@@ -194,6 +303,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     said = (place / "log").read_text(errors="replace")[-300:] if (place / "log").is_file() else ""
                     done["failed"][str(number)] = {**found, "said": said.replace(folder, "")}
                 done["done"].append(number)
+                if "how" in found:
+                    done.setdefault("how", {})[found["how"]] = done.get("how", {}).get(found["how"], 0) + 1
                 known["date"] = datetime.date.today().isoformat()
                 chosen.result.write_text(json.dumps(known, indent=1) + "\n")
                 print(f"{part} {number}: {'good' if good else found}", flush=True)

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['Number', 'Share', 'Momentum', 'Positive', 'NotNegative', 'Count', 'PLACEMENT', 'Dtype', 'SIDE_SETS', 'RESERVED',
-           'Config', 'VARIANTS', 'PAPER_VARIANTS', 'UserError', 'ConfigError', 'LanguageModelConfig', 'DataConfig',
-           'ActivationsConfig', 'SparseCodeConfig', 'SparsityConfig', 'DeadFeaturesConfig', 'TemporalEncoderConfig',
-           'ConsistencyConfig', 'TrackerConfig', 'MarginConfig', 'AdversaryConfig', 'RouterConfig', 'SAEConfig',
-           'TrainingConfig', 'EvaluationConfig', 'QuestionSetConfig', 'DensityCorpusConfig', 'UnlearningConfig',
-           'RunConfig', 'build', 'settings_of', 'result_settings', 'differences', 'merge', 'override', 'parse_yaml',
-           'read_yaml', 'to_yaml']
+           'Config', 'VARIANTS', 'PAPER_VARIANTS', 'MOST_VALUES', 'MOST_BYTES', 'UserError', 'ConfigError',
+           'number_meant', 'LanguageModelConfig', 'DataConfig', 'ActivationsConfig', 'SparseCodeConfig',
+           'SparsityConfig', 'DeadFeaturesConfig', 'TemporalEncoderConfig', 'ConsistencyConfig', 'TrackerConfig',
+           'MarginConfig', 'AdversaryConfig', 'RouterConfig', 'SAEConfig', 'TrainingConfig', 'EvaluationConfig',
+           'QuestionSetConfig', 'DensityCorpusConfig', 'UnlearningConfig', 'RunConfig', 'build', 'settings_of',
+           'result_settings', 'differences', 'merge', 'override', 'parse_yaml', 'read_yaml', 'to_yaml']
 
 # %% ../nbs/00_config.ipynb #a567cbda
 import dataclasses
@@ -35,15 +35,15 @@ class ConfigError(UserError):
 
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-_FLOAT = re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?([eE][-+]?\d+)$")
+_FLOAT = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
 
 
-def _number(value: Any) -> Any:
+def number_meant(value: Any) -> Any:
     """A text such as `3e-4`, which YAML 1.1 does not take for a number, as the number it means."""
     return float(value) if isinstance(value, str) and _FLOAT.match(value) else value
 
 
-Number = Annotated[float, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(number_meant)]
 Share = Annotated[Number, Field(ge=0.0, le=1.0)]
 Momentum = Annotated[Number, Field(ge=0, lt=1)]
 Positive = Annotated[Number, Field(gt=0.0)]
@@ -263,7 +263,7 @@ class EvaluationConfig:
 # %% ../nbs/00_config.ipynb #896876fa
 @dataclass(frozen=True, config=_STRICT)
 class QuestionSetConfig:
-    """One set of four-option questions: columns question, choices (4), answer (0 to 3)."""
+    """One set of four-option questions, as files hold them (notebook 31): question, four choices, answer."""
 
     name: str  # of the set; for source "world" the subject's name
     source: Literal["world", "hub", "file"] = "world"
@@ -276,9 +276,9 @@ class QuestionSetConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class DensityCorpusConfig:
-    """Text on which the densities of features are counted."""
+    """Text on which the densities of features are counted; "questions": the question sets themselves."""
 
-    source: Literal["world", "hub", "file"] = "world"
+    source: Literal["world", "hub", "file", "questions"] = "world"
     path: str | None = None  # hub id, or a .txt, .json, .jsonl, .parquet or .csv file
     subset: str | None = None
     split: str = "train"
@@ -377,13 +377,31 @@ def _explain(config_type: Any, error: Any) -> str:
 Config = TypeVar("Config")
 
 
+def _with_defaults_below(config_type: Any, settings: Mapping[str, Any], key: str = "") -> dict[str, Any]:
+    """Settings where changes of single items of a list have the default's list below them."""
+    completed = dict(settings)
+    for field in dataclasses.fields(config_type):
+        value, place = completed.get(field.name), f"{key}{field.name}"
+        if not isinstance(value, Mapping):
+            continue
+        if isinstance(field.default, tuple):
+            adapter: TypeAdapter[Any] = TypeAdapter(field.type)  # type: ignore[arg-type]
+            default = adapter.dump_python(field.default, mode="json")
+            completed[field.name] = _laid_over(default, value, place)
+        kinds = (field.type, *getattr(field.type, "__args__", ()))
+        if (below := next((kind for kind in kinds if dataclasses.is_dataclass(kind)), None)) is not None:
+            completed[field.name] = _with_defaults_below(below, value, place + ".")
+    return completed
+
+
 def build(config_type: type[Config], settings: Mapping[str, Any]) -> Config:
     """Build a config from nested mappings. Raises `ConfigError` with one line for each setting that cannot be used."""
     try:  # through JSON: strict about numbers and texts, yet a mapping may become a dataclass and a list a tuple
-        return TypeAdapter(config_type).validate_json(json.dumps(settings))
-    except TypeError as error:  # a date, in YAML, is no text
-        raise ConfigError(f"the configuration cannot be used: {error}; put quotes around texts") from None
-    except ValidationError as error:
+        completed = _with_defaults_below(config_type, settings)
+        return TypeAdapter(config_type).validate_json(json.dumps(completed))
+    except (TypeError, ValueError, RecursionError) as error:
+        if not isinstance(error, ValidationError):  # a date, in YAML, is no text; a list may hold itself
+            raise ConfigError(f"the configuration cannot be used: {error}; put quotes around texts") from None
         lines = [_explain(config_type, item) for item in error.errors()]
         raise ConfigError("the configuration cannot be used:\n  " + "\n  ".join(dict.fromkeys(lines))) from None
 
@@ -413,13 +431,35 @@ def differences(stored: Any, wanted: Any, key: str = "") -> list[str]:
     return [] if stored == wanted else [f"{key}: {stored!r} → {wanted!r}"]
 
 # %% ../nbs/00_config.ipynb #1e6119fb
-def merge(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings with changes laid over them; a mapping over a mapping is merged, anything else replaces."""
+def merge(settings: Mapping[str, Any], changes: Mapping[str, Any], key: str = "") -> dict[str, Any]:
+    """Nested settings with changes laid over them: a mapping over a mapping is merged, anything else replaces.
+
+    A mapping from places ("0", "1", …) over a list changes those items of it; `key` is where all this stands.
+    """
     merged = dict(settings)
-    for key, value in changes.items():
-        below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    for name, value in changes.items():
+        merged[name] = _laid_over(merged.get(name), value, f"{key}.{name}" if key else str(name))
     return merged
+
+
+def _laid_over(below: Any, value: Any, key: str) -> Any:
+    """One value with another laid over it."""
+    if isinstance(below, Mapping) and isinstance(value, Mapping):
+        return merge(below, value, key)
+    if not isinstance(below, (list, tuple)) or not _by_place(value):
+        return value
+    beyond = next((place for place in value if int(place) >= len(below)), None)
+    if beyond is not None:
+        raise ConfigError(f"{key}.{beyond}: the list has {len(below)} items, numbered from 0; write the whole list to "
+                          "make it longer")
+    items = dict(enumerate(below)) | {int(place): _laid_over(below[int(place)], one, f"{key}.{place}")
+                                      for place, one in value.items()}
+    return list(items.values())
+
+
+def _by_place(value: Any) -> bool:
+    """Whether keys are places in a list."""
+    return isinstance(value, Mapping) and bool(value) and all(re.fullmatch("[0-9]{1,9}", str(key)) for key in value)
 
 
 def override(config: Config, changes: Mapping[str, Any]) -> Config:
@@ -455,49 +495,138 @@ VARIANTS: dict[str, dict[str, Any]] = _accumulated(_STEPS_OF_THE_PAPER) | {
 PAPER_VARIANTS = tuple(_STEPS_OF_THE_PAPER)
 
 # %% ../nbs/00_config.ipynb #e1b8a95f
-_MERGED = "tag:yaml.org,2002:merge"  # of the key << that brings in another mapping
+_CORE = {  # YAML 1.2's core schema: what a text without quotes stands for, where it is no text
+    "null": (r"~|null|Null|NULL|", "~nN"),
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+              "-+.0123456789"),
+    "merge": (r"<<", "<"),  # of 1.1, and too useful to miss: it brings in another mapping
+}
+MOST_VALUES = 100_000  # in one text, every alias written out
+
+
+def _add_rules(kind: type[yaml.SafeLoader] | type[yaml.SafeDumper]) -> None:
+    """Teach a loader or dumper the core schema."""
+    for name, (pattern, first) in _CORE.items():
+        kind.add_implicit_resolver(f"tag:yaml.org,2002:{name}", re.compile(f"^(?:{pattern})$"), list(first))
+    kind.yaml_implicit_resolvers.setdefault("", []).append(("tag:yaml.org,2002:null", re.compile("^$")))
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, without dates, refusing a key given twice."""
+    """YAML 1.2's core schema without keys given twice or that are no text, tags, numbers such as 010, endless text."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if getattr(event, "tag", None) is not None:
+            raise ConfigError(f"line {event.start_mark.line + 1} has the tag {event.tag!r}: leave it out; texts stand "
+                              "in quotes, numbers do not")
+        return super().compose_node(parent, index)
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        _count(node, {})
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != _MERGED]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise ConfigError(f"the key {twice!r} is given twice, line {node.start_mark.line + 1}")
+        seen = set()
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue
+            line = key.start_mark.line + 1
+            if key.tag != "tag:yaml.org,2002:str":
+                shown = f"{key.value!r}" if isinstance(key, yaml.ScalarNode) else "a list or a mapping"
+                raise ConfigError(f"the key {shown}, line {line}, is no text: write a name, in quotes where it looks "
+                                  "like a number, true or null")
+            if key.value in seen:
+                raise ConfigError(f"the key {key.value!r} is given twice, line {line}: keep one of them")
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [rule for rule in rules if rule[0] != "tag:yaml.org,2002:timestamp"]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+def _count(node: Any, known: dict[int, int | None]) -> int:
+    """How many values a node stands for; `known` holds those counted, None for those being counted."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) in known:
+        count = known[id(node)]
+        if count is None:
+            raise ConfigError(f"line {node.start_mark.line + 1} holds itself, by an alias: write its values out")
+        return count
+    known[id(node)] = None
+    parts = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
+    count = known[id(node)] = 1 + sum(_count(part, known) for part in parts)
+    if count > MOST_VALUES:
+        raise ConfigError(f"line {node.start_mark.line + 1} stands for more than {MOST_VALUES:,} values, with its "
+                          "aliases written out: settings are few")
+    return count
+
+
+def _whole_number(loader: yaml.SafeLoader, node: Any) -> int:
+    text = node.value
+    if re.match("[-+]?0[0-9]", text):
+        raise ConfigError(f"{text}, line {node.start_mark.line + 1}, begins with 0, which some programs read as octal: "
+                          f"write {text.lstrip('+-0') or 0}, or '{text}' in quotes for a text")
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+_add_rules(_Loader)
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML text. Raises `yaml.YAMLError`, whatever is wrong with it."""
+    """The value of a YAML text. Raises `yaml.YAMLError` or `ConfigError`, whatever is wrong with it."""
     try:
         return yaml.load(text, Loader=_Loader)
-    except (ValueError, TypeError, LookupError, RecursionError) as error:  # the loader's own, of tags and numbers
-        raise yaml.YAMLError(str(error) or type(error).__name__) from error
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:  # the loader's own
+        said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error) or type(error).__name__
+        raise yaml.YAMLError(said) from error
+
+
+MOST_BYTES = 1_000_000  # of a file of settings
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file of settings. Raises `ConfigError` naming the file when it is missing or not a mapping."""
     path = Path(path)
     try:
-        settings = parse_yaml(path.read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise ConfigError(f"{path} has more than {MOST_BYTES:,} characters: is it really a file of settings?")
+        settings = parse_yaml(text)
     except FileNotFoundError:
         raise ConfigError(f"there is no parameter file {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+    except ConfigError as error:
+        raise ConfigError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path} is not readable as YAML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
     if not isinstance(settings, dict):
         raise ConfigError(f"{path} must hold settings (key: value), not {type(settings).__name__}")
     return settings
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes each text that YAML 1.1 or 1.2 would read as something else."""
+
+    yaml_implicit_resolvers = {first: list(rules) for first, rules in yaml.SafeDumper.yaml_implicit_resolvers.items()}
+
+
+def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = '"' if re.search("[\x85\u2028\u2029]", text) else None  # line breaks to YAML, unless escaped
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_add_rules(_Dumper)
+_Dumper.add_representer(str, _text_node)
+
+
 def to_yaml(config: Any) -> str:
     """A config (or nested settings) as YAML, in the order of definition."""
     settings = config if isinstance(config, Mapping) else settings_of(config)
-    return yaml.safe_dump(dict(settings), sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+    return yaml.dump(dict(settings), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110,
+                     allow_unicode=True)

@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['SAELENS_KINDS', 'SAELENS_ARCHITECTURES', 'SAELENS_VERSION', 'LAYOUTS', 'DICTIONARY_CLASSES', 'DICTIONARY_CLASS_OF',
-           'FORMATS', 'PlainWeights', 'to_sae', 'from_sae', 'read_saelens', 'write_saelens', 'DictionaryClass',
-           'read_dictionary_learning', 'write_dictionary_learning', 'read_sparsify', 'write_sparsify',
-           'read_gemma_scope', 'Format', 'recognise', 'import_sae', 'export_sae', 'SAEBenchConfig', 'SAEBenchAdaptor']
+           'FORMATS', 'EXPORTED', 'PlainWeights', 'to_sae', 'from_sae', 'read_saelens', 'write_saelens',
+           'DictionaryClass', 'read_dictionary_learning', 'write_dictionary_learning', 'read_sparsify',
+           'write_sparsify', 'read_gemma_scope', 'Format', 'recognise', 'import_sae', 'export_sae', 'SAEBenchConfig',
+           'SAEBenchAdaptor']
 
 # %% ../nbs/22_interop.ipynb #8a62e6f8
-import pickle
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,9 +21,11 @@ from torch import Tensor, nn
 
 from .components.sparse_code import BatchTopK, JumpReLU
 from .config import SAEConfig, SparseCodeConfig
-from .foundation import CorruptFileError, UserError
+from .foundation import CorruptFileError, UserError, local_path, taken_apart
 from .sae import SparseAutoencoder
-from .storage import read_json, read_tensors, whole_directory, whole_file, write_json, write_tensors
+from tsae_nb.storage import (
+    MANIFEST, Stored, read_json, read_tensors, whole_directory, whole_file, write_json, write_tensors,
+)
 
 # %% ../nbs/22_interop.ipynb #87ea5fb2
 @dataclass(frozen=True)
@@ -118,9 +119,11 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         raise UserError(f"there is no file {path}")
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # what a damaged archive may raise is not said anywhere
         raise CorruptFileError(f"{path} is damaged or holds more than plain tensors: a pickle with anything else in it "
                                "is not loaded") from error
+    if not isinstance(found, dict):
+        raise CorruptFileError(f"{path} holds a {type(found).__name__}, not tensors by name: fetch it again")
     return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
 
@@ -131,13 +134,13 @@ def _read_arrays(path: Path) -> dict[str, Tensor]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (ValueError, zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # numpy's, zipfile's and zlib's own
         raise CorruptFileError(f"{path} is not a whole npz file of plain arrays ({error}): fetch it again") from error
 
 
 def _only(found: Any, allowed: Mapping[str, Any] | tuple[Any, ...], what: str, path: Path) -> Any:
     """A setting that must be among those that can be represented."""
-    if found not in allowed:
+    if not isinstance(found, (str, bool)) or found not in allowed:
         raise UserError(f"{path}: {what} {found!r} cannot be represented here; allowed: {', '.join(map(str, allowed))}")
     return found
 
@@ -235,7 +238,7 @@ def read_dictionary_learning(folder: Path) -> PlainWeights:
         threshold = _need(tensors, folder / "ae.pt", "threshold")[0].float().clamp_min(0).expand(len(encoder)).clone()
     active = None
     if known.kind in ("topk", "batch_topk"):
-        active = int(tensors["k"]) if "k" in tensors else int(_need(trainer, path, "k")[0])
+        active = int(tensors["k"]) if "k" in tensors else _need(trainer, path, "k")[0]
     return PlainWeights(encoder, bias, decoder, decoder_bias, known.kind, known.subtracts, active, threshold)
 
 
@@ -271,7 +274,7 @@ def read_sparsify(folder: Path) -> PlainWeights:
     names = ("encoder.weight", "encoder.bias", "W_dec", "b_dec")
     found = (tensor.float() for tensor in _need(tensors, folder / "sae.safetensors", *names))
     encoder, bias, decoder, decoder_bias = found
-    return PlainWeights(encoder, bias, decoder, decoder_bias, "topk", True, int(_need(config, path, "k")[0]))
+    return PlainWeights(encoder, bias, decoder, decoder_bias, "topk", True, _need(config, path, "k")[0])
 
 
 def write_sparsify(weights: PlainWeights, folder: Path, metadata: Mapping[str, Any]) -> None:
@@ -312,6 +315,9 @@ FORMATS = {
 }
 
 
+EXPORTED = "exported SAE"  # the kind of folder
+
+
 def recognise(folder: str | Path) -> str:
     """The format of a folder, by its files."""
     folder = Path(folder)
@@ -332,19 +338,39 @@ def import_sae(folder: str | Path, format_name: str | None = None) -> SparseAuto
     Codes are in units of unit decoder rows, whatever the source's norms.
     Raises `UserError` for what cannot be represented.
     """
-    name = _only(format_name or recognise(folder), FORMATS, "format", Path(folder))
-    weights = FORMATS[name].read(Path(folder))
+    folder = local_path(folder)
+    name = _only(format_name or recognise(folder), FORMATS, "format", folder)
+    if (folder / MANIFEST).is_file():  # one that we have exported
+        exported = Stored(folder, EXPORTED, f"export it again, or move {MANIFEST} away if you have changed it")
+        for file in exported.files:
+            exported.path(file)
+    with taken_apart(folder, "fetch or copy it again"):
+        weights = FORMATS[name].read(folder)
+        _check(weights, folder)
+        return to_sae(weights)
+
+
+def _check(weights: PlainWeights, folder: Path) -> None:
+    """Whether the parts fit together and hold numbers; `CorruptFileError` names the one that does not."""
+    if weights.encoder.dim() != 2 or 0 in weights.encoder.shape:
+        raise CorruptFileError(f"{folder}: the encoder has the shape {tuple(weights.encoder.shape)}, not (k, d)")
     size, width = weights.encoder.shape
-    if weights.decoder.shape != (size, width) or weights.decoder_bias.shape != (width,):
-        raise CorruptFileError(f"{folder}: encoder (k {size}, d {width}) and decoder {tuple(weights.decoder.shape)} "
-                               "do not fit together")
-    return to_sae(weights)
+    shapes = {"encoder": (size, width), "encoder_bias": (size,), "decoder": (size, width), "decoder_bias": (width,)}
+    for part, shape in (shapes | ({} if weights.threshold is None else {"threshold": (size,)})).items():
+        tensor = getattr(weights, part)
+        if tuple(tensor.shape) != shape:
+            raise CorruptFileError(f"{folder}: {part} has the shape {tuple(tensor.shape)}, which does not fit the "
+                                   f"encoder (k {size}, d {width}): {shape} is needed")
+        if not torch.isfinite(tensor).all():
+            raise CorruptFileError(f"{folder}: {part} holds NaN or infinity: fetch or copy it again")
+    if weights.active is not None and (type(weights.active) is not int or not 0 < weights.active < size):
+        raise CorruptFileError(f"{folder}: k is {weights.active!r}; it must be a whole number from 1 to {size - 1}")
 
 
 def export_sae(
     sae: SparseAutoencoder, folder: str | Path, format_name: str, metadata: Mapping[str, Any] | None = None
 ) -> None:
-    """Write an SAE for another library; the folder appears whole or not at all.
+    """Write an SAE for another library; the folder appears whole or not at all, with a list of hashes beside.
 
     Raises `UserError` for what the format cannot hold: temporal encoders, routers, for sparsify all but TopK.
     """
@@ -353,7 +379,7 @@ def export_sae(
         writable = ", ".join(name for name, known in FORMATS.items() if known.write is not None)
         raise UserError(f"format {format_name!r} can only be read; to write: {writable}")
     weights = from_sae(sae)
-    with whole_directory(folder) as temporary:
+    with whole_directory(folder, EXPORTED) as temporary:
         write(weights, temporary, metadata or {})
 
 # %% ../nbs/22_interop.ipynb #ffc3bf38

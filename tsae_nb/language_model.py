@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PATIENCE', 'DTYPES', 'block_list_name', 'with_module', 'stand_in', 'residual_streams', 'narrowed_head', 'resumed',
            'predicts_next', 'weight_files', 'check_weights', 'causes_of', 'unreachable', 'hub_trouble', 'check_access',
-           'model_folder', 'resolve_device', 'read_tokenizer', 'read_model', 'prefer_fused_attention', 'tokenizer_hash',
-           'LanguageModel', 'KnownModel', 'look_up', 'option_tokens']
+           'model_folder', 'resolve_device', 'read_tokenizer', 'read_config', 'read_model', 'prefer_fused_attention',
+           'tokenizer_hash', 'LanguageModel', 'KnownModel', 'look_up', 'option_tokens']
 
 # %% ../nbs/02_language_model.ipynb #3834ecb2
 import copy
@@ -37,7 +37,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from transformers.utils import logging as transformers_logging
 
 import tsae_nb
-from .foundation import CorruptFileError, UserError, content_hash
+from .foundation import CorruptFileError, UserError, content_hash, local_path, taken_apart
 from .storage import read_json
 
 # %% ../nbs/02_language_model.ipynb #da8ebae1
@@ -133,7 +133,13 @@ _FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 def weight_files(folder: Path) -> list[str]:
     """The names of the safetensors files that a model folder needs."""
     index = folder / "model.safetensors.index.json"
-    return sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
+    if not index.is_file():
+        return ["model.safetensors"]
+    with taken_apart(index, "fetch or copy it again"):
+        names = sorted(set(read_json(index)["weight_map"].values()))
+        if not names or any(Path(name).name != name for name in names):
+            raise ValueError(f"its weight_map names {names}, not files beside it")
+    return names
 
 
 def check_weights(folder: Path) -> None:
@@ -146,7 +152,7 @@ def check_weights(folder: Path) -> None:
         try:
             with safe_open(str(folder / name), framework="pt"):
                 pass
-        except (SafetensorError, ValueError) as error:
+        except (SafetensorError, ValueError, OSError) as error:
             raise CorruptFileError(
                 f"{folder / name} is truncated or no safetensors file ({error}): fetch or copy it again"
             ) from error
@@ -235,7 +241,7 @@ def check_access(kind: str, name: str, setting: str, instead: str, revision: str
 
 # %% ../nbs/02_language_model.ipynb #13f42a54
 def _local_folder(path: str | Path, revision: str | None) -> Path | None:
-    folder = Path(tsae_nb.__path__[0]) / "embedded" if path == "embedded" else Path(path).expanduser()
+    folder = Path(tsae_nb.__path__[0]) / "embedded" if path == "embedded" else local_path(path)
     if not folder.is_dir() and path != "embedded":
         if re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", str(path)):
             return None
@@ -307,6 +313,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         raise UserError(f"{folder} holds no tokenizer: tokenizer.json is missing")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer("a few words", add_special_tokens=False)  # settings of a wrong type show when they are used
     except Exception as error:  # a missing or damaged tokenizer surfaces as many kinds of error
         raise UserError(f"{folder} holds no tokenizer that can be read ({error})") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
@@ -326,13 +333,40 @@ def _no_loading_bar() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
+def read_config(folder: Path) -> Any:
+    """The configuration of a model folder, as far as it can be true of the weights that lie there."""
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        text = config.get_text_config()
+        sizes = {name: getattr(text, name, None) for name in ("num_hidden_layers", "hidden_size", "vocab_size")}
+        longest = getattr(text, "max_position_embeddings", None)
+    except Exception as error:  # transformers raises errors of many libraries
+        raise UserError(f"the model in {folder} cannot be loaded: {error or type(error).__name__}") from error
+    if config.is_encoder_decoder:
+        raise UserError(f"the model in {folder} ({config.model_type}) is an encoder with a decoder, which read two "
+                        "texts: choose a model with one of the two")
+    sizes |= {} if longest is None else {"max_position_embeddings": longest}
+    wrong = next((name for name, size in sizes.items() if type(size) is not int or size < 1), None)
+    if wrong is not None:
+        raise UserError(f"{folder / 'config.json'}: {wrong} is {sizes[wrong]!r}, not a whole number from 1: this is no "
+                        "language model, or the file is damaged")
+    tensors = 0
+    for path in (folder / name for name in weight_files(folder) if (folder / name).is_file()):
+        with safe_open(str(path), framework="pt") as handle:
+            tensors += len(handle.keys())
+    if 0 < tensors < int(sizes["num_hidden_layers"] or 0):  # building so many blocks would take for ever
+        raise UserError(f"{folder / 'config.json'} says {sizes['num_hidden_layers']} layers, and the weights beside it "
+                        f"are {tensors} tensors: one of the two is damaged, or of another model")
+    return config
+
+
 def read_model(folder: Path, dtype: str, device: str | torch.device) -> PreTrainedModel:
     """The model of a folder, in evaluation mode, without gradients, on its device."""
     if dtype not in DTYPES:
         raise UserError(f"language model dtype {dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
     place = resolve_device(device)
+    config = read_config(folder)
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         auto_class: Any = AutoModelForCausalLM if predicts_next(config) else AutoModel
         with _no_loading_bar():
             model, report = auto_class.from_pretrained(
@@ -340,11 +374,17 @@ def read_model(folder: Path, dtype: str, device: str | torch.device) -> PreTrain
                 output_loading_info=True,
             )
     except Exception as error:  # transformers raises errors of many libraries
-        raise UserError(f"the model in {folder} cannot be loaded: {error or type(error).__name__}") from error
+        said = str(error) or type(error).__name__
+        if "ignore_mismatched_sizes" in said:  # it would tell to look at what it has printed
+            said = "its weights have other shapes than config.json says; one of the two is damaged, or of another model"
+        raise UserError(f"the model in {folder} cannot be loaded: {said}") from error
     # an encoder's pooler lies above every residual stream and is never used
     missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
     if missing:
         raise UserError(f"the weights in {folder} lack {len(missing)} tensors of the model, for example {missing[0]}")
+    for name, weight in model.named_parameters():
+        if not all(torch.isfinite(end) for end in torch.aminmax(weight.detach())):
+            raise CorruptFileError(f"{folder}: the weight {name} holds NaN or infinity: fetch or copy the model again")
     return model.to(place).eval().requires_grad_(False)
 
 # %% ../nbs/02_language_model.ipynb #29f5637d
@@ -361,12 +401,6 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerFast) -> str:
     return content_hash(content, tokenizer.bos_token_id, tokenizer.eos_token_id, sorted(tokenizer.all_special_ids))
 
 # %% ../nbs/02_language_model.ipynb #9c87c990
-def _check_vocabulary(tokenizer: PreTrainedTokenizerFast, vocabulary_size: int) -> None:
-    if len(tokenizer) > vocabulary_size:
-        raise UserError(f"the tokenizer has {len(tokenizer)} tokens, the model only {vocabulary_size}: "
-                        "they do not belong together")
-
-
 def _checked_layer(layer: int, number_of_layers: int) -> int:
     if not 0 <= layer < number_of_layers:
         raise UserError(f"layer {layer} is beyond this model: it has {number_of_layers} layers, "
@@ -391,7 +425,6 @@ class LanguageModel:
         embedding: Any = model.get_input_embeddings()
         self.vocabulary_size: int = embedding.weight.shape[0]
         self._blocks = block_list_name(model, self.number_of_layers)
-        _check_vocabulary(tokenizer, self.vocabulary_size)
 
     @classmethod
     def load(
@@ -477,12 +510,25 @@ class LanguageModel:
         logits = with_module(model, name, narrowed_head(head, columns, rows))(**inputs).logits
         return logits[:, 0] if positions is not None and positions.dim() == 1 else logits
 
+    def check_tokens(self, tokens: Tensor) -> None:
+        """Raise `UserError` for token ids that the model has no embedding for.
+
+        A tokenizer may have more tokens than the model, as long as no text holds them (Gemma 3's image token).
+        """
+        if tokens.numel() and (largest := int(tokens.max())) >= self.vocabulary_size:
+            token = self.tokenizer.convert_ids_to_tokens(largest)
+            raise UserError(f"the token {largest} ({token!r}) is in the text, but the model has only "
+                            f"{self.vocabulary_size}: leave out text that holds it; if there is much of it, this "
+                            "tokenizer does not belong to the model")
+
     def _inputs(self, tokens: Tensor | None, attended: Tensor) -> dict[str, Any]:
         if self.longest_row is not None and attended.shape[1] > self.longest_row:
             raise UserError(
                 f"rows of {attended.shape[1]} tokens are longer than the {self.longest_row} this model can read"
             )
         inputs: dict[str, Any] = {"attention_mask": attended.to(self.device, torch.int64), "use_cache": False}
+        if tokens is not None and tokens.device.type == "cpu":  # looking at others would make the GPU wait
+            self.check_tokens(tokens)
         return inputs if tokens is None else inputs | {"input_ids": tokens.to(self.device)}
 
     @cached_property
@@ -559,12 +605,7 @@ class KnownModel:
 
 # %% ../nbs/02_language_model.ipynb #ba9d5464
 def _known(folder: Path, weight_bytes: int, download_bytes: int = 0) -> KnownModel:
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers raises errors of many libraries
-        raise UserError(f"the model in {folder} cannot be loaded: {error or type(error).__name__}") from error
-    known = KnownModel(config, read_tokenizer(folder), weight_bytes, download_bytes)
-    _check_vocabulary(known.tokenizer, known.vocabulary_size)
+    known = KnownModel(read_config(folder), read_tokenizer(folder), weight_bytes, download_bytes)
     return known
 
 

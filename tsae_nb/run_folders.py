@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PARTIAL', 'RUN', 'RUN_FILES', 'SCORES', 'folders_with', 'final_folder', 'partial_folder', 'read_mapping',
-           'stored_config', 'RunSummary', 'summarise', 'check_files', 'failure_of', 'note_failure', 'summaries']
+           'stored_config', 'RunSummary', 'summarise', 'check_files', 'checked_config', 'failure_of', 'note_failure',
+           'folders_of_runs', 'summaries']
 
 # %% ../nbs/23_run_folders.ipynb #853f5000
 import json
@@ -17,13 +18,14 @@ from typing import Any
 
 from .config import RESERVED, RunConfig, UserError, build, read_yaml
 from .foundation import CorruptFileError
-from .storage import MANIFEST, Stored, holder, read_json, write_json
+from .storage import MANIFEST, Stored, holder, is_stored, read_json, write_json
 
 # %% ../nbs/23_run_folders.ipynb #78788be9
 PARTIAL = ".partial"
 RUN = "run"  # the kind of folder, for `storage`
 RUN_FILES = ("config.yaml", "manifest.json", "metrics.jsonl", "checkpoint", "sae", "evaluation.json", "unlearning.json",
-             "unlearning.parquet", "run.ipynb", "measured.json", "failure.json", "index", "index.partial", MANIFEST)
+             "unlearning.parquet", "run.ipynb", "measured.json", "failure.json", "index", ".index.building",
+             ".index.lock", ".index.labels.lock", MANIFEST)
 
 
 def folders_with(root: str | Path, file: str, passed_over: tuple[str, ...] = RESERVED) -> list[Path]:
@@ -105,7 +107,8 @@ def summarise(folder: str | Path, name: str | None = None) -> RunSummary | None:
 def _summarise(place: Path, final: Path, name: str) -> RunSummary | None:
     under_way = place.name.endswith(PARTIAL)
     if not (place / ("config.yaml" if under_way else "manifest.json")).is_file():
-        if under_way or not (place / "config.yaml").is_file() or partial_folder(final).is_dir():
+        known = (place / "config.yaml").is_file() or is_stored(place, RUN)
+        if under_way or not known or partial_folder(final).is_dir():
             return None
         return RunSummary(name, place, "damaged", f"{place} has no manifest.json")
     try:
@@ -139,14 +142,23 @@ def _checked(place: Path, complete: bool) -> tuple[dict[str, Any], dict[str, Any
 
 
 def check_files(place: Path, names: tuple[str, ...]) -> None:
-    """Compare files of a complete run with their hashes, where it has some; `CorruptFileError` names one that differs.
+    """Compare files of a complete run with their hashes; `CorruptFileError` names one that differs or is missing.
 
-    Without a config, a manifest or an evaluation no run is complete.
+    Without a config, a manifest or an evaluation no run is complete. A run of an earlier version has no hashes: its
+    `manifest.json` does not name their list.
     """
-    stored = Stored(place, RUN, "it is not what the run wrote")
+    hashed = read_mapping(place / "manifest.json").get("hashes_of_files") is not None
+    stored = Stored(place, RUN, "it is not what the run wrote", required=hashed)
     for name in names:
         if name in stored.files or name in ("config.yaml", "manifest.json", "evaluation.json"):
             stored.path(name)
+
+
+def checked_config(folder: str | Path) -> RunConfig:
+    """The config of a run, of a complete one compared with its hash."""
+    if (Path(folder) / "manifest.json").is_file():
+        check_files(Path(folder), ("config.yaml", "manifest.json"))
+    return stored_config(Path(folder))
 
 
 def failure_of(place: Path) -> str:
@@ -165,9 +177,15 @@ def note_failure(place: Path, error: BaseException) -> None:
             write_json(place / "failure.json", {"error": text})
 
 
+def folders_of_runs(root: str | Path, passed_over: tuple[str, ...] = RESERVED) -> list[Path]:
+    """The final folders of all runs at or below a folder, sorted, of those too that lost their config.yaml."""
+    recorded = {folder for folder in folders_with(root, MANIFEST, passed_over) if is_stored(folder, RUN)}
+    return sorted(recorded | {final_folder(folder) for folder in folders_with(root, "config.yaml", passed_over)})
+
+
 def summaries(root: str | Path) -> list[RunSummary]:
     """A summary of each run at or below a folder, in the order of their names; never an error."""
     root = Path(root)
-    finals = sorted({final_folder(folder) for folder in folders_with(root, "config.yaml")})
+    finals = folders_of_runs(root)
     named = [(final, str(final.relative_to(root)) if final != root else root.name) for final in finals]
     return [found for final, name in named if (found := summarise(final, name)) is not None]

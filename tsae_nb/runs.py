@@ -32,20 +32,22 @@ from traitlets.config import Config as JupyterConfig
 
 import tsae_nb
 from .activations import ActivationBatch, ActivationStream, open_streams
+from .carried import carried
 from .config import RunConfig, UserError, result_settings, settings_of, to_yaml
 from .evaluation.metrics import evaluate
 from .evaluation.unlearning_eval import UnlearningTask
 from .experiments import expand
-from .foundation import content_hash, explained_os_errors, project_root
+from .foundation import content_hash, explained_os_errors
 from .preflight import LanguageModels, check_before_work, look_over, stream_key
 from .processes import PARENT, Children
 from tsae_nb.run_folders import (
-    RUN, RUN_FILES, final_folder, folders_with, note_failure, partial_folder, read_mapping, stored_config, summaries,
+    RUN, RUN_FILES, checked_config, final_folder, folders_with, note_failure, partial_folder, read_mapping,
+    stored_config,
 )
 from .sae import SparseAutoencoder, save_sae
 from tsae_nb.storage import (
-    MANIFEST, OWNER, Busy, files_of, holder, is_stored, lock_file, locked, make_folders, record, remove_stored, sync,
-    tidy, whole_file, write_json,
+    MANIFEST, OWNER, Busy, copies_set_aside, drop_lock, emptied, files_of, holder, in_use, is_set_aside, is_stored,
+    locked, make_folders, record, remove_stored, sync, tidy, whole_file, write_json,
 )
 from .training import CHECKPOINT, SAETraining, can_continue, drop_optimizer, open_checkpoint, train
 
@@ -81,7 +83,7 @@ class RunDirectory:
         """Why the run that is kept in the folder is not this one, and cannot become it; None where nothing is."""
         if self.kept is None or not (self.kept / "config.yaml").is_file():
             return None
-        return can_continue(stored_config(self.kept), self.config, self.complete)
+        return can_continue(checked_config(self.kept), self.config, self.complete)
 
     @property
     def outgrown(self) -> bool:
@@ -100,7 +102,7 @@ def open_run(folder: str | Path) -> RunDirectory:
     stored = next((place for place in (folder, partial_folder(folder)) if (place / "config.yaml").is_file()), None)
     if stored is None:
         raise UserError(f"{folder} is no run directory: it has no config.yaml. `tsae list` shows the runs there are")
-    return RunDirectory(final_folder(folder), stored_config(stored))
+    return RunDirectory(final_folder(folder), checked_config(stored))
 
 
 def find_runs(root: str | Path = "runs", complete_only: bool = True) -> list[RunDirectory]:
@@ -135,7 +137,7 @@ def check_names(names: Iterable[str]) -> None:
     known = set(names)
     for name in sorted(known):
         parts = name.split("/")
-        wrong = next((part for part in parts if part in ("", ".", "..") or part in RUN_FILES), None)
+        wrong = next((part for part in parts if part[:1] in ("", ".") or part in RUN_FILES or is_set_aside(part)), None)
         if wrong is not None:
             what = "it has an empty part" if wrong == "" else f"{wrong!r} means something else in a folder of runs"
             raise UserError(f"a run cannot be called {name!r}, as {what}: {advice}")
@@ -179,10 +181,14 @@ PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "numpy", "safeten
 
 def _git_commit() -> str | None:
     """The commit of the project, with a + when files differ from it; None outside a repository."""
+    project = Path(tsae_nb.__file__).resolve().parents[1]
+
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=20,
-                              cwd=Path(tsae_nb.__file__).parent).stdout.strip()
+        return subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=True, timeout=20, cwd=project).stdout.strip()
     try:
+        if Path(git("rev-parse", "--show-toplevel")) != project:  # of somebody whose environment we are installed in
+            return None
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return None
@@ -196,6 +202,7 @@ def manifest(config: RunConfig, hashes: Mapping[str, str], seconds: Mapping[str,
         machine["gpu"] = torch.cuda.get_device_name()
     return {
         "name": config.name, "seed": config.seed, "git_commit": _git_commit(), "hashes": dict(hashes),
+        "hashes_of_files": MANIFEST,
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES}, "machine": machine,
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
@@ -241,9 +248,17 @@ def execute(configs: Sequence[RunConfig], root: str | Path = "runs", quiet: bool
         for run in waiting:
             groups.setdefault(stream_key(run.config), []).append(run)
         tasks: dict[str, UnlearningTask] = {}
-        for group in groups.values():
-            _execute_group(group, models, tasks, quiet)
+        with ExitStack() as stack:
+            for cache in sorted({cache for run in waiting for cache in _caches(run.config)}):
+                stack.enter_context(in_use(cache, f"making {_counted(waiting)}"))
+            for group in groups.values():
+                _execute_group(group, models, tasks, quiet)
     return runs
+
+
+def _caches(config: RunConfig) -> list[str]:
+    """The folders from which a run may read what others have made."""
+    return [config.activations.cache_folder, *([config.unlearning.cache_folder] if config.unlearning else [])]
 
 # %% ../nbs/50_runs.ipynb #53aff6e0
 def _execute_group(
@@ -341,16 +356,15 @@ def _add_tasks(
 
 # %% ../nbs/50_runs.ipynb #d1b8bb7e
 def _tidy(run: RunDirectory) -> None:
-    """Remove what dead writers left of a run."""
+    """Remove what dead writers left of a run, the optimizer of a complete one included that nobody wants."""
     for place in (run.folder, run.partial):
         for folder in (place, place / "sae", place / CHECKPOINT):
             tidy(folder)
-    if run.complete and not stored_config(run.folder).training.keep_optimizer:
-        with suppress(Busy), locked(run.folder, "dropping the optimizer", wait=False):
+    if (run.complete and (run.folder / CHECKPOINT).is_dir()
+            and not stored_config(run.folder).training.keep_optimizer):
+        with suppress(UserError), locked(run.folder, "dropping the optimizer", wait=False):  # busy, or only to be read
             drop_optimizer(run.folder)
-    if lock_file(run.folder).is_file() and holder(run.folder) is None:
-        with suppress(Busy), locked(run.folder, "removing its lock", wait=False):
-            pass  # whoever lets go of a lock removes it
+    drop_lock(run.folder)
 
 # %% ../nbs/50_runs.ipynb #7c331b3f
 class Measured:
@@ -409,13 +423,15 @@ def _finish(
     with explained_os_errors(run.folder):
         place.rename(run.folder)
         sync(run.folder.parent)
+    if not config.training.keep_optimizer:
+        drop_optimizer(run.folder)
     _tidy(run)
 
 
 def own_files(place: Path) -> list[str]:
     """The files that readers of a complete run rely on; the checkpoint has a list of its own."""
-    names = [name for name in files_of(place) if name.split("/")[0] in RUN_FILES]
-    return [name for name in names if not name.startswith((CHECKPOINT, "index")) and not name.endswith(MANIFEST)]
+    others = (CHECKPOINT, "index", ".index.building")
+    return [name for name in files_of(place) if name.split("/")[0] in {*RUN_FILES} - {*others}]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -446,9 +462,9 @@ def launch(
         for run in runs:
             _tidy(run)
         return runs
-    template = Path(template or project_root(Path(tsae_nb.__file__).parent) / TEMPLATE)
+    template = Path(template or carried() / TEMPLATE)
     if not template.is_file():
-        raise UserError(f"the papermill template {template} is missing: run from a clone of the project")
+        raise UserError(f"the papermill template {template} is missing: install tsae_nb anew")
     waiting = [run for run in runs if not run.finished]
     if waiting:
         _check_free(waiting)
@@ -571,7 +587,7 @@ def _execute_notebook(template: Path, executed: Path, parameters: Mapping[str, A
         said.end_line()
 
 # %% ../nbs/50_runs.ipynb #e4744cca
-TSAE = (sys.executable, "-c", "import sys; from tsae_nb.cli import main; sys.exit(main())")
+TSAE = (sys.executable, "-c", "import sys; from tsae_nb.entry import main; sys.exit(main())")
 
 
 EXTRA = {"temporal_encoder": 3.0, "tracker": 1.0, "router": 0.7}  # of a step's cost, beside 1 for the SAE alone
@@ -671,8 +687,8 @@ def places_of_run(folder: str | Path) -> list[Path]:
             raise UserError(f"{place} is no run directory: it is left as it is")
         stored_config(place)
         tidy(place)
-        foreign = sorted(path.name for path in place.iterdir()
-                         if path.name not in RUN_FILES and not path.name.startswith(f"damaged-{CHECKPOINT}"))
+        copies = copies_set_aside(place)
+        foreign = sorted(path.name for path in place.iterdir() if path.name not in RUN_FILES and path not in copies)
         if foreign:
             raise UserError(f"{place} holds {', '.join(foreign[:3])}, which no run has written: move that elsewhere, "
                             "and remove the run then")
@@ -685,6 +701,8 @@ def remove_run(folder: str | Path) -> None:
     places_of_run(final)
     with locked(final, "removing the run", wait=False):
         for place in places_of_run(final):
+            if (builder := holder(place / "index")) is not None:
+                raise Busy(f"{place / 'index'} is in use by {builder}: wait for it, or stop it")
             if not is_stored(place, RUN):
                 (place / MANIFEST).unlink(missing_ok=True)
                 record(place, RUN, ["config.yaml"])
@@ -723,18 +741,17 @@ def cache_entries(folder: str | Path) -> list[CacheEntry]:
 def empty_cache(folder: str | Path) -> list[CacheEntry]:
     """Delete our entries below a folder and return them; those that another process is making stay.
 
-    Raises `Busy` while a run is running that may read them.
+    Raises `Busy` while a run may read them, wherever that run is, from before its preparation to its end.
     """
-    running = [run for run in summaries(Path(folder).parent) if run.state == "running"]
-    if running:
-        raise Busy(f"the run {running[0].name} is running, {running[0].reason}, and may read {folder}: wait for it, or "
-                   "stop it")
-    removed = []
-    for entry in cache_entries(folder):
-        with suppress(Busy), locked(entry.path, "removing it from the cache", wait=False):
-            if entry.path.is_dir():
-                remove_stored(entry.path, entry.kind)
-            else:
-                entry.path.unlink(missing_ok=True)
-            removed.append(entry)
+    removed: list[CacheEntry] = []
+    if not cache_entries(folder):
+        return removed
+    with emptied(folder):
+        for entry in cache_entries(folder):
+            with suppress(Busy), locked(entry.path, "removing it from the cache", wait=False):
+                if entry.path.is_dir():
+                    remove_stored(entry.path, entry.kind)
+                else:
+                    entry.path.unlink(missing_ok=True)
+                removed.append(entry)
     return removed

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['MANIFEST', 'OWNER', 'BLOCK', 'sync', 'make_folders', 'tidy', 'whole_file', 'write_json', 'read_json', 'write_tensors',
            'read_tensors', 'files_of', 'record', 'is_stored', 'claim', 'CheckedArray', 'Stored', 'settled',
-           'put_in_place', 'read_whole', 'whole_directory', 'remove_stored', 'write_sealed', 'read_sealed',
-           'sum_in_name', 'sum_in_name_holds', 'verify', 'check_hashes', 'Busy', 'Holder', 'lock_file', 'holder',
-           'locked', 'Cache']
+           'put_in_place', 'read_whole', 'whole_directory', 'remove_stored', 'mapped_array', 'write_sealed',
+           'read_sealed', 'set_aside', 'is_set_aside', 'copies_set_aside', 'sum_in_name', 'sum_in_name_holds', 'verify',
+           'check_hashes', 'Busy', 'Holder', 'lock_file', 'holder', 'locked', 'drop_lock', 'in_use', 'emptied', 'Cache']
 
 # %% ../nbs/00b_storage.ipynb #033ed6c0
 import ctypes
@@ -23,7 +23,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -171,7 +171,7 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"there is no file {path}") from error
     except OSError as error:
         raise CorruptFileError(f"{path} cannot be read ({error.strerror or error})") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of the text, of JSON, or a number of thousands of digits
         raise CorruptFileError(f"{path} is not valid JSON ({error}): make it again") from error
 
 # %% ../nbs/00b_storage.ipynb #3f1ac683
@@ -271,8 +271,11 @@ def claim(folder: str | Path, kind: str, ours: str = "") -> None:
         return
     there = [name for name in os.listdir(folder) if name != MANIFEST] if folder.is_dir() else []
     if foreign := [name for name in there if not _TEMPORARY.fullmatch(name) and not re.fullmatch(ours, name)]:
+        if (folder / MANIFEST).is_file() and not is_stored(folder):
+            raise CorruptFileError(f"{folder / MANIFEST} is damaged, and nothing is deleted without this mark of ours: "
+                                   "move that folder away and start again")
         raise UserError(f"{folder} holds {', '.join(sorted(foreign)[:3])}, which is not ours: choose another folder")
-    record(folder, kind, [])
+    record(folder, kind, [], anew=not is_stored(folder))
 
 # %% ../nbs/00b_storage.ipynb #ec7e2749
 class CheckedArray:
@@ -335,8 +338,11 @@ def _span(part: slice, length: int) -> tuple[int, int]:
 class Stored:
     """A folder that was kept, open for reading. `kind`, and `files`: name → size and hash, empty where it has none."""
 
-    def __init__(self, folder: str | Path, kind: str, advice: str = "make it again") -> None:
-        """Raises `UserError` for what is no such folder, `CorruptFileError` where the manifest is damaged."""
+    def __init__(self, folder: str | Path, kind: str, advice: str = "make it again", required: bool = True) -> None:
+        """Raises `UserError` for what is no such folder, `CorruptFileError` where the manifest is damaged or missing.
+
+        required: False where folders of an earlier version, without a manifest, are read as they are.
+        """
         self.folder, self.kind, self.advice = settled(folder), kind, advice
         self.files: dict[str, Any] = {}
         self._checked: set[str] = set()
@@ -350,6 +356,8 @@ class Stored:
             if manifest["owner"] != OWNER or manifest["kind"] != kind:
                 raise UserError(f"{folder} holds {manifest['kind']}, not {kind}: name another folder")
             self.files = manifest["files"]
+        elif required:
+            raise CorruptFileError(f"{self.folder / MANIFEST} is missing, nothing there can be checked: {advice}")
 
     def path(self, name: str) -> Path:
         """The path of a file, whole and as written; `CorruptFileError` names one that is not. Read once."""
@@ -539,10 +547,36 @@ def remove_stored(path: str | Path, kind: str | None = None) -> None:
     with explained_os_errors(path):
         _remove(path)
 
+# %% ../nbs/00b_storage.ipynb #5758c136
+def mapped_array(path: Path, dtype: str, length: int) -> np.memmap:
+    """A new `.npy` file (length,) to be written through a map; `OSError` if the disk has no room for all of it."""
+    found = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=(length,))
+    with open(path, "r+b") as handle:
+        try:
+            os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
+        except AttributeError:
+            pass  # this system cannot
+        except OSError as error:  # nor can some file systems
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+    return found
+
 # %% ../nbs/00b_storage.ipynb #439dd9ed
 def write_sealed(path: str | Path, kind: str, value: Any) -> None:
     """Write a JSON value with its kind and its hash, whole or not at all."""
-    write_json(path, {"owner": OWNER, "kind": kind, "hash": content_hash(value), "value": value})
+    content = {"owner": OWNER, "kind": kind, "value": value}
+    write_json(path, {**content, "hash": content_hash(content)})
+
+
+_SEAL = {"owner", "kind", "hash", "value"}
+
+
+def _holds(content: Mapping[str, Any]) -> bool:
+    """Whether nothing has changed under a seal; one of an earlier version is of the value alone."""
+    if {*content} != _SEAL:
+        return False
+    sealed = {name: value for name, value in content.items() if name != "hash"}
+    return content["hash"] in (content_hash(sealed), content_hash(content["value"]))
 
 
 def read_sealed(path: str | Path, kind: str, advice: str = "make it again") -> Any:
@@ -551,11 +585,34 @@ def read_sealed(path: str | Path, kind: str, advice: str = "make it again") -> A
         content = read_json(path)
     except CorruptFileError as error:
         raise CorruptFileError(f"{path} is damaged: {advice}") from error
-    if not isinstance(content, dict) or not {"owner", "kind", "hash", "value"} & content.keys():
+    if not isinstance(content, dict) or not _SEAL & content.keys():
         return content
-    if content.get("hash") != content_hash(content.get("value")) or content.get("kind") != kind:
+    if not _holds(content) or content["kind"] != kind:
         raise CorruptFileError(f"{path} is damaged (its content hash differs): {advice}")
     return content["value"]
+
+# %% ../nbs/00b_storage.ipynb #048a167a
+_ASIDE = re.compile(r"damaged-.+-\d+")
+
+
+def set_aside(path: Path) -> Path:
+    """Give what is damaged a name beside it that says so. It is kept: somebody may save something from it."""
+    number = 1
+    while os.path.lexists(aside := path.with_name(f"damaged-{path.name}-{number}")):
+        number += 1
+    _rename(path, aside)
+    sync(path.parent)
+    return aside
+
+
+def is_set_aside(name: str) -> bool:
+    """Whether a file or folder of this name is such a copy."""
+    return _ASIDE.fullmatch(name) is not None
+
+
+def copies_set_aside(folder: str | Path) -> list[Path]:
+    """The damaged copies that are kept below a folder."""
+    return [path for path in sorted(Path(folder).rglob("damaged-*")) if is_set_aside(path.name)]
 
 # %% ../nbs/00b_storage.ipynb #d6c3b0c5
 def _damage(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -587,22 +644,55 @@ def sum_in_name_holds(path: Path) -> bool:
         return False
 
 
+def _below(folder: Path, ending: str) -> list[Path]:
+    """The files whose names end so, but those in a damaged copy that was set aside."""
+    found = []
+    for place, below, files in os.walk(folder):  # what vanishes meanwhile is passed over
+        below[:] = [name for name in below if not is_set_aside(name)]
+        found += [Path(place, name) for name in files if name.endswith(ending)]
+    return sorted(found)
+
+
+def _steady_damage(folder: Path) -> list[tuple[Path, str]]:
+    """What is damaged in a folder that nobody replaces meanwhile."""
+    for _ in range(20):
+        before = _identity(folder)
+        found = list(_damage(folder)) if before is not None else []
+        if not found or _identity(folder) == before:
+            return found
+    return []  # replaced all the time: it is in good hands
+
+
+def _seal_holds(path: Path) -> bool:
+    """False for a sealed file that is damaged, as well as one can see that it was one."""
+    try:
+        content = read_json(path)
+    except CorruptFileError:
+        return not (path.parent / MANIFEST).is_file() and b'"owner": "tsae_nb"' not in path.read_bytes()
+    except UserError:
+        return True  # gone
+    if not isinstance(content, dict) or len(_SEAL & content.keys()) < len(_SEAL) - 1:
+        return True  # none of ours
+    return _holds(content)
+
+
 def verify(folder: str | Path) -> Iterator[tuple[Path, str]]:
-    """Look at every file kept below a folder; yields (path, what is wrong) for each that is not as it was written."""
+    """Look at every file kept below a folder; yields (path, what is wrong) for each that is not as it was written.
+
+    Damaged copies that were set aside are known to be damaged, and passed over (`copies_set_aside`).
+    """
     seen: set[Path] = set()
-    for manifest in sorted(Path(folder).rglob(MANIFEST)):
-        for path, problem in _damage(manifest.parent):
+    for manifest in _below(Path(folder), MANIFEST):
+        for path, problem in _steady_damage(manifest.parent) if manifest.name == MANIFEST else ():
             if path not in seen:
                 yield path, problem
             seen.add(path)
-    for path in sorted(Path(folder).rglob("*.json")):
-        with suppress(UserError):
-            content = read_json(path)
-            if isinstance(content, dict) and {*content} == {"owner", "kind", "hash", "value"} and path not in seen:
-                if content_hash(content["value"]) != content["hash"]:
-                    yield path, "is damaged (its content hash differs)"
-    for path in sorted(Path(folder).rglob("*.npy")):
-        if re.fullmatch(r"\d{5}-[0-9a-f]{8}\.npy", path.name) and path not in seen and not sum_in_name_holds(path):
+    for path in _below(Path(folder), ".json"):
+        if path not in seen and path.name != MANIFEST and not _seal_holds(path):
+            yield path, "is damaged (its content hash differs)"
+    for path in _below(Path(folder), ".npy"):
+        named = re.fullmatch(r"\d{5}-[0-9a-f]{8}\.npy", path.name) and path not in seen
+        if named and not sum_in_name_holds(path) and path.is_file():
             yield path, "is damaged (its checksum differs)"
 
 # %% ../nbs/00b_storage.ipynb #4e61426f
@@ -644,18 +734,21 @@ def _holder(file: Path) -> tuple[Holder, int]:
     """What a lock file says, and when that process started."""
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
-        return Holder(int(said["process"]), str(said["machine"]), str(said["what"])), int(said["started"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return Holder(0, "", ""), 0
+        process, started = int(said["process"]), int(said["started"])
+        if process > 0 and started >= 0:
+            return Holder(process, str(said["machine"]), str(said["what"])), started
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        pass  # damaged, or just being written
+    return Holder(0, "", ""), 0
 
 
 def holder(path: str | Path) -> Holder | None:
     """Who holds the lock of `path` now, or None. Takes no lock and makes no file."""
     file = lock_file(path)
     found, started = _holder(file)
-    if found.machine == _machine():
-        return found if _started(found.process) == started else None
-    try:
+    if found.machine == _machine() and _started(found.process) != started:
+        return None
+    try:  # the file may be a copy, and the number that of another process
         handle = os.open(file, os.O_RDONLY)
     except OSError:
         return None
@@ -668,11 +761,11 @@ def holder(path: str | Path) -> Holder | None:
         os.close(handle)
 
 # %% ../nbs/00b_storage.ipynb #79a5b7e7
-def _try_lock(file: Path) -> int | None:
+def _try_lock(file: Path, shared: bool) -> int | None:
     """A handle that holds the lock, or None while somebody else does."""
     handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         with suppress(OSError):
             if os.fstat(handle).st_ino == os.stat(file).st_ino:  # whoever held it may have removed the file
                 return handle
@@ -685,21 +778,37 @@ def _try_lock(file: Path) -> int | None:
     return None
 
 
+def _let_go(handle: int, file: Path, shared: bool) -> None:
+    """Of those that share a lock, the last removes its file."""
+    with suppress(OSError):
+        if shared:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.unlink()
+    os.close(handle)
+
+
+def _named(file: Path) -> Holder:
+    """Who holds a lock, as its file says; of those that share it, the one who came last may have ended."""
+    found, started = _holder(file)
+    return Holder(0, "", "") if found.machine == _machine() and _started(found.process) != started else found
+
+
 @contextmanager
-def locked(path: str | Path, what: str, wait: bool = True) -> Iterator[None]:
+def locked(path: str | Path, what: str, wait: bool = True, shared: bool = False) -> Iterator[None]:
     """Hold the lock of a folder or file. Who has to wait says on standard error for what and for which process.
 
-    what: for people to read ("building the index"). With `wait=False` raises `Busy` instead of waiting.
+    what: for people to read ("building the index"). With `wait=False` raises `Busy` instead of waiting. Any number may
+    hold it `shared`, while nobody holds it alone.
     """
     file, said, tries = lock_file(path), False, 0
     with explained_os_errors(file):
         make_folders(file.parent)
-        while (handle := _try_lock(file)) is None:
+        while (handle := _try_lock(file, shared)) is None:
             tries += 1
             if not wait and tries > 10:
-                raise Busy(f"{path} is in use by {_holder(file)[0]}: wait for it, or stop it")
+                raise Busy(f"{path} is in use by {_named(file)}: wait for it, or stop it")
             if wait and not said and tries > 5:
-                print(f"waiting for {path}: {_holder(file)[0]} has it", file=sys.stderr, flush=True)
+                print(f"waiting for {path}: {_named(file)} has it", file=sys.stderr, flush=True)
                 said = True
             time.sleep(0.02 if tries < 50 else 0.2)
     try:
@@ -709,9 +818,34 @@ def locked(path: str | Path, what: str, wait: bool = True) -> Iterator[None]:
             os.write(handle, json.dumps(own).encode())
         yield
     finally:
-        with suppress(OSError):
-            file.unlink()
-        os.close(handle)
+        _let_go(handle, file, shared)
+
+# %% ../nbs/00b_storage.ipynb #efd5da29
+def drop_lock(path: str | Path) -> None:
+    """Remove the lock file of `path` that a dead process has left."""
+    if lock_file(path).is_file() and holder(path) is None:
+        with suppress(UserError), locked(path, "removing its lock", wait=False):
+            pass  # whoever lets go of a lock removes it
+
+# %% ../nbs/00b_storage.ipynb #22c25b74
+@contextmanager
+def in_use(folder: str | Path, what: str) -> Iterator[None]:
+    """Inside, nobody empties a folder that `emptied` empties. One that can only be read needs nothing for it."""
+    with ExitStack() as stack:
+        with suppress(UserError):
+            stack.enter_context(locked(Path(folder) / "in-use", what, shared=True))
+        yield
+
+
+@contextmanager
+def emptied(folder: str | Path) -> Iterator[None]:
+    """Inside, nobody uses the folder; `Busy` where somebody does."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(Path(folder) / "in-use", f"emptying {folder}", wait=False))
+        except Busy as error:
+            raise Busy(str(error).replace(f"{Path(folder) / 'in-use'} is", f"{folder} is")) from None
+        yield
 
 # %% ../nbs/00b_storage.ipynb #e0077036
 class Cache:
@@ -764,6 +898,7 @@ class Cache:
             try:
                 found = read(Stored(path, self.kind, advice))
                 self.used(key)
+                drop_lock(path)
                 return found
             except CorruptFileError as error:
                 print(error, file=sys.stderr)

@@ -30,7 +30,7 @@ from .config import RunConfig, SAEConfig, TrainingConfig, differences, result_se
 from .foundation import CorruptFileError, UserError, explained_os_errors, named_generator, progress
 from .sae import SparseAutoencoder
 from tsae_nb.storage import (
-    Stored, is_stored, remove_stored, settled, sync, whole_directory, whole_file, write_json, write_tensors,
+    Stored, is_stored, remove_stored, set_aside, settled, whole_directory, whole_file, write_json, write_tensors,
 )
 
 # %% ../nbs/21_training.ipynb #f0f30ae0
@@ -398,16 +398,6 @@ def _restore(training: SAETraining, state: Mapping[str, Any], tensors: Mapping[s
     return False
 
 # %% ../nbs/21_training.ipynb #bc4b117f
-def _set_aside(place: Path) -> Path:
-    """Give a damaged checkpoint a name that says so."""
-    number = 1
-    while (aside := place.with_name(f"damaged-{place.name}-{number}")).exists():
-        number += 1
-    place.rename(aside)
-    sync(place.parent)
-    return aside
-
-
 def _begin(training: SAETraining, folder: Path) -> dict[str, Any]:
     """Load the newest whole checkpoint of a run's folder and return its state; {} where training starts at step 0."""
     place, said = settled(folder / CHECKPOINT), ""
@@ -415,7 +405,7 @@ def _begin(training: SAETraining, folder: Path) -> dict[str, Any]:
         try:
             return load_checkpoint(training, place)
         except CorruptFileError as error:
-            said = f"{error}. It is kept as {_set_aside(place).name}; "
+            said = f"{error}. It is kept as {set_aside(place).name}; "
     spares = {}
     for spare in folder.glob(f".{CHECKPOINT}.*"):
         with suppress(CorruptFileError):

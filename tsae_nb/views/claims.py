@@ -12,6 +12,7 @@ __all__ = ['SETTLED', 'JUMP', 'SETTING_COLUMNS', 'OUTCOMES', 'PLACES', 'EFFECTS'
 
 # %% ../../nbs/views/45_claims.ipynb #ee362637
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ import torch
 from ..components.hierarchical_router import feature_levels, level_sizes
 from ..components.margin_ema import nearest_rows, pair_cosines
 from ..config import PAPER_VARIANTS, VARIANTS
-from ..foundation import named_generator
+from ..foundation import UserError, named_generator, report_of, taken_apart
 from ..sae import initial_decoder, load_sae
 from ..storage import read_json
 from .figures import REASONS, Folders, StoredRun, curves_of, stored_runs
@@ -34,7 +35,7 @@ class Finding(NamedTuple):
     claim: str
     paper: str  # what it says
     measured: str
-    verdict: str  # reproduced, partly, not reproduced, not measured, not comparable
+    verdict: str  # reproduced, partly, not reproduced, not measured, not comparable, not computed
     rule: str  # how the verdict comes about
 
 
@@ -358,10 +359,15 @@ def evaluation_cost(runs: Sequence[StoredRun]) -> pd.DataFrame:
     rows = []
     for curve, members in curves_of(runs).items():
         for run in members:
-            manifest = read_json(run.folder / "manifest.json")
-            machine = manifest["machine"]
-            rows.append({"curve": curve, "seed": run.seed, **manifest["seconds"],
-                         "on": machine.get("gpu", f"{machine['threads']} CPU thread(s)")})
+            path = run.folder / "manifest.json"
+            try:
+                with taken_apart(path):
+                    manifest = read_json(path)
+                    machine = manifest["machine"]
+                    rows.append({"curve": curve, "seed": run.seed, **manifest["seconds"],
+                                 "on": machine.get("gpu", f"{machine['threads']} CPU thread(s)")})
+            except UserError as error:
+                print(f"{run.folder} is left out: {error}", file=sys.stderr)
     return pd.DataFrame(rows)
 
 
@@ -410,4 +416,14 @@ def claims_table(folders: Folders) -> pd.DataFrame:
     Raises `UserError` where there is no complete run.
     """
     runs = stored_runs(folders)
-    return pd.DataFrame([claim(runs) for claim in CLAIMS])
+    return pd.DataFrame([_found(claim, runs) for claim in CLAIMS])
+
+
+def _found(claim: Callable[[Sequence[StoredRun]], Finding], runs: Sequence[StoredRun]) -> Finding:
+    """What runs show of one claim; where that cannot be told, the other claims are told all the same."""
+    try:
+        return claim(runs)
+    except Exception as error:
+        said = str(error) if isinstance(error, UserError) else f"this failed; the full report is in {report_of(error)}"
+        return Finding(claim.__name__.removeprefix("claim_").replace("_", " "), (claim.__doc__ or "").strip(" ."), said,
+                       "not computed", "")

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from ..activations import start_tokens
 from ..evaluation.unlearning_eval import encoded
-from ..foundation import UserError, explained_os_errors, named_generator, progress
+from ..foundation import UserError, explained_os_errors, named_generator, progress, report_of
 from ..storage import whole_file
 from .feature_index import COACTIVE_SAMPLE, FeatureIndex, Trace, best_cosines, trace_of
 
@@ -267,6 +267,7 @@ class AnsweringWidget(anywidget.AnyWidget):
 
     def __init__(self, **traits: Any) -> None:
         self._lock = threading.RLock()
+        self._reports: dict[str, Path] = {}
         super().__init__(**traits)
         self.on_msg(self._receive)
 
@@ -278,13 +279,20 @@ class AnsweringWidget(anywidget.AnyWidget):
         with self._lock:
             return method(request)
 
+    def said_of(self, error: Exception) -> str:
+        """One line for a user: the sentence of a `UserError`; of another the place of the full report, written once."""
+        if isinstance(error, UserError):
+            return str(error)
+        name = f"{type(error).__name__}: {error}"
+        if name not in self._reports:
+            self._reports[name] = report_of(error)
+        return f"this failed in a way that nobody foresaw ({name[:200]}); the full report is in {self._reports[name]}"
+
     def _receive(self, _: Any, content: dict[str, Any], __: Any) -> None:
         try:
             reply, buffers = self.answer(content)
-        except UserError as error:
-            reply, buffers = {"error": str(error)}, []
         except Exception as error:  # what a callback raises is seen by nobody; the widget shows it
-            reply, buffers = {"error": f"{type(error).__name__}: {error}"}, []
+            reply, buffers = {"error": self.said_of(error)}, []
         self.send({"number": content.get("number"), **reply}, buffers=buffers)
 
     def text(self) -> str:

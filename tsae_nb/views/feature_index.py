@@ -25,10 +25,17 @@ import torch
 from torch import Tensor
 
 from ..activations import token_rows
-from ..config import RunConfig, build, read_yaml
-from ..foundation import CorruptFileError, UserError, content_hash, explained_os_errors, progress
+from tsae_nb.foundation import (
+    CorruptFileError,
+    UserError,
+    content_hash,
+    explained_os_errors,
+    progress,
+    taken_apart,
+)
 from ..language_model import LanguageModel
-from ..sae import load_sae
+from ..run_folders import checked_config
+from ..sae import load_sae, stored_hash
 from tsae_nb.storage import (
     MANIFEST,
     CheckedArray,
@@ -38,6 +45,7 @@ from tsae_nb.storage import (
     files_of,
     is_stored,
     locked,
+    mapped_array,
     put_in_place,
     read_json,
     read_sealed,
@@ -663,9 +671,7 @@ def _invert_streams(folder: Path, dictionary_size: int, vocabulary_size: int, me
         ("token", vocabulary, _column_pointers(tokens, vocabulary_size), {"pos": "<i4"}),
     ):
         outputs = [
-            np.lib.format.open_memmap(
-                folder / f"{name}_{column}.npy", mode="w+", dtype=np.dtype(dtype), shape=(int(pointers[-1]),)
-            )
+            mapped_array(folder / f"{name}_{column}.npy", dtype, int(pointers[-1]))
             for column, dtype in columns.items()
         ]
         _invert(chunks, pointers, outputs, memory)
@@ -1121,18 +1127,16 @@ class FeatureIndex(_WithRelations):
                     else "Make one with FeatureIndex.build(sae, language_model, token_rows, folder, layer=…)."
                 )
             )
-        stored = Stored(folder, KIND, _BUILD_AGAIN)
+        stored = Stored(folder, KIND, _BUILD_AGAIN, required=False)
         try:
             manifest = stored.json("manifest.json")
         except CorruptFileError as error:
             raise CorruptFileError(f"{folder / 'manifest.json'} is damaged: {_BUILD_AGAIN}") from error
         if not isinstance(manifest, dict) or (manifest.get("format"), manifest.get("schema")) != _FORMAT:
             raise UserError(f"{folder} is not a feature index of schema {SCHEMA}: build it again with this version")
-        try:
+        with taken_apart(folder / "manifest.json", _BUILD_AGAIN):
             _check_small(stored, manifest)
             return cls(stored, manifest)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise CorruptFileError(f"{folder / 'manifest.json'} is damaged ({error}): {_BUILD_AGAIN}") from error
 
     def verify(self) -> None:
         """Compare all files with their hashes; `CorruptFileError` names one that differs.
@@ -1214,9 +1218,9 @@ class FeatureIndex(_WithRelations):
         run = Path(run)
         if (run / "index" / "manifest.json").is_file() and not rebuild:
             index = cls.open(run / "index")
-            if index.manifest["sae"] == read_json(run / "sae" / "sae.json")["content_hash"]:
+            if index.manifest["sae"] == stored_hash(run / "sae"):
                 return index
-        config = build(RunConfig, read_yaml(run / "config.yaml"))
+        config = checked_config(run)
         lm, sae = config.language_model, load_sae(run / "sae")
         language_model = language_model or LanguageModel.load(lm.path, lm.dtype, lm.device, lm.revision)
         _, evaluation = token_rows(config.data, language_model.tokenizer, config.activations.cache_folder)

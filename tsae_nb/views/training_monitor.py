@@ -20,7 +20,7 @@ import traitlets
 
 from ..config import read_yaml
 from ..foundation import UserError
-from ..run_folders import PARTIAL, final_folder, folders_with
+from ..run_folders import PARTIAL, check_files, final_folder, folders_with
 from ..storage import holder, lock_file
 from .explorer import Answer, AnsweringWidget, module_source, plain, style_source
 
@@ -65,9 +65,9 @@ class MetricsTail:
     def _append(self, line: bytes) -> None:
         try:
             fields = json.loads(line)
-            step = float(fields.pop("step"))
+            step = float(int(fields.pop("step")))
             values = {name: float(value) for name, value in fields.items() if isinstance(value, (int, float))}
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return  # not a line of ours
         for name in values.keys() - self.columns.keys():
             self.columns[name] = array("d", [math.nan]) * len(self.steps)
@@ -106,6 +106,14 @@ def _seconds_since(path: Path) -> float | None:
         return None
 
 
+def _written(path: Path) -> int:
+    """A number that changes when a file is written anew; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 class WatchedRun:
     """One run: its tail, and how much of its curves has been sent."""
 
@@ -114,6 +122,8 @@ class WatchedRun:
         self.stride, self.sent, self.described = 1, 0, ""
         self.terms: list[str] = []
         self.config: dict[str, Any] = {}
+        self.trouble = ""  # what kept it from being read
+        self.checked: tuple[int, str] = (0, "")  # of which writing of a complete run, and what is damaged in it
 
     def look(self, folder: Path) -> None:
         """Read what is new in the folder, which may have got its final name."""
@@ -125,32 +135,49 @@ class WatchedRun:
             except (UserError, OSError, ValueError, RecursionError):  # just being written, gone, or damaged
                 config = {}
             self.config = config if isinstance(config, dict) else {}
+        self._check(folder)
         stride = 1
         while len(self.tail.steps) > LONGEST_CURVE * stride:
             stride *= 2
         if cut or stride != self.stride or len(self.tail.columns) != len(self.terms):
             self.stride, self.sent, self.terms = stride, 0, sorted(self.tail.columns)
 
+    def _check(self, folder: Path) -> None:
+        """Compare a complete run with its hashes, once."""
+        written = _written(folder / "manifest.json")
+        if written != self.checked[0]:
+            try:
+                if written:
+                    check_files(folder, ("config.yaml", "manifest.json", "metrics.jsonl"))
+                self.checked = (written, "")
+            except (UserError, OSError) as error:
+                self.checked = (written, str(error))
+
     def _section(self, name: str) -> dict[str, Any]:
         found = self.config.get(name)
         return found if isinstance(found, dict) else {}
 
+    def _count(self, section: str, name: str) -> int | None:
+        found = self._section(section).get(name)
+        return found if type(found) is int else None
+
     def row(self, folder: Path) -> dict[str, Any]:
         """The run's row in the table."""
-        tail, sae, total = self.tail, self._section("sae"), self._section("training").get("steps")
+        tail, total, features = self.tail, self._count("training", "steps"), self._count("sae", "dictionary_size")
         complete = (folder / "manifest.json").is_file()
         age = None if complete else _seconds_since(tail.path)
         done = int(tail.steps[-1]) if tail.steps else 0
-        finished = complete or (isinstance(total, int) and done >= total)
+        finished = complete or (total is not None and done >= total)
         lock = lock_file(final_folder(folder))  # a run that was killed leaves it, and holds it no more
         running = holder(final_folder(folder)) is not None if lock.is_file() else age is not None and age < 60
         states = {"complete": complete, "measuring": finished, "running": running, "stopped": True}
         state = next(name for name, holds in states.items() if holds)
         last = {name: plain(column[-1]) for name, column in tail.columns.items()}
-        found = alerts(tail, sae.get("dictionary_size"), None if finished else age) if tail.steps else []
+        found = alerts(tail, features, None if finished else age) if tail.steps else []
+        found = [self.checked[1], *found] if self.checked[1] else found
         return {
             "name": self.name,
-            "variant": sae.get("variant", ""),
+            "variant": str(self._section("sae").get("variant", "")),
             "state": state,
             "step": done,
             "steps": total,
@@ -158,9 +185,15 @@ class WatchedRun:
             "loss": last.get("loss"),
             "l0": last.get("l0"),
             "dead": last.get("dead_features"),
-            "features": sae.get("dictionary_size"),
+            "features": features,
             "alerts": found,
         }
+
+    def unreadable(self) -> dict[str, Any]:
+        """The row of a run that cannot be read: its trouble and nothing else."""
+        nothing = dict.fromkeys(("step", "steps", "loss", "l0", "dead", "features"))
+        return {"name": self.name, "variant": "", "state": "damaged", "resumed": 0, **nothing, "step": 0,
+                "alerts": [self.trouble]}
 
     def update(self, room: int) -> tuple[dict[str, Any], bytes] | None:
         """The next part of the curves in `room` bytes: description, float32 (1 + terms, points); None at the end."""
@@ -221,9 +254,23 @@ class TrainingMonitor(AnsweringWidget):
             if name not in places or not place.name.endswith(PARTIAL):
                 places[name] = place
         for name, place in places.items():
-            self.runs.setdefault(name, WatchedRun(name, place)).look(place)
+            run = self.runs.setdefault(name, WatchedRun(name, place))
+            try:
+                run.look(place)
+                run.trouble = ""
+            except Exception as error:  # one run hides no other
+                run.trouble = self.said_of(error)
         self.runs = {name: run for name, run in self.runs.items() if name in places}
         self.places = places
+
+    def row(self, name: str) -> dict[str, Any]:
+        """The row of a run, also of one that cannot be read."""
+        run = self.runs[name]
+        try:
+            return run.unreadable() if run.trouble else run.row(self.places[name])
+        except Exception as error:  # one run hides no other
+            run.trouble = self.said_of(error)
+            return run.unreadable()
 
     def message(self) -> tuple[dict[str, Any], list[bytes]]:
         """One message of at most 50 kB: rows that changed, parts of curves, whether more waits."""
@@ -231,7 +278,7 @@ class TrainingMonitor(AnsweringWidget):
         parts: list[tuple[dict[str, Any], bytes]] = []
         room = MESSAGE_BYTES - len(json.dumps(list(self.runs)))
         for name, run in self.runs.items():
-            row = run.row(self.places[name])
+            row = self.row(name)
             described = json.dumps(row)
             if (described != run.described or not self._heard) and room > len(described):
                 rows.append(row)
@@ -276,7 +323,11 @@ class TrainingMonitor(AnsweringWidget):
     def _follow(self) -> None:
         read = -1
         while time.monotonic() - self._watched < 600 and self.comm is not None:
-            more = self.tick()
+            try:
+                more = self.tick()
+            except Exception as error:  # it would end this thread, and nobody would know why nothing moves
+                more = False
+                self.send({"kind": "trouble", "error": self.said_of(error)})
             before, read = read, sum(run.tail.offset for run in self.runs.values())
             if read != before:
                 self._watched = time.monotonic()
@@ -286,7 +337,7 @@ class TrainingMonitor(AnsweringWidget):
         """The table of runs as plain text."""
         with self._lock:
             self.look()
-            rows = [run.row(self.places[name]) for name, run in self.runs.items()]
+            rows = [self.row(name) for name in self.runs]
         if not rows:
             return f"TrainingMonitor: no run below {self.folder} has written a step yet"
         lines = [f"{'run':30s} {'state':10s} {'step':>12s} {'loss':>9s} {'L0':>7s} {'dead':>6s}  alerts"]

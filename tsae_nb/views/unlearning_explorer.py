@@ -14,7 +14,8 @@ import pandas as pd
 import traitlets
 
 from ..evaluation.unlearning_eval import UnlearningResult
-from ..foundation import UserError
+from ..foundation import UserError, taken_apart
+from ..run_folders import check_files
 from .explorer import Answer, AnsweringWidget, card, module_source, plain, style_source
 from .feature_index import FeatureIndex
 
@@ -100,38 +101,43 @@ class UnlearningExplorer(AnsweringWidget):
             raise UserError(
                 f"{self.folder} holds no unlearning result (unlearning.json): its run needs a section `unlearning`"
             )
+        if (self.folder / "manifest.json").is_file():
+            check_files(self.folder, ("manifest.json", "unlearning.json", "unlearning.parquet"))
         self.result = UnlearningResult.load(self.folder)
         self.index = FeatureIndex.open(index) if isinstance(index, (str, Path)) else index
+        with taken_apart(self.folder / "unlearning.json", "evaluate again"):
+            best, about = self._described()
+        super().__init__(selected=best, _about=about)
+
+    def _described(self) -> tuple[int, dict[str, Any]]:
+        """The number of the best setting, or −1, and all that the browser shows."""
         notice = ""
         if self.index is not None and self.index.manifest["sae"] != self.result.summary["sae"]:
             notice, self.index = "The index given was made from another SAE: features are shown by number only.", None
         summary = self.result.summary
         settings = described_settings(self.result)
         best = summary["best_setting"]
-        super().__init__(
-            selected=best["setting"] if best else -1,
-            _about={
-                "name": self.folder.name,
-                "score": self.result.score,
-                "reason": self.result.reason,
-                "explanation": self.result.explanation,
-                "gate": summary["gate"],
-                "interval": summary["interval"],
-                "held_out": summary["held_out"],
-                "best": best["setting"] if best else None,
-                "controls": summary["control_scores"],
-                "settings": settings,
-                "questions": flipped_questions(self.result),
-                "asked": {
-                    name: {part: entry[part] for part in ("role", "asked", "qualifying", "baseline")}
-                    for name, entry in summary["questions"].items()
-                },
-                "side_baseline": plain(self.result.table["side_baseline"].iloc[0]) if settings else None,
-                "notice": notice,
-                "cards": self.index is not None,
-                "labels": {str(key): text for key, text in self.index.labels.items()} if self.index is not None else {},
+        return int(best["setting"]) if best else -1, {
+            "name": self.folder.name,
+            "score": self.result.score,
+            "reason": self.result.reason,
+            "explanation": self.result.explanation,
+            "gate": summary["gate"],
+            "interval": summary["interval"],
+            "held_out": summary["held_out"],
+            "best": best["setting"] if best else None,
+            "controls": summary["control_scores"],
+            "settings": settings,
+            "questions": flipped_questions(self.result),
+            "asked": {
+                name: {part: entry[part] for part in ("role", "asked", "qualifying", "baseline")}
+                for name, entry in summary["questions"].items()
             },
-        )
+            "side_baseline": plain(self.result.table["side_baseline"].iloc[0]) if settings else None,
+            "notice": notice,
+            "cards": self.index is not None,
+            "labels": {str(key): text for key, text in self.index.labels.items()} if self.index is not None else {},
+        }
 
     def _answer_card(self, request: dict[str, Any]) -> Answer:
         if self.index is None:

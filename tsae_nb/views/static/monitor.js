@@ -69,6 +69,7 @@ function render({ model, el }) {
   const backend = kernelBackend(model);
 
   function receive(content, buffers) {
+    if (content.kind === "trouble") news.textContent = content.error;
     if (content.kind !== "tick") return;
     heard = Date.now();
     for (const name of runs.keys()) if (!content.names.includes(name)) runs.delete(name);
