@@ -34,7 +34,7 @@ import nbformat
 from execute import DIRECTIVE
 from trials import ROOT, apart, commit
 
-from tsae_nb.processes import terminable
+from tsae_nb.processes import Terminated, terminable
 
 RESULT = ROOT / "runs" / "reference" / "mutants.json"
 OBJECTIVE = "tests/test_objective.py"
@@ -298,8 +298,10 @@ def on_notebook(
             for line in lines:
                 number, outcome, seconds = json.loads(line)
                 yield None if number is None else mutants[number], outcome, seconds
-    finally:
+    except BaseException:
         os.kill(process, signal.SIGTERM)  # it ends the mutant under way
+        raise
+    finally:
         os.waitpid(process, 0)
 
 
@@ -438,8 +440,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         tempfile.tempdir = None
         copy = Copy(Path(scratch) / "project")
-        for name in wanted:
-            good &= tried(notebooks[name], chosen, now, Path(scratch), copy)
+        try:
+            for name in wanted:
+                good &= tried(notebooks[name], chosen, now, Path(scratch), copy)
+        except (KeyboardInterrupt, Terminated):
+            print(f"stopped; what was tried is kept in {chosen.result}", file=sys.stderr)
+            return 130
     return 0 if good else 1
 
 

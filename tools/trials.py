@@ -41,6 +41,8 @@ def apart(work: Callable[[], object], log: Path) -> int:
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:  # whatever happens: what the parent would tidy up on its way out is not ours
+            os._exit(status)
