@@ -500,7 +500,7 @@ def token_documents(
     evaluation = drawn(streams[0])
     return evaluation, evaluation if streams[1] is streams[0] else drawn(streams[1])
 
-# %% ../nbs/04_activations.ipynb #d4301a4b
+# %% ../nbs/04_activations.ipynb #966499ac
 class HeldOutText:
     """Token ids that are held out, by hash; other lists of ids that repeat one of them are left out and counted."""
 
@@ -892,7 +892,7 @@ def open_streams(
         config.data, language_model.tokenizer, settings.cache_folder, config.training.rows_per_batch, quiet
     )
     for rows in (training, evaluation):
-        language_model.check_tokens(torch.from_numpy(rows.tokens))
+        language_model.check_tokens(rows.tokens)
     blocks = RowBlocks(len(training), config.language_model.batch_rows)
     cached = chosen if settings.cache else ()
     caches = {layer: _cache(language_model, training, blocks, layer, settings) for layer in cached}

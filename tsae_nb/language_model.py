@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub import HfApi, hf_hub_url, snapshot_download
 from huggingface_hub.errors import (
@@ -510,12 +511,12 @@ class LanguageModel:
         logits = with_module(model, name, narrowed_head(head, columns, rows))(**inputs).logits
         return logits[:, 0] if positions is not None and positions.dim() == 1 else logits
 
-    def check_tokens(self, tokens: Tensor) -> None:
+    def check_tokens(self, tokens: Tensor | np.ndarray) -> None:
         """Raise `UserError` for token ids that the model has no embedding for.
 
         A tokenizer may have more tokens than the model, as long as no text holds them (Gemma 3's image token).
         """
-        if tokens.numel() and (largest := int(tokens.max())) >= self.vocabulary_size:
+        if 0 not in tokens.shape and (largest := int(tokens.max())) >= self.vocabulary_size:
             token = self.tokenizer.convert_ids_to_tokens(largest)
             raise UserError(f"the token {largest} ({token!r}) is in the text, but the model has only "
                             f"{self.vocabulary_size}: leave out text that holds it; if there is much of it, this "
