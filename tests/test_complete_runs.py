@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tsae_nb import complete_runs, runs
-from tsae_nb.activations import token_rows
+from tsae_nb.activations import token_rows, world_documents
 from tsae_nb.cli import main
 from tsae_nb.complete_runs import evaluate_again, held_out_rows
 from tsae_nb.config import DataConfig
@@ -23,6 +23,7 @@ EXPERIMENT = {
     "data": {"rows": 32, "evaluation_rows": 8, "row_length": 32}, "activations": {"calibration_rows": 8},
     "training": {"steps": 3, "rows_per_batch": 8},
 }
+TEXTS = [text.replace("\n", " ")[:120] for _, text in world_documents(0, "train", 80)]
 Said = Callable[..., tuple[int, str]]
 
 
@@ -162,8 +163,7 @@ def test_another_language_model_in_the_place_of_the_runs_own_is_named(place: Pat
 def test_json_is_json_where_there_are_fewer_rows_than_wished_for(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    texts = "\n\n".join(f"Story {number}. " + "The Fennow is covered in bark. " * 5 for number in range(60))
-    Path("text.txt").write_text(texts)
+    Path("text.txt").write_text("\n\n".join(TEXTS))
     run, = execute(expand({**EXPERIMENT, "name": "own", "variants": ["topk"], "data": {
         **EXPERIMENT["data"], "source": "files", "path": "text.txt"}}), quiet=True)  # type: ignore[dict-item]
     capsys.readouterr()
@@ -173,11 +173,9 @@ def test_json_is_json_where_there_are_fewer_rows_than_wished_for(
 
 
 def test_documents_are_known_by_what_they_say_not_by_the_name_of_their_file(tmp_path: Path) -> None:
-    for folder, animal in (("one", "Fennow"), ("other", "Marrow")):
+    for folder, texts in (("one", TEXTS[:40]), ("other", TEXTS[40:])):
         (tmp_path / folder).mkdir()
-        lines = (json.dumps({"text": f"Story {number}. " + f"The {animal} is covered in bark. " * 5}) + "\n"
-                 for number in range(40))
-        (tmp_path / folder / "text.jsonl").write_text("".join(lines))
+        (tmp_path / folder / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     (tmp_path / "all").mkdir()
     shutil.copy(tmp_path / "one" / "text.jsonl", tmp_path / "all" / "copy.jsonl")
     shutil.copy(tmp_path / "other" / "text.jsonl", tmp_path / "all" / "text.jsonl")
@@ -188,14 +186,14 @@ def test_documents_are_known_by_what_they_say_not_by_the_name_of_their_file(tmp_
                           evaluation_rows=evaluation_rows)
 
     def documents(wanted: DataConfig) -> list[str]:
-        rows = held_out_rows(data("one", 60, 4), wanted, tokenizer, tmp_path / "cache")
+        rows = held_out_rows(data("one", 20, 4), wanted, tokenizer, tmp_path / "cache")
         return sorted({rows.names[number] for number in rows.documents.ravel() if number >= 0})
 
-    training, _ = token_rows(data("one", 60, 4), tokenizer, tmp_path / "cache", quiet=True)
+    training, _ = token_rows(data("one", 20, 4), tokenizer, tmp_path / "cache", quiet=True)
     trained = {training.names[number] for number in training.documents.ravel() if number >= 0}
     assert len(documents(data("other", 1, 20))) > 5, "another text whose file has the same name is not trained on"
     found = documents(data("all", 1, 60))
-    assert {f"text.jsonl:{number}" for number in range(1, 20)} <= set(found)
+    assert {f"text.jsonl:{number}" for number in range(1, 10)} <= set(found)
     assert not {name.replace("text", "copy") for name in trained} & set(found), "a copy was trained on"
 
 

@@ -1,5 +1,6 @@
 """Every command line of the README as it stands there, shortened by settings; each that makes something, twice"""
 
+import json
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tsae_nb.activations import world_documents
 from tsae_nb.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,8 +91,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "nbs").symlink_to(ROOT / "nbs")
     (tmp_path / "path" / "to").mkdir(parents=True)
     (tmp_path / "path" / "to" / "model").symlink_to(ROOT / "tsae_nb" / "embedded")
-    story = '{"text": "The Fennow number %d is covered in bark, and sleeps by the river. It eats fish."}\n'
-    (tmp_path / "path" / "to" / "stories.jsonl").write_text("".join(story % number for number in range(200)))
+    stories = (json.dumps({"text": text}) + "\n" for _, text in world_documents(0, "train", 200))
+    (tmp_path / "path" / "to" / "stories.jsonl").write_text("".join(stories))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
