@@ -360,6 +360,10 @@ def _known_keys(config_type: Any, location: tuple[Any, ...]) -> list[str]:
     return [field.name for field in dataclasses.fields(config_type)] if config_type else []
 
 
+_IN_WORDS = {"name": "letters a to z, digits and . _ - /, with a letter or digit first",
+             "device": "auto, cpu, mps, cuda, or cuda: and a number"}  # what a pattern allows
+
+
 def _explain(config_type: Any, error: Any) -> str:
     """One line: key, what is wrong, which value."""
     location = tuple(part for part in error["loc"] if not str(part)[:1].isupper())
@@ -370,6 +374,8 @@ def _explain(config_type: Any, error: Any) -> str:
         hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}"
         return f"{key}: there is no such setting; {hint}"
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "string_pattern_mismatch":
+        message = f"allowed: {_IN_WORDS[str(location[-1])]}"
     prefix = f"{key}: " if key else ""
     return f"{prefix}{message}" if error["type"] == "value_error" else f"{prefix}got {error['input']!r}; {message}"
 
