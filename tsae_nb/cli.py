@@ -10,6 +10,7 @@ __all__ = ['Command', 'SETTINGS', 'JSON', 'FORMATS', 'YES', 'COMPLETE', 'Listed'
 
 # %% ../nbs/51_cli.ipynb #818bd93b
 import difflib
+import errno
 import json
 import os
 import sys
@@ -532,6 +533,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if arguments is None:
                 os._exit(status)  # the same
             return status
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # whichever argument it was
+            return _mistake(f"{str(error.filename)[:60]!r}… is too long for a file's name here: choose a shorter one")
         return _mistake(str(error)) if isinstance(error, UserError) else _fault(error)
     return 0
 
