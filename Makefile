@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help environment reproduce reproduce-full gemma gemma-ablations figures test soak gpu-rehearsal lab sync clean
+.PHONY: help environment reproduce reproduce-full gemma gemma-ablations figures test soak mutants gpu-rehearsal lab sync clean
 
 help:
 	@echo "make reproduce       the whole chain on the embedded model, then Figures 1 and 2 (minutes, two cores)"
@@ -18,6 +18,7 @@ help:
 	@echo "make test            the checks: notebooks in step with the library, lint, types, every notebook, the browser"
 	@echo "                     (it says at its end what was left out and why; CONTRIBUTING says what it wants)"
 	@echo "make soak            the long checks: runs killed at random moments, and the like (an hour or two; result in runs/reference)"
+	@echo "make mutants         one change at a time in exported code, and who notices (hours; table in runs/reference)"
 	@echo "make gpu-rehearsal   what the paper's setting costs on this machine's GPU (minutes; result in runs/reference)"
 	@echo "make lab             JupyterLab on the notebooks to explore"
 	@echo "make sync            after editing notebooks: clean, export, render the README"
@@ -63,6 +64,9 @@ test: environment
 soak: environment
 	TSAE_SOAK=1 pytest -q tests/test_processes.py tests/test_odd_inputs.py
 	python tools/soak.py
+
+mutants: environment
+	python tools/mutants.py
 
 gpu-rehearsal: environment
 	python tools/gpu_rehearsal.py

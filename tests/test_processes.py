@@ -311,6 +311,18 @@ def begun(complete: Path, folder: Path, name: str = "topk") -> Path:
     return place
 
 
+@pytest.mark.parametrize("written", [(), ("manifest.json",), ("manifest.json", "stored.json"), ("stored.json",)])
+def test_a_run_killed_at_its_very_end_is_finished(written: tuple[str, ...], complete: Path, tmp_path: Path) -> None:
+    """Before, between and after its manifest, the list of its hashes, and its final name."""
+    place, whole = begun(complete, tmp_path), complete / "runs" / "k" / "topk"
+    for file in written:
+        shutil.copyfile(whole / file, place / file)
+    experiment = merge(SMALL, {"variants": ["topk"], "activations": {"cache_folder": str(complete / "cache")}})
+    run, = execute(expand(experiment), tmp_path / "runs", quiet=True)
+    assert run.complete and not place.exists() and not [path for path, _ in verify(tmp_path / "runs")]
+    assert (run.folder / "evaluation.json").read_bytes() == (whole / "evaluation.json").read_bytes()
+
+
 @pytest.mark.parametrize("damage", ["", "[]", '{"explained_variance": 0.5}', "cut"])
 def test_an_evaluation_of_an_unfinished_run_is_believed_by_its_hash(
     damage: str, complete: Path, tmp_path: Path

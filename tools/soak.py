@@ -19,7 +19,6 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -27,12 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import damages
+from trials import apart, commit
 
-from tsae_nb.config import UserError, merge
+from tsae_nb.config import merge
 from tsae_nb.experiments import expand
 from tsae_nb.run_folders import summaries
 from tsae_nb.runs import execute
-from tsae_nb.storage import verify
+from tsae_nb.storage import locked, verify, whole_file
 from tsae_nb.views.feature_index import FeatureIndex
 from tsae_nb.views.training_monitor import TrainingMonitor
 
@@ -52,30 +52,6 @@ MOMENTS = {  # files that tell a moment of a run; the kill comes a little later
     "evaluated": "runs/k/*.partial/evaluation.json", "unlearned": "runs/k/*.partial/unlearning.json",
     "manifest": "runs/k/*.partial/manifest.json", "first of two": "runs/k/*/manifest.json",
 }
-
-
-def apart(work: Callable[[], object], log: Path) -> int:
-    """Start work in a process of its own session; exit status 0 done, 2 a `UserError`, 1 anything else."""
-    process = os.fork()
-    if process:
-        return process
-    status = 1
-    try:
-        os.setsid()
-        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(handle, 1)
-        os.dup2(handle, 2)
-        work()
-        status = 0
-    except UserError as error:
-        print(error, file=sys.stderr)
-        status = 2
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
 
 
 def status_of(process: int) -> int:
@@ -298,31 +274,56 @@ class Soak:
 TRIALS = {"run_kills": 100, "index_kills": 30, "damages": 300, "power": 20, "twins": 10, "comings": 10}
 
 
-def commit() -> str:
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){RESULT.relative_to(ROOT)}")
-    return git("rev-parse", "HEAD") + ("+" if changed else "")
+class Results:
+    """What is known of the trials of this commit, in a file that several soaks may add to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.commit = path, commit(path)
+        with locked(path, "reading results"):
+            known = self._read()
+            if known.get("commit") != self.commit or self.commit.endswith("+"):  # other files are not known by it
+                self._write({"commit": self.commit, "trials": {}})
+
+    def _read(self) -> dict[str, Any]:
+        return json.loads(self.path.read_text()) if self.path.is_file() else {}
+
+    def _write(self, known: Mapping[str, Any]) -> None:
+        with whole_file(self.path) as temporary:
+            temporary.write_text(json.dumps(known, indent=1) + "\n")
+
+    def of(self, part: str) -> dict[str, Any]:
+        return self._read()["trials"].get(part, {"wanted": TRIALS[part], "done": [], "failed": {}})
+
+    def keep(self, part: str, done: Mapping[str, Any]) -> None:
+        with locked(self.path, "keeping a result"):
+            known = self._read()
+            self._write({**known, "date": datetime.date.today().isoformat(),
+                         "trials": {**known["trials"], part: done}})
+
+    def count(self, parts: Sequence[str]) -> tuple[int, int]:
+        """Trials done, and failed."""
+        found = [self.of(part) for part in parts]
+        return sum(len(part["done"]) for part in found), sum(len(part["failed"]) for part in found)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--share", type=int, default=1, help="one in so many trials (default: all)")
     parser.add_argument("--result", type=Path, default=RESULT, help="where the result goes")
+    parser.add_argument("--parts", nargs="+", choices=TRIALS, default=[*TRIALS], metavar="PART",
+                        help=f"some of {', '.join(TRIALS)}, so that two soaks share the work (default: all)")
     chosen = parser.parse_args(arguments)
-    known = json.loads(chosen.result.read_text()) if chosen.result.is_file() else {}
-    if known.get("commit") != commit() or commit().endswith("+"):  # files that differ from it are not known by it
-        known = {"commit": commit(), "trials": {}}
+    results = Results(chosen.result)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         soak = Soak(Path(folder))
-        for part, count in TRIALS.items():
-            done = known["trials"].setdefault(part, {"wanted": count, "done": [], "failed": {}})
+        for part in chosen.parts:
+            done = results.of(part)
             done.pop("skipped", None)
             if part == "power" and (reason := why_no_mount(Path(folder))):
-                done["skipped"] = reason
+                results.keep(part, {**done, "skipped": reason})
                 print(f"{part}: skipped, {reason}", flush=True)
                 continue
-            for number in range(0, count, chosen.share):
+            for number in range(0, TRIALS[part], chosen.share):
                 if number in done["done"]:
                     continue
                 place = Path(folder) / f"{part}-{number}"
@@ -335,13 +336,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 done["done"].append(number)
                 if "how" in found:
                     done.setdefault("how", {})[found["how"]] = done.get("how", {}).get(found["how"], 0) + 1
-                known["date"] = datetime.date.today().isoformat()
-                chosen.result.write_text(json.dumps(known, indent=1) + "\n")
+                results.keep(part, done)
                 print(f"{part} {number}: {'good' if good else found}", flush=True)
                 shutil.rmtree(place)
         damaged = [str(path) for path, _ in verify(soak.reference)]
-    failed = sum(len(part["failed"]) for part in known["trials"].values())
-    print(f"{sum(len(part['done']) for part in known['trials'].values())} trials, {failed} failed; {chosen.result}")
+    count, failed = results.count(chosen.parts)
+    print(f"{count} trials, {failed} failed; {chosen.result}")
     return 1 if failed or damaged else 0
 
 

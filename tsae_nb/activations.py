@@ -7,13 +7,14 @@ __all__ = ['READERS', 'WAITS', 'Documents', 'Row', 'ARRAYS', 'LONGEST_TEXT', 'To
            'world_documents', 'text_of', 'read_txt', 'opened', 'read_jsonl', 'read_parquet', 'corpus_files',
            'file_documents', 'hub_revision', 'hub_documents', 'documents_of', 'source_hash', 'check_corpus',
            'separate_rows', 'packed_rows', 'TokenRows', 'as_arrays', 'start_tokens', 'tokenized', 'sampled', 'at_most',
-           'KeptDocuments', 'kept_documents', 'token_documents', 'build_rows', 'token_rows', 'moments', 'scale_of',
-           'RowBlocks', 'batch_parts', 'ActivationCache', 'block_activations', 'fill', 'ActivationBatch',
-           'ActivationStream', 'open_streams', 'open_stream']
+           'KeptDocuments', 'kept_documents', 'token_documents', 'HeldOutText', 'build_rows', 'token_rows', 'moments',
+           'sinks', 'scale_of', 'RowBlocks', 'batch_parts', 'ActivationCache', 'block_activations', 'fill',
+           'ActivationBatch', 'ActivationStream', 'open_streams', 'open_stream']
 
 # %% ../nbs/04_activations.ipynb #af693d8b
 import glob
 import gzip
+import hashlib
 import io
 import itertools
 import json
@@ -111,11 +112,20 @@ def _kind(path: Path) -> str | None:
     return next((kind for kind in READERS if path.name.endswith(kind)), None)
 
 
+def _hidden(path: Path) -> bool:
+    """Whether a name in it begins with a dot, as that of the folder in which an editor keeps its copies does."""
+    return any(part.startswith(".") for part in path.parts)
+
+
 def corpus_files(path: str) -> list[Path]:
-    """The text files that `path` means, sorted by name: a file, a folder with all below it, or a pattern."""
+    """The text files that `path` means, sorted by name: a file, a folder with all below it, or a pattern.
+
+    What is hidden in a folder is no part of it.
+    """
     place = local_path(path)
     if place.is_dir():
-        found = [file for file in place.rglob("*") if file.is_file() and _kind(file)]
+        shown = (file for file in place.rglob("*") if not _hidden(file.relative_to(place)))
+        found = [file for file in shown if file.is_file() and _kind(file)]
     else:
         found = [place] if place.exists() else [Path(name) for name in glob.glob(str(place), recursive=True)]
         found = [file for file in found if not file.is_dir()]
@@ -325,7 +335,9 @@ def as_arrays(rows: Sequence[Row], length: int, pad: int, special: Iterable[int]
     for i, (ids, owners) in enumerate(rows):
         tokens[i, : len(ids)], documents[i, : len(ids)] = ids, owners
     attended = documents >= 0
-    return dict(zip(ARRAYS, (tokens, attended, attended & ~np.isin(tokens, sorted(special)), documents), strict=True))
+    valid = attended & ~np.isin(tokens, sorted(special))
+    valid[:, :1] = False  # known by its place: not every tokenizer has a token for it
+    return dict(zip(ARRAYS, (tokens, attended, valid, documents), strict=True))
 
 # %% ../nbs/04_activations.ipynb #68f481d9
 def start_tokens(tokenizer: PreTrainedTokenizerFast) -> list[int]:
@@ -488,14 +500,38 @@ def token_documents(
     evaluation = drawn(streams[0])
     return evaluation, evaluation if streams[1] is streams[0] else drawn(streams[1])
 
+# %% ../nbs/04_activations.ipynb #966499ac
+class HeldOutText:
+    """Token ids that are held out, by hash; other lists of ids that repeat one of them are left out and counted."""
+
+    def __init__(self) -> None:
+        self.known, self.repeated = set[bytes](), 0
+
+    @staticmethod
+    def _hash(ids: Sequence[int]) -> bytes:
+        return hashlib.blake2b(np.asarray(ids, dtype=np.int64).tobytes(), digest_size=16).digest()
+
+    def note(self, ids: Sequence[int]) -> bool:
+        """Hold out; always True."""
+        self.known.add(self._hash(ids))
+        return True
+
+    def is_new(self, ids: Sequence[int]) -> bool:
+        """Whether nothing held out is the same."""
+        new = self._hash(ids) not in self.known
+        self.repeated += not new
+        return new
+
 # %% ../nbs/04_activations.ipynb #5355941f
 def build_rows(
     config: DataConfig, tokenizer: PreTrainedTokenizerFast, minimum_rows: int = 1, quiet: bool = False,
     keep: Path | None = None,
 ) -> tuple[TokenRows, TokenRows]:
-    """(training, evaluation) rows of a corpus; no document is in both. `UserError` where the corpus is too short.
+    """(training, evaluation) rows of a corpus; no text is in both. `UserError` where the corpus is too short.
 
-    What was read of a hub data set is kept in the folder `keep`, from which the next call goes on.
+    Training documents and rows that repeat a held-out one are left out, and standard error says how many. Rows in which
+    no token is valid are left out too. What was read of a hub data set is kept in the folder `keep`, from which the
+    next call goes on.
     """
     names: list[str] = []
     start, pad = start_tokens(tokenizer), tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
@@ -504,17 +540,25 @@ def build_rows(
     # shorter documents are gone already, and one that is cut short may be shorter than they
     common = config.row_length, start, min(config.shortest_document, config.row_length - len(start))
 
+    special, whole, pieces = {*tokenizer.all_special_ids}, HeldOutText(), HeldOutText()
+
     def taken(documents: Tokenized, count: int, what: str) -> TokenRows:
-        cut = packed_rows(documents, *common, end) if config.packing else separate_rows(documents, *common)
+        evaluated = what == "evaluation"
+        of_documents, of_rows = (text.note if evaluated else text.is_new for text in (whole, pieces))
+        kept = ((number, ids) for number, ids in documents if of_documents(ids))
+        cut = packed_rows(kept, *common, end) if config.packing else separate_rows(kept, *common)
+        good = (row for row in cut if not special.issuperset(row[0][1:]) and of_rows(row[0]))
         rows = []
         with progress(count, f"{what} rows", "row", quiet=quiet) as bar:
-            for row in itertools.islice(cut, count):
+            for row in itertools.islice(good, count):
                 rows.append(row)
                 bar.update()
         return TokenRows(**as_arrays(rows, config.row_length, pad, tokenizer.all_special_ids), names=names)
 
     evaluation = taken(held_out, config.evaluation_rows, "evaluation")
     training = taken(rest, config.rows, "training")
+    if (repeated := whole.repeated + pieces.repeated):
+        print(f"{repeated} documents or rows repeat held-out text: they are not trained on", file=sys.stderr)
     if len(evaluation) < config.evaluation_rows or len(training) < minimum_rows:
         raise UserError(
             f"the corpus {config.path or config.source} is {'too short' if names else 'empty'}: "
@@ -572,6 +616,22 @@ def moments(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, Tensor]:
     if not count or not np.isfinite(squares):
         raise UserError("no finite activations to calibrate on: float16 overflows on some models, bfloat16 does not")
     return squares / count, total / count
+
+
+def sinks(batches: Iterable[tuple[Tensor, Tensor]], above: float = 20.0) -> list[tuple[int, float]]:
+    """Places of the rows, from 0, whose mean square is more than `above` times the median place's, the largest first.
+
+    batches: (activations (B, T, d), valid (B, T)); places that are valid in no row are passed over.
+    """
+    squares, counts = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    for activations, valid in batches:
+        here = valid.to(activations.device)
+        found = activations.double().square().sum(2).masked_fill(~here, 0.0)
+        squares, counts = squares + found.sum(0).cpu(), counts + here.sum(0).cpu()
+    means = squares / counts
+    times = means / means[counts > 0].median() if (counts > 0).any() else means
+    found_places = [(place, float(times[place])) for place in torch.nonzero(times > above).flatten().tolist()]
+    return sorted(found_places, key=lambda found: -found[1])
 
 
 def scale_of(mean_square: float, width: int, normalize: str) -> float:
@@ -738,6 +798,7 @@ class ActivationStream:
         self.language_model, self.training, self.evaluation = language_model, training, evaluation
         self.layer, self.blocks, self.cache, self.dtype = layer, blocks, cache, DTYPES[config.dtype]
         self._kept: dict[int, Tensor] = {}
+        self._warn_of_sinks(config.calibration_rows)
         mean_square, mean = moments(self._calibration(config.calibration_rows))
         self.scale = scale_of(mean_square, language_model.width, config.normalize)
         self.mean = mean.float()
@@ -745,6 +806,14 @@ class ActivationStream:
     def _calibration(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in self._live(self.training, range(min(count, len(self.training))), self.blocks.size):
             yield batch.activations, batch.valid
+
+    def _warn_of_sinks(self, count: int) -> None:
+        """Say where a place of the rows has far larger activations than others, and is trained on."""
+        places = sinks(self._calibration(min(count, self.blocks.size)))
+        if places:
+            shown = ", ".join(f"{place} ({times:.0f} times)" for place, times in places[:3])
+            print(f"layer {self.layer}: the activations are far larger than the median at these places of the rows "
+                  f"(mean square, from 0): {shown}. They dominate every squared error", file=sys.stderr)
 
     def _live(self, rows: TokenRows, chosen: Sequence[int], together: int) -> Iterator[ActivationBatch]:
         for begin in range(0, len(chosen), together):
@@ -822,6 +891,8 @@ def open_streams(
     training, evaluation = token_rows(
         config.data, language_model.tokenizer, settings.cache_folder, config.training.rows_per_batch, quiet
     )
+    for rows in (training, evaluation):
+        language_model.check_tokens(rows.tokens)
     blocks = RowBlocks(len(training), config.language_model.batch_rows)
     cached = chosen if settings.cache else ()
     caches = {layer: _cache(language_model, training, blocks, layer, settings) for layer in cached}

@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub import HfApi, hf_hub_url, snapshot_download
 from huggingface_hub.errors import (
@@ -401,12 +402,6 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerFast) -> str:
     return content_hash(content, tokenizer.bos_token_id, tokenizer.eos_token_id, sorted(tokenizer.all_special_ids))
 
 # %% ../nbs/02_language_model.ipynb #9c87c990
-def _check_vocabulary(tokenizer: PreTrainedTokenizerFast, vocabulary_size: int) -> None:
-    if len(tokenizer) > vocabulary_size:
-        raise UserError(f"the tokenizer has {len(tokenizer)} tokens, the model only {vocabulary_size}: "
-                        "they do not belong together")
-
-
 def _checked_layer(layer: int, number_of_layers: int) -> int:
     if not 0 <= layer < number_of_layers:
         raise UserError(f"layer {layer} is beyond this model: it has {number_of_layers} layers, "
@@ -431,7 +426,6 @@ class LanguageModel:
         embedding: Any = model.get_input_embeddings()
         self.vocabulary_size: int = embedding.weight.shape[0]
         self._blocks = block_list_name(model, self.number_of_layers)
-        _check_vocabulary(tokenizer, self.vocabulary_size)
 
     @classmethod
     def load(
@@ -517,12 +511,25 @@ class LanguageModel:
         logits = with_module(model, name, narrowed_head(head, columns, rows))(**inputs).logits
         return logits[:, 0] if positions is not None and positions.dim() == 1 else logits
 
+    def check_tokens(self, tokens: Tensor | np.ndarray) -> None:
+        """Raise `UserError` for token ids that the model has no embedding for.
+
+        A tokenizer may have more tokens than the model, as long as no text holds them (Gemma 3's image token).
+        """
+        if 0 not in tokens.shape and (largest := int(tokens.max())) >= self.vocabulary_size:
+            token = self.tokenizer.convert_ids_to_tokens(largest)
+            raise UserError(f"the token {largest} ({token!r}) is in the text, but the model has only "
+                            f"{self.vocabulary_size}: leave out text that holds it; if there is much of it, this "
+                            "tokenizer does not belong to the model")
+
     def _inputs(self, tokens: Tensor | None, attended: Tensor) -> dict[str, Any]:
         if self.longest_row is not None and attended.shape[1] > self.longest_row:
             raise UserError(
                 f"rows of {attended.shape[1]} tokens are longer than the {self.longest_row} this model can read"
             )
         inputs: dict[str, Any] = {"attention_mask": attended.to(self.device, torch.int64), "use_cache": False}
+        if tokens is not None and tokens.device.type == "cpu":  # looking at others would make the GPU wait
+            self.check_tokens(tokens)
         return inputs if tokens is None else inputs | {"input_ids": tokens.to(self.device)}
 
     @cached_property
@@ -600,7 +607,6 @@ class KnownModel:
 # %% ../nbs/02_language_model.ipynb #ba9d5464
 def _known(folder: Path, weight_bytes: int, download_bytes: int = 0) -> KnownModel:
     known = KnownModel(read_config(folder), read_tokenizer(folder), weight_bytes, download_bytes)
-    _check_vocabulary(known.tokenizer, known.vocabulary_size)
     return known
 
 

@@ -155,8 +155,11 @@ def check_files(place: Path, names: tuple[str, ...]) -> None:
 
 
 def checked_config(folder: str | Path) -> RunConfig:
-    """The config of a run, of a complete one compared with its hash."""
-    if (Path(folder) / "manifest.json").is_file():
+    """The config of a run, of a complete one compared with its hash.
+
+    One under way that was killed just before its end may have a manifest, and no hashes yet.
+    """
+    if not Path(folder).name.endswith(PARTIAL) and (Path(folder) / "manifest.json").is_file():
         check_files(Path(folder), ("config.yaml", "manifest.json"))
     return stored_config(Path(folder))
 

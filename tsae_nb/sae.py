@@ -165,10 +165,13 @@ class SparseAutoencoder(nn.Module):
         valid = valid.reshape(rows.shape[:2])
         if documents is None:
             documents = torch.arange(len(rows), device=rows.device)[:, None].expand(rows.shape[:2])
-        was_training = self.training
-        self.eval()  # BatchTopK selects by its threshold, never across the batch
-        codes = self(self.scaled(rows), valid, documents).codes.dense() / self.scale
-        self.train(was_training)
+        modes = [(part, part.training) for part in self.modules()]
+        try:
+            self.eval()  # BatchTopK selects by its threshold, never across the batch
+            codes = self(self.scaled(rows), valid, documents).codes.dense() / self.scale
+        finally:  # a look at a training leaves each part in its mode
+            for part, mode in modes:
+                part.training = mode
         found = codes.new_zeros(*rows.shape[:2], self.dictionary_size)
         found[valid] = codes
         return found.reshape(*activations.shape[:-1], self.dictionary_size)

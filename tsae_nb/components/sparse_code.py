@@ -168,8 +168,8 @@ class Operations(NamedTuple):
 ON_CPU = Operations(_largest_in_rows, _largest_in_batch, _true_positions, _sampled_dots, 0.2)
 ON_ACCELERATOR = Operations(
     lambda matrix, count: matrix.topk(count, dim=1, sorted=False).indices,
-    lambda matrix, count: matrix.view(-1).topk(count, sorted=False).indices.sort().values,
-    lambda mask: mask.view(-1).nonzero().squeeze(1),
+    lambda matrix, count: matrix.reshape(-1).topk(count, sorted=False).indices.sort().values,
+    lambda mask: mask.reshape(-1).nonzero().squeeze(1),
     _gathered_dots,
     0.002,
 )
@@ -456,7 +456,7 @@ class BatchTopK(SparseActivation):
             return self._above(dense, self.threshold.to(dense.dtype))
         tokens, features = dense.shape
         positions = operations_on(dense.device).largest_in_batch(dense, tokens * self.active)
-        self._follow(dense.view(-1).index_select(0, positions))
+        self._follow(dense.reshape(-1).index_select(0, positions))
         return pattern_of_positions(positions, tokens, features)
 
     def activate(self, entries: Tensor, pattern: Pattern | None) -> Codes:

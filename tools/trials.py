@@ -1,0 +1,48 @@
+"""What long trials share: work in a process of its own, and the commit that a stored result belongs to"""
+
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from tsae_nb.config import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def commit(result: Path) -> str:
+    """The commit of the tree, with a `+` where tracked files other than the result differ from it."""
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    apart = [f":(exclude){result.resolve().relative_to(ROOT)}"] if result.resolve().is_relative_to(ROOT) else []
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *apart)
+    return git("rev-parse", "HEAD") + ("+" if changed else "")
+
+
+def apart(work: Callable[[], object], log: Path) -> int:
+    """Start work in a process of its own session; exit status 0 done, 2 a `UserError`, 1 anything else."""
+    sys.stdout.flush()  # or what waits is written twice
+    process = os.fork()
+    if process:
+        return process
+    status = 1
+    try:
+        os.setsid()
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        work()
+        status = 0
+    except UserError as error:
+        print(error, file=sys.stderr)
+        status = 2
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:  # whatever happens: what the parent would tidy up on its way out is not ours
+            os._exit(status)
