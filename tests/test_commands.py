@@ -1,5 +1,6 @@
 """The command line as a person meets it: a killed run continues to the same bits, and mistakes are said plainly"""
 
+import errno
 import json
 import os
 import resource
@@ -9,12 +10,14 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 
 from tsae_nb.cli import main
-from tsae_nb.config import read_yaml
+from tsae_nb.config import UserError, read_yaml
 from tsae_nb.experiments import expand, load_experiment
+from tsae_nb.runs import _execute_notebook
 from tsae_nb.storage import read_tensors
 
 ROOT = Path(__file__).parents[1]
@@ -124,6 +127,29 @@ def test_a_full_disk_is_said_and_nothing_half_written_is_whole(experiment: Path,
     done = tsae("run", experiment, "--variants", "topk", "--root", tmp_path / "runs", preexec_fn=limited)
     assert done.returncode == 2 and "cannot write" in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert not list((tmp_path / "runs").rglob("manifest.json"))
+
+
+@pytest.mark.parametrize(("raised", "kept"), [
+    ("storage import Busy", False), ("config import UserError", False), ("processes import Terminated", True)])
+def test_only_a_notebook_that_failed_as_nobody_thought_of_is_kept(tmp_path: Path, raised: str, kept: bool) -> None:
+    source = f"from tsae_nb.{raised} as Raised\nraise Raised('it is so')"
+    template, executed, place = (tmp_path / name for name in ("template.ipynb", "executed.ipynb", "topk"))
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), template)
+    with pytest.raises(UserError) as caught:
+        _execute_notebook(template, executed, {}, place)
+    assert (str(caught.value) != "it is so") == kept == (tmp_path / "failed-topk.ipynb").is_file(), caught.value
+
+
+@pytest.mark.parametrize("command", ["--version", "list runs/reference"])
+def test_an_output_that_takes_nothing_is_no_fault_of_ours(command: str) -> None:
+    def to(place: str) -> tuple[int, str]:
+        line = ["sh", "-c", f"'{TSAE}' {command} >{place}"]
+        done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=240)
+        return done.returncode, done.stderr.strip()
+
+    assert to("&-") == (0, "")
+    if Path("/dev/full").exists():
+        assert to("/dev/full") == (2, f"tsae: cannot write to standard output: {os.strerror(errno.ENOSPC)}")
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "runs").glob("*.yaml")), ids=lambda file: file.name)

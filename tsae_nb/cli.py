@@ -10,6 +10,7 @@ __all__ = ['Command', 'SETTINGS', 'JSON', 'FORMATS', 'YES', 'COMPLETE', 'Listed'
 
 # %% ../nbs/51_cli.ipynb #818bd93b
 import difflib
+import errno
 import json
 import os
 import sys
@@ -141,7 +142,7 @@ def _experiment(chosen: Mapping[str, Any]) -> dict[str, Any]:
     from tsae_nb.config import merge
     from tsae_nb.experiments import AXES, load_experiment, nested
 
-    axes = {name: chosen[name] for name in AXES if chosen[name]}
+    axes = {name: chosen[name] for name in AXES if chosen[name] is not None}  # an empty one is refused
     return load_experiment(find_experiment(chosen["file"]), merge(nested(chosen["assignments"]), axes))
 
 
@@ -156,7 +157,7 @@ def _no_experiment(chosen: Mapping[str, Any]) -> bool:
         raise click.UsageError(f"{option} of which experiment? Name one, or a parameter file, such as tsae run tiny")
     for name, (path, text, count) in described_experiments().items():
         where = f"runs/{path.name}" if path.parent == Path("runs").resolve() else "comes along"
-        number = f"{count:3} runs" if count is not None else "has a mistake"
+        number = f"{count:3} run{'s' if count != 1 else ' '}" if count is not None else "has a mistake"
         print(f"{name:18} {number} ({where}). {text}")
     return True
 
@@ -175,6 +176,20 @@ def _agreed(question: str, yes: bool) -> bool:
 def _size(count: float) -> str:
     """Bytes for people."""
     return f"{count / 2**30:.2f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"
+
+
+def _flush() -> None:
+    """Write what was printed; a process may have no standard output."""
+    print(end="", flush=True)
+
+
+def _unwritable() -> str:
+    """Why standard output does not take what was printed, such as into a file on a full disk; empty if it does."""
+    try:
+        _flush()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _print_json(value: Any) -> None:
@@ -433,8 +448,11 @@ def verify_command(folder: str) -> None:
 
     FOLDER is by default runs.
     """
-    _load("run_folders")
     from tsae_nb.config import UserError
+
+    if not Path(folder).is_dir():  # of nothing one cannot say that it is whole
+        raise UserError(f"there is no folder {folder}: give the one in which something is stored, such as runs")
+    _load("run_folders")
     from tsae_nb.run_folders import summaries
     from tsae_nb.storage import copies_set_aside, verify
 
@@ -478,7 +496,7 @@ def lab_command(folder: str | None, jupyter: tuple[str, ...]) -> None:
     command = ["-m", "jupyter", "lab", "--ip=127.0.0.1", f"--ServerApp.root_dir={root}"]
     command += ["--LabApp.default_url=/lab/tree/nbs/explore", *allowed, *jupyter]
     os.chdir(root)
-    sys.stdout.flush()
+    _flush()
     os.execv(sys.executable, [sys.executable, *command])
 
 # %% ../nbs/51_cli.ipynb #ba8d69c2
@@ -500,7 +518,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with terminable(), tsae.make_context("tsae", given) as context:
             tsae.invoke(context)
-            sys.stdout.flush()
+            _flush()
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -512,7 +530,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         how, status = ("ended by SIGTERM", 143) if isinstance(ended, Terminated) else ("interrupted", 130)
         with suppress(OSError):  # where nobody reads any more
             print(f"tsae: {how}; the same command continues from the last checkpoint", file=sys.stderr, flush=True)
-            sys.stdout.flush()
+            _flush()
         if arguments is None:  # all is tidied up; Python would take seconds to take torch apart
             os._exit(status)
         return status
@@ -523,6 +541,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         from tsae_nb.config import UserError
 
+        if isinstance(error, OSError) and (reason := _unwritable()):
+            status = _mistake(f"cannot write to standard output: {reason}")
+            if arguments is None:
+                os._exit(status)  # the same
+            return status
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # whichever argument it was
+            return _mistake(f"{str(error.filename)[:60]!r}… is too long for a file's name here: choose a shorter one")
         return _mistake(str(error)) if isinstance(error, UserError) else _fault(error)
     return 0
 

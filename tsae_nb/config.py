@@ -100,7 +100,7 @@ class ActivationsConfig:
     calibration_rows: Count = 256  # the rows that fix the scale
     dtype: Dtype = "float32"  # what training sees, cached or not
     cache: Annotated[bool, PLACEMENT] = True
-    cache_gibibytes: Annotated[Positive, PLACEMENT] = 8.0  # of all caches in the folder; the longest unused go first
+    cache_gibibytes: Annotated[Positive, Field(le=1e9), PLACEMENT] = 8.0  # of all caches there; longest unused goes
     cache_folder: Annotated[str, PLACEMENT] = "runs/cache"
 
 # %% ../nbs/00_config.ipynb #e3e1eb90
@@ -240,7 +240,7 @@ class TrainingConfig:
     gradient_clip: Positive | None = None  # largest norm of an SAE's gradient
     optimizer: Literal["fused", "foreach", "for_loop"] = "fused"  # implementation of Adam
     precision: Literal["float32", "bfloat16"] = "float32"  # of matrix products; weights stay float32
-    threads: Annotated[Count, PLACEMENT] = 1  # of the processor, for one process
+    threads: Annotated[Count, Field(le=65536), PLACEMENT] = 1  # of the processor, for one process
     checkpoint_every: Annotated[Count, PLACEMENT] = 200  # steps
     keep_optimizer: Annotated[bool, PLACEMENT] = True  # of a complete run, so that more `steps` continue it
     gradient_norms_every: Count | None = None  # steps between logs of each term's gradient norm; it changes no result
@@ -317,7 +317,7 @@ class UnlearningConfig:
     bootstrap: Annotated[int, Field(ge=0)] = 1000  # resamples of the confidence interval
     split_half: bool = True  # choose the setting on one half of the questions, score it on the other
     cache_folder: Annotated[str, PLACEMENT] = "runs/cache"
-    cache_gibibytes: Annotated[Positive, PLACEMENT] = 4.0
+    cache_gibibytes: Annotated[Positive, Field(le=1e9), PLACEMENT] = 4.0
 
 # %% ../nbs/00_config.ipynb #48e3c5c6
 RESERVED = ("cache", "reference")  # folders below runs/ that hold no runs of one's own
@@ -360,6 +360,10 @@ def _known_keys(config_type: Any, location: tuple[Any, ...]) -> list[str]:
     return [field.name for field in dataclasses.fields(config_type)] if config_type else []
 
 
+_IN_WORDS = {"name": "letters a to z, digits and . _ - /, with a letter or digit first",
+             "device": "auto, cpu, mps, cuda, or cuda: and a number"}  # what a pattern allows
+
+
 def _explain(config_type: Any, error: Any) -> str:
     """One line: key, what is wrong, which value."""
     location = tuple(part for part in error["loc"] if not str(part)[:1].isupper())
@@ -370,6 +374,8 @@ def _explain(config_type: Any, error: Any) -> str:
         hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}"
         return f"{key}: there is no such setting; {hint}"
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "string_pattern_mismatch":
+        message = f"allowed: {_IN_WORDS[str(location[-1])]}"
     prefix = f"{key}: " if key else ""
     return f"{prefix}{message}" if error["type"] == "value_error" else f"{prefix}got {error['input']!r}; {message}"
 
