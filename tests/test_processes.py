@@ -323,6 +323,18 @@ def test_a_run_killed_at_its_very_end_is_finished(written: tuple[str, ...], comp
     assert (run.folder / "evaluation.json").read_bytes() == (whole / "evaluation.json").read_bytes()
 
 
+def test_what_a_dead_process_left_beside_a_complete_run_is_removed(complete: Path, tmp_path: Path) -> None:
+    """As after a power cut in the last moments: all is done, and there are locks that nobody holds."""
+    runs, cache = tmp_path / "runs", tmp_path / "cache"
+    shutil.copytree(complete / "runs", runs)
+    cache.mkdir()
+    left = [lock_file(runs / "k" / "topk"), lock_file(cache / "in-use")]
+    for lock in left:
+        lock.write_text("")
+    execute(expand(merge(SMALL, {"variants": ["topk"], "activations": {"cache_folder": str(cache)}})), runs, quiet=True)
+    assert not any(lock.exists() for lock in left)
+
+
 @pytest.mark.parametrize("damage", ["", "[]", '{"explained_variance": 0.5}', "cut"])
 def test_an_evaluation_of_an_unfinished_run_is_believed_by_its_hash(
     damage: str, complete: Path, tmp_path: Path

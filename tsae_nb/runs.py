@@ -46,8 +46,8 @@ from tsae_nb.run_folders import (
 )
 from .sae import SparseAutoencoder, save_sae
 from tsae_nb.storage import (
-    MANIFEST, OWNER, Busy, copies_set_aside, drop_lock, emptied, files_of, holder, in_use, is_set_aside, is_stored,
-    locked, make_folders, record, remove_stored, sync, tidy, whole_file, write_json,
+    MANIFEST, OWNER, Busy, copies_set_aside, drop_lock, drop_use, emptied, files_of, holder, in_use, is_set_aside,
+    is_stored, locked, make_folders, record, remove_stored, sync, tidy, whole_file, write_json,
 )
 from .training import CHECKPOINT, SAETraining, can_continue, drop_optimizer, open_checkpoint, train
 
@@ -365,6 +365,8 @@ def _tidy(run: RunDirectory) -> None:
         with suppress(UserError), locked(run.folder, "dropping the optimizer", wait=False):  # busy, or only to be read
             drop_optimizer(run.folder)
     drop_lock(run.folder)
+    for cache in caches_of(run.config):
+        drop_use(cache)
 
 # %% ../nbs/50_runs.ipynb #7c331b3f
 class Measured:

@@ -7,7 +7,8 @@ __all__ = ['MANIFEST', 'OWNER', 'BLOCK', 'sync', 'make_folders', 'tidy', 'whole_
            'read_tensors', 'files_of', 'record', 'is_stored', 'claim', 'CheckedArray', 'Stored', 'settled',
            'put_in_place', 'read_whole', 'whole_directory', 'remove_stored', 'mapped_array', 'write_sealed',
            'read_sealed', 'set_aside', 'is_set_aside', 'copies_set_aside', 'sum_in_name', 'sum_in_name_holds', 'verify',
-           'check_hashes', 'Busy', 'Holder', 'lock_file', 'holder', 'locked', 'drop_lock', 'in_use', 'emptied', 'Cache']
+           'check_hashes', 'Busy', 'Holder', 'lock_file', 'holder', 'locked', 'drop_lock', 'drop_use', 'in_use',
+           'emptied', 'Cache']
 
 # %% ../nbs/00b_storage.ipynb #033ed6c0
 import ctypes
@@ -828,12 +829,22 @@ def drop_lock(path: str | Path) -> None:
             pass  # whoever lets go of a lock removes it
 
 # %% ../nbs/00b_storage.ipynb #22c25b74
+def _use_of(folder: str | Path) -> Path:
+    """What stands for the use of a folder by any number of processes."""
+    return Path(folder) / "in-use"
+
+
+def drop_use(folder: str | Path) -> None:
+    """Remove the sign of use that a dead process has left in a folder."""
+    drop_lock(_use_of(folder))
+
+
 @contextmanager
 def in_use(folder: str | Path, what: str) -> Iterator[None]:
     """Inside, nobody empties a folder that `emptied` empties. One that can only be read needs nothing for it."""
     with ExitStack() as stack:
         with suppress(UserError):
-            stack.enter_context(locked(Path(folder) / "in-use", what, shared=True))
+            stack.enter_context(locked(_use_of(folder), what, shared=True))
         yield
 
 
@@ -842,9 +853,9 @@ def emptied(folder: str | Path) -> Iterator[None]:
     """Inside, nobody uses the folder; `Busy` where somebody does."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(Path(folder) / "in-use", f"emptying {folder}", wait=False))
+            stack.enter_context(locked(_use_of(folder), f"emptying {folder}", wait=False))
         except Busy as error:
-            raise Busy(str(error).replace(f"{Path(folder) / 'in-use'} is", f"{folder} is")) from None
+            raise Busy(str(error).replace(f"{_use_of(folder)} is", f"{folder} is")) from None
         yield
 
 # %% ../nbs/00b_storage.ipynb #e0077036
