@@ -173,11 +173,6 @@ def _agreed(question: str, yes: bool) -> bool:
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
-def _size(count: float) -> str:
-    """Bytes for people."""
-    return f"{count / 2**30:.2f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"
-
-
 def _flush() -> None:
     """Write what was printed; a process may have no standard output."""
     print(end="", flush=True)
@@ -401,13 +396,14 @@ def remove_command(runs: tuple[str, ...], yes: bool) -> None:
     What a run has written is deleted, and nothing else.
     """
     _load("runs")
+    from tsae_nb.foundation import size_text
     from tsae_nb.run_folders import final_folder
     from tsae_nb.runs import places_of_run, remove_run
     from tsae_nb.storage import files_of
 
     places = {place.resolve(): place for folder in runs for place in places_of_run(folder)}  # each once
     size = sum((place / name).stat().st_size for place in places for name in files_of(place))
-    if _agreed(f"Delete {', '.join(map(str, places.values()))} ({_size(size)}) for good?", yes):
+    if _agreed(f"Delete {', '.join(map(str, places.values()))} ({size_text(size)}) for good?", yes):
         for final in dict.fromkeys(map(final_folder, places)):
             remove_run(final)
 
@@ -423,6 +419,7 @@ def cache_command(folder: str, empty: bool, yes: bool, as_json: bool) -> None:
     FOLDER is by default runs/cache. They are filled again when something is needed.
     """
     _load("runs")
+    from tsae_nb.foundation import size_text
     from tsae_nb.runs import cache_entries, empty_cache
 
     entries, removed = cache_entries(folder), []
@@ -434,11 +431,12 @@ def cache_command(folder: str, empty: bool, yes: bool, as_json: bool) -> None:
     for kind in dict.fromkeys(entry.kind for entry in entries):
         of_kind = [entry for entry in entries if entry.kind == kind]
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(entry.used for entry in of_kind)))
-        print(f"{kind:20} {len(of_kind):4} kept, {_size(sum(entry.bytes for entry in of_kind)):>10}, last used {used}")
+        size = size_text(sum(entry.bytes for entry in of_kind))
+        print(f"{kind:20} {len(of_kind):4} kept, {size:>10}, last used {used}")
     if not entries:
         print(f"there is nothing of ours in {folder}")
     elif removed:
-        print(f"{_size(sum(entry.bytes for entry in removed))} made free")
+        print(f"{size_text(sum(entry.bytes for entry in removed))} made free")
 
 
 @tsae.command("verify")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CorruptFileError', 'taken_apart', 'explained_os_errors', 'report_of', 'local_path', 'content_hash', 'named_generator',
-           'progress', 'find_chrome', 'notebook_plots', 'project_root']
+           'progress', 'find_chrome', 'notebook_plots', 'size_text', 'project_root']
 
 # %% ../nbs/00a_foundation.ipynb #d9b7b1ed
 import hashlib
@@ -148,6 +148,13 @@ def notebook_plots() -> None:
     pictures = find_chrome() and os.environ.get("TSAE_PICTURES") != "0"
     plotly.io.renderers.default = "plotly_mimetype+png" if pictures else "plotly_mimetype"
     plotly.io.templates.default = "plotly_white"
+
+# %% ../nbs/00a_foundation.ipynb #3685532d
+def size_text(count: float) -> str:
+    """A number of bytes for people: `1.50 GiB`, `12 MiB`, `600 KiB`."""
+    units = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+    unit, size = next((unit, size) for unit, size in units if count >= size / 8 or unit == "KiB")
+    return f"{count / size:.{2 if unit == 'GiB' else 0}f} {unit}"
 
 # %% ../nbs/00a_foundation.ipynb #9133896d
 def project_root(start: str | Path | None = None) -> Path:

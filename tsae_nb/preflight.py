@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from .activations import check_corpus
 from .config import LanguageModelConfig, RunConfig, SAEConfig, UserError, settings_of
 from .evaluation.unlearning_eval import check_task
-from .foundation import content_hash
+from .foundation import content_hash, size_text
 from .language_model import DTYPES, KnownModel, LanguageModel, look_up, resolve_device
 from .run_folders import partial_folder
 from .sae import SparseAutoencoder
@@ -64,14 +64,8 @@ class Needs:
         self.disk[key] = self.disk.get(key, 0) + count
 
     def __str__(self) -> str:
-        parts = [f"{_gib(count)} {purpose} in {place}" for (place, purpose), count in self.disk.items() if count]
-        return f"needed: {', '.join(parts)}; at least {_gib(self.memory)} of memory"
-
-
-def _gib(count: float) -> str:
-    unit, size = next((unit, size) for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)) if
-                      count >= size / 8 or unit == "KiB")
-    return f"{count / size:.{2 if unit == 'GiB' else 0}f} {unit}"
+        parts = [f"{size_text(count)} {purpose} in {place}" for (place, purpose), count in self.disk.items() if count]
+        return f"needed: {', '.join(parts)}; at least {size_text(self.memory)} of memory"
 
 # %% ../nbs/49_preflight.ipynb #296da9c7
 def stream_key(config: RunConfig) -> str:
@@ -143,10 +137,10 @@ def check_disk(needs: Needs, there: Mapping[Path, int] | None = None) -> None:
     for parts in wanted.values():
         free, total = shutil.disk_usage(_standing(parts[0][0])).free, sum(count for *_, count in parts)
         if total > free:
-            listed = ", ".join(f"{_gib(count)} {purpose} in {place}" for place, purpose, count in parts if count)
+            listed = ", ".join(f"{size_text(count)} {purpose} in {place}" for place, purpose, count in parts if count)
             raise UserError(
-                f"the disk is too small: {listed} are needed, {_gib(free)} are free. Choose places on another disk "
-                "(--root, activations.cache_folder, the environment variable HF_HOME), keep no activations "
+                f"the disk is too small: {listed} are needed, {size_text(free)} are free. Choose places on another "
+                "disk (--root, activations.cache_folder, the environment variable HF_HOME), keep no activations "
                 "(activations.cache: false), or run fewer at a time (--layers, --variants)")
 
 # %% ../nbs/49_preflight.ipynb #040e537d
@@ -170,8 +164,8 @@ def check_memory(needs: Needs, device: torch.device) -> None:
     if free is not None and needs.memory > free:
         raise UserError(
             f"{device} has too little memory: the language models and the SAEs that train together hold at least "
-            f"{_gib(needs.memory)}, {_gib(free)} are free. Train fewer at a time (--variants, --layers), or choose a "
-            "smaller sae.dictionary_size or language_model.dtype: bfloat16")
+            f"{size_text(needs.memory)}, {size_text(free)} are free. Train fewer at a time (--variants, --layers), or "
+            "choose a smaller sae.dictionary_size or language_model.dtype: bfloat16")
 
 # %% ../nbs/49_preflight.ipynb #0b9091d4
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}  # of the largest logit

@@ -269,7 +269,7 @@ def load_questions(config: QuestionSetConfig, setting: str = "unlearning.forget"
 def subject_named(config: QuestionSetConfig) -> str:
     """The subject as the prompt names it."""
     if config.subject is None and config.source == "world":
-        return world.TITLES[config.name]
+        return world.TITLES[known_subject(config.name)]
     return config.subject or config.name.replace("_", " ").replace("-", " ")
 
 # %% ../../nbs/evaluation/31_unlearning_eval.ipynb #6a044062
