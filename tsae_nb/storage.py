@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MANIFEST', 'OWNER', 'BLOCK', 'sync', 'make_folders', 'tidy', 'whole_file', 'write_json', 'read_json', 'write_tensors',
-           'read_tensors', 'files_of', 'record', 'is_stored', 'claim', 'CheckedArray', 'Stored', 'settled',
+           'read_tensors', 'files_of', 'unlisted', 'record', 'is_stored', 'claim', 'CheckedArray', 'Stored', 'settled',
            'put_in_place', 'read_whole', 'whole_directory', 'remove_stored', 'mapped_array', 'write_sealed',
            'read_sealed', 'set_aside', 'is_set_aside', 'copies_set_aside', 'sum_in_name', 'sum_in_name_holds', 'verify',
            'check_hashes', 'Busy', 'Holder', 'lock_file', 'holder', 'locked', 'drop_lock', 'drop_use', 'in_use',
@@ -235,6 +235,12 @@ def files_of(folder: Path) -> list[str]:
     found = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
     names = (path.relative_to(folder).as_posix() for path in found)
     return [name for name in names if name != MANIFEST and not any(map(_TEMPORARY.fullmatch, name.split("/")))]
+
+
+def unlisted(folder: Path) -> list[str]:
+    """The files in a folder with our mark that its list of hashes does not name; hidden ones are passed over."""
+    listed = _read_manifest(folder)["files"]
+    return [name for name in files_of(folder) if name not in listed and not name.startswith(".")]
 
 
 def record(folder: str | Path, kind: str, names: Iterable[str] | None = None, anew: bool = False) -> None:
