@@ -1,5 +1,6 @@
 """Every command line of the README as it stands there, shortened by settings; each that makes something, twice"""
 
+import csv
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import pytest
 
 from tsae_nb.activations import world_documents
 from tsae_nb.cli import main
+from tsae_nb.world import World
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -126,6 +128,17 @@ def test_the_lines_do_what_they_say_and_again(place: Path) -> None:
             assert [path for path in made if not (place / "runs" / path).exists()] == []
             python()
     assert not (place / "runs" / "tiny" / "topk").exists() and (place / "runs" / "tiny" / "topk-seed1").exists()
+
+
+def test_a_subject_of_ones_own_is_asked_as_the_page_says(place: Path) -> None:
+    block, = re.findall(r"^```yaml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    (place / "mine.yaml").write_text(block, encoding="utf-8")
+    with open(place / "places.csv", "w", newline="", encoding="utf-8") as file:
+        for one in World().questions("geography")[:40]:
+            csv.writer(file).writerow([one.question, *one.choices, "ABCD"[one.answer]])
+    do("tsae run mine.yaml", [*SHORT, "--set", "unlearning.retain_corpus.rows=64"])
+    found = json.loads((place / "runs" / "mine" / "topk" / "unlearning.json").read_text())
+    assert found["questions"]["places"]["asked"] == 40 and found["questions"]["places"]["qualifying"] > 20
 
 
 def python() -> None:
