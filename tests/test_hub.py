@@ -19,6 +19,7 @@ import zstandard
 from local_hub import LocalHub
 
 import tsae_nb
+from tsae_nb.activations import world_documents
 
 EMBEDDED = Path(tsae_nb.__path__[0]) / "embedded"
 WEIGHTS = (EMBEDDED / "model.safetensors").stat().st_size
@@ -68,9 +69,11 @@ def parquet(columns: dict[str, list[Any]]) -> bytes:
 
 def pile(documents: int, shards: int) -> dict[str, bytes]:
     """The Pile's layout: numbered .jsonl.zst files, and a field beside the text."""
+    # no two are the same: text that repeats what is held out would be left out
+    told = [text for _, text in world_documents(0, "train", documents * shards)]
+
     def shard(number: int) -> bytes:
-        lengths = (1 + (i * 7 + number) % 5 for i in range(documents))
-        texts = (f"The Fennow {number} of {i} is covered in bark. " * length for i, length in enumerate(lengths))
+        texts = told[number * documents : (number + 1) * documents]
         return zstandard.compress(jsonl([{"text": text, "meta": {"set": "x"}} for text in texts]))
 
     other = zstandard.compress(jsonl([{"text": "of another split", "meta": {"set": "x"}}]))

@@ -41,7 +41,7 @@ MISTAKES = {  # what is set: what must be said
         ["unlearning.forget={name: bio, source: hub, path: us/texts, split: train}"],
         ["unlearning.forget", "question"]),
     "a disk that is too small": (
-        [f"data.rows={HUGE}", f"activations.cache_gibibytes={HUGE}"], ["the disk is too small", "GiB of activations"]),
+        [f"data.rows={HUGE}", f"activations.cache_gibibytes=1e9"], ["the disk is too small", "GiB of activations"]),
     "a memory that is too small": (["sae.dictionary_size=1000000000"], ["too small"]),
     "a number that some programs read as octal": (["training.steps=010"], ["training.steps=010", "begins with 0"]),
     "an item that a list does not have": (["unlearning.side.9.limit=3"], ["unlearning.side.9", "4 items"]),
