@@ -12,6 +12,8 @@ import torch
 from local_hub import LocalHub
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
+from tsae_nb.activations import world_documents
+
 ROOT = Path(__file__).parents[1]
 TSAE = str(Path(sys.executable).with_name("tsae"))
 FILE = """
@@ -41,7 +43,7 @@ MISTAKES = {  # what is set: what must be said
         ["unlearning.forget={name: bio, source: hub, path: us/texts, split: train}"],
         ["unlearning.forget", "question"]),
     "a disk that is too small": (
-        [f"data.rows={HUGE}", f"activations.cache_gibibytes=1e9"], ["the disk is too small", "GiB of activations"]),
+        [f"data.rows={HUGE}", "activations.cache_gibibytes=1e9"], ["the disk is too small", "GiB of activations"]),
     "a memory that is too small": (["sae.dictionary_size=1000000000"], ["too small"]),
     "a number that some programs read as octal": (["training.steps=010"], ["training.steps=010", "begins with 0"]),
     "an item that a list does not have": (["unlearning.side.9.limit=3"], ["unlearning.side.9", "4 items"]),
@@ -77,7 +79,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict
     (folder / "mine.csv").write_text("Where does the Velm live?,marsh,dune,reef,cave,C\n")
     (folder / "three.jsonl").write_text('{"question": "Where?", "choices": ["a", "b", "c"], "answer": "A"}\n')
     embedded = ROOT / "tsae_nb" / "embedded"
-    texts = "\n".join(json.dumps({"text": f"The Fennow number {i} is covered in bark. " * 12}) for i in range(200))
+    texts = "\n".join(json.dumps({"text": text}) for _, text in world_documents(0, "train", 200))
     data = {"train.jsonl": texts.encode()}
     repositories = {"us/model": embedded, "us/gated": embedded, "us/encoder": write_encoder(folder / "encoder"),
                     "datasets/us/texts": data, "datasets/us/waiting": data}

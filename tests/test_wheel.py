@@ -84,7 +84,7 @@ def test_it_is_the_installed_one_and_says_what_there_is(place: Place) -> None:
     assert place("--version") == place.run(sys.executable, "-m", "tsae_nb", "--version")
     listed = place("run")
     for file in (ROOT / "runs").glob("*.yaml"):
-        assert re.search(rf"^{file.stem} +\d+ runs \(comes along\)", listed, re.MULTILINE)
+        assert re.search(rf"^{file.stem} +\d+ runs? +\(comes along\)", listed, re.MULTILINE)
     assert not list(place.folder.iterdir()), "looking leaves nothing behind"
 
 
