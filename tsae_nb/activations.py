@@ -14,7 +14,6 @@ __all__ = ['READERS', 'WAITS', 'Documents', 'Row', 'ARRAYS', 'LONGEST_TEXT', 'To
 # %% ../nbs/04_activations.ipynb #af693d8b
 import glob
 import gzip
-import hashlib
 import io
 import itertools
 import json
@@ -505,11 +504,11 @@ class HeldOutText:
     """Token ids that are held out, by hash; other lists of ids that repeat one of them are left out and counted."""
 
     def __init__(self) -> None:
-        self.known, self.repeated = set[bytes](), 0
+        self.known, self.repeated = set[str](), 0
 
     @staticmethod
-    def _hash(ids: Sequence[int]) -> bytes:
-        return hashlib.blake2b(np.asarray(ids, dtype=np.int64).tobytes(), digest_size=16).digest()
+    def _hash(ids: Sequence[int]) -> str:
+        return content_hash(np.asarray(ids, dtype=np.int64))
 
     def note(self, ids: Sequence[int]) -> bool:
         """Hold out; always True."""
@@ -798,8 +797,10 @@ class ActivationStream:
         self.language_model, self.training, self.evaluation = language_model, training, evaluation
         self.layer, self.blocks, self.cache, self.dtype = layer, blocks, cache, DTYPES[config.dtype]
         self._kept: dict[int, Tensor] = {}
-        self._warn_of_sinks(config.calibration_rows)
-        mean_square, mean = moments(self._calibration(config.calibration_rows))
+        batches = self._calibration(config.calibration_rows)
+        first = list(itertools.islice(batches, 1))
+        self._warn_of_sinks(first)
+        mean_square, mean = moments(itertools.chain(first, batches))
         self.scale = scale_of(mean_square, language_model.width, config.normalize)
         self.mean = mean.float()
 
@@ -807,10 +808,9 @@ class ActivationStream:
         for batch in self._live(self.training, range(min(count, len(self.training))), self.blocks.size):
             yield batch.activations, batch.valid
 
-    def _warn_of_sinks(self, count: int) -> None:
+    def _warn_of_sinks(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Say where a place of the rows has far larger activations than others, and is trained on."""
-        places = sinks(self._calibration(min(count, self.blocks.size)))
-        if places:
+        if places := sinks(batches):
             shown = ", ".join(f"{place} ({times:.0f} times)" for place, times in places[:3])
             print(f"layer {self.layer}: the activations are far larger than the median at these places of the rows "
                   f"(mean square, from 0): {shown}. They dominate every squared error", file=sys.stderr)

@@ -7,7 +7,6 @@ __all__ = ['LAID_OUT', 'carried', 'is_checkout', 'experiments', 'find_experiment
 
 # %% ../nbs/00e_carried.ipynb #344c79ff
 import difflib
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,16 +78,12 @@ def _carried_files() -> Iterator[str]:
             yield path.relative_to(carried()).as_posix()
 
 
-def _sum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def lay_out(folder: str | Path) -> list[str]:
     """Copy what comes along into a folder; returns the files there that differ and were left as they are.
 
     Raises `UserError` from within a checkout, which needs no copy, and where nothing can be written.
     """
-    from tsae_nb.foundation import explained_os_errors
+    from tsae_nb.foundation import content_hash, explained_os_errors
     from tsae_nb.storage import read_json, whole_file, write_json
 
     folder = Path(folder)
@@ -100,8 +95,8 @@ def lay_out(folder: str | Path) -> list[str]:
     with explained_os_errors(folder):
         for name in _carried_files():
             source, target = carried() / name, folder / name
-            now[name] = _sum(source)
-            there = _sum(target) if target.is_file() else None
+            now[name] = content_hash(source)
+            there = content_hash(target) if target.is_file() else None
             if there not in (None, now[name], before.get(name)):
                 kept.append(name)
             elif there != now[name]:

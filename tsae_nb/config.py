@@ -9,14 +9,14 @@ __all__ = ['Number', 'Share', 'Momentum', 'Positive', 'NotNegative', 'Count', 'P
            'SparsityConfig', 'DeadFeaturesConfig', 'TemporalEncoderConfig', 'ConsistencyConfig', 'TrackerConfig',
            'MarginConfig', 'AdversaryConfig', 'RouterConfig', 'SAEConfig', 'TrainingConfig', 'EvaluationConfig',
            'QuestionSetConfig', 'DensityCorpusConfig', 'UnlearningConfig', 'RunConfig', 'build', 'settings_of',
-           'result_settings', 'differences', 'merge', 'override', 'parse_yaml', 'read_yaml', 'to_yaml']
+           'result_settings', 'differing', 'differences', 'merge', 'override', 'parse_yaml', 'read_yaml', 'to_yaml']
 
 # %% ../nbs/00_config.ipynb #a567cbda
 import dataclasses
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -429,12 +429,19 @@ def result_settings(config: Any) -> dict[str, Any]:
     return settings
 
 
+def differing(values: Sequence[Any], key: str = "") -> dict[str, list[Any]]:
+    """Of nested settings those that differ, by dotted name; a section that only some have stands there as a whole."""
+    if all(isinstance(value, Mapping) for value in values):
+        found: dict[str, list[Any]] = {}
+        for name in dict.fromkeys(name for value in values for name in value):
+            found |= differing([value.get(name) for value in values], f"{key}.{name}" if key else name)
+        return found
+    return {} if all(value == values[0] for value in values) else {key: list(values)}
+
+
 def differences(stored: Any, wanted: Any, key: str = "") -> list[str]:
     """`key: stored → wanted` for each value that differs in nested settings."""
-    if isinstance(stored, Mapping) and isinstance(wanted, Mapping):
-        return [line for name in dict.fromkeys([*wanted, *stored])
-                for line in differences(stored.get(name), wanted.get(name), f"{key}.{name}" if key else name)]
-    return [] if stored == wanted else [f"{key}: {stored!r} → {wanted!r}"]
+    return [f"{name}: {before!r} → {after!r}" for name, (after, before) in differing([wanted, stored], key).items()]
 
 # %% ../nbs/00_config.ipynb #1e6119fb
 def merge(settings: Mapping[str, Any], changes: Mapping[str, Any], key: str = "") -> dict[str, Any]:

@@ -42,7 +42,7 @@ from .foundation import content_hash, explained_os_errors
 from .preflight import LanguageModels, check_before_work, look_over, stream_key
 from .processes import PARENT, Children
 from tsae_nb.run_folders import (
-    RUN, RUN_FILES, checked_config, final_folder, folders_with, note_failure, partial_folder, read_mapping,
+    RUN, RUN_FILES, checked_config, final_folder, folders_of_runs, note_failure, partial_folder, read_mapping,
     stored_config,
 )
 from .sae import SparseAutoencoder, save_sae
@@ -112,7 +112,7 @@ def find_runs(root: str | Path = "runs", complete_only: bool = True) -> list[Run
     Copies in a folder `reference` are left out.
     """
     found = []
-    for folder in sorted({final_folder(folder) for folder in folders_with(root, "config.yaml")}):
+    for folder in folders_of_runs(root):
         with suppress(UserError):  # damaged, or gone since we looked
             found.append(open_run(folder))
     return [run for run in found if run.complete or not complete_only]

@@ -233,7 +233,7 @@ def _load(folder: Path) -> SparseAutoencoder:
     if description.get("format") != FORMAT:
         raise UserError(f"{folder / 'sae.json'} has format {description.get('format')!r}; this version reads {FORMAT}")
     tensors, _ = stored.tensors("sae.safetensors")
-    with taken_apart(folder / "sae.json", "save or train it again"):
+    with taken_apart(folder / "sae.json", _SAVE_AGAIN):
         width, written = description["width"], description["content_hash"]
         try:
             config = build(SAEConfig, description["config"])
