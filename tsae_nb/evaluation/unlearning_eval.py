@@ -486,13 +486,15 @@ class DensityRows:
 
     @classmethod
     def of(cls, tokenizer: Any, tokens: Tensor, documents: Tensor | None = None) -> "DensityRows":
-        """Rows of given tokens; special tokens do not count."""
+        """Rows of given tokens; special tokens do not count, and never the first place, as in training (04)."""
         special = [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id]
         marks = torch.tensor([token for token in special if token is not None], dtype=torch.int64)
         ends = tokens.flatten() == (-1 if tokenizer.eos_token_id is None else tokenizer.eos_token_id)
         if documents is None:
             documents = (ends.cumsum(0) - ends.long()).view(tokens.shape)
-        return cls(tokens, ~torch.isin(tokens, marks), documents)
+        valid = ~torch.isin(tokens, marks)
+        valid[:, :1] = False  # known by its place: not every tokenizer has a token for it
+        return cls(tokens, valid, documents)
 
     def sample(self, rows: int | None, generator: torch.Generator) -> "DensityRows":
         """So many rows, drawn without replacement and kept in order."""
@@ -1042,7 +1044,7 @@ class UnlearningTask:
         answers = np.array([one.question.answer for one in asked], dtype=np.int64)
         key = content_hash(
             PROTOCOL, language_model.content_hash(), layer, result_settings(config), prompts, answers, sets,
-            *(rows.tokens for rows in corpora.values()))
+            *(part for rows in corpora.values() for part in (rows.tokens, rows.valid)))
         untouched = untouched_options(language_model, layer, streams, options, config.batch_tokens)
         totals = {name: len(questions) for name, questions in loaded.items()}
         return cls(language_model, config, layer, asked, prompts, totals, corpora, options, streams, sets, answers,
@@ -1079,7 +1081,7 @@ def _checked_model(
         raise UserError(ENCODER_ONLY)
     if not 0 <= layer < language_model.number_of_layers:
         raise UserError(f"layer {layer} is beyond this model: 0 to {language_model.number_of_layers - 1}")
-    check_passes(language_model, [layer], config.language_model or str(language_model.model.name_or_path))
+    check_passes(language_model, [layer], config.language_model or Path(str(language_model.model.name_or_path)).name)
     return language_model
 
 # %% ../../nbs/evaluation/31_unlearning_eval.ipynb #8e030178
