@@ -457,7 +457,7 @@ def test_starts(case: str) -> None:
         if settings.sparse_code.kind == "jumprelu":
             sizes = _sizes(settings, features)
             wanted |= {f"sae.sparse_codes.{level}.threshold":
-                       torch.full((size,), settings.sparse_code.initial_threshold)
+                       torch.full((size,), gain * settings.sparse_code.initial_threshold)
                        for level, size in enumerate(sizes)}
         if settings.tracker is not None:
             draws = named_generator(seed, "tracker")
