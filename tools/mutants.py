@@ -38,18 +38,31 @@ from tsae_nb.processes import Terminated, terminable
 
 RESULT = ROOT / "runs" / "reference" / "mutants.json"
 OBJECTIVE = "tests/test_objective.py"
+ODD, COMPLETE = "tests/test_odd_inputs.py", "tests/test_complete_runs.py"
 TESTS: dict[str, tuple[str, ...]] = {  # start of a module's name: what checks it beside its notebook, quickest first
     "components.": (OBJECTIVE,),
     "sae": (OBJECTIVE,),
     "training": (OBJECTIVE, "tests/test_resume.py"),
     "config": (OBJECTIVE, "tests/test_ways.py"),
     "experiments": ("tests/test_ways.py",),
+    "foundation": (OBJECTIVE, ODD, "tests/test_storage.py"),
     "storage": ("tests/test_storage.py",),
     "run_folders": ("tests/test_processes.py",),
     "processes": ("tests/test_processes.py",),
     "preflight": ("tests/test_starts.py",),
     "runs": ("tests/test_ways.py", "tests/test_commands.py"),
+    "complete_runs": (COMPLETE,),
+    "comparison": (ODD,),
     "cli": ("tests/test_commands.py",),
+    "entry": ("tests/test_commands.py",),
+    "world": (ODD, "nbs/03_tiny_lm.ipynb", "nbs/evaluation/31_unlearning_eval.ipynb"),
+    "tiny_lm": ("tests/test_wheel.py",),
+    "language_model": (ODD, "nbs/04_activations.ipynb", "tests/test_starts.py", "tests/test_hub.py"),
+    "activations": (ODD, COMPLETE, "tests/test_hub.py"),
+    "evaluation.metrics": (COMPLETE, "tests/test_commands.py"),
+    "evaluation.unlearning_eval": (ODD, COMPLETE, "tests/test_hub.py"),
+    "interop": (ODD, "tests/test_processes.py"),
+    "views.": (ODD, "tests/test_explorer_browser.py", "tests/test_processes.py"),
 }
 EXPORTED = re.compile(r"^#\|\s*export\s*$", re.MULTILINE)
 MODULE = re.compile(r"^#\|\s*default_exp\s+(\S+)", re.MULTILINE)
@@ -298,6 +311,8 @@ def on_notebook(
             outcome = ended(whole, 3600)
         seconds = time.monotonic() - began
         out.write(json.dumps([None, outcome, seconds]) + "\n")
+        last = max((place for place, cell in enumerate(notebook.cells) if any(one.cell == cell.id for one in mutants)),
+                   default=0)
         for place, cell in enumerate(notebook.cells):
             for number, one in enumerate(mutants):
                 if one.cell == cell.id and outcome == "good":
@@ -306,7 +321,7 @@ def on_notebook(
                     with undone(temporary):
                         said = ended(apart(partial(kernel.run, *sources), folder / "log"), 10 + limit * seconds)
                     out.write(json.dumps([number, said, time.monotonic() - start]) + "\n")
-            if outcome != "good":
+            if outcome != "good" or place == last:
                 return
             kernel.run(cell.source)
 
@@ -345,11 +360,13 @@ class Copy:
         nb_export(str(path), lib_path=str(self.folder / "tsae_nb"))
 
     def notices(self, tests: Sequence[str], seconds: float) -> tuple[str | None, float]:
-        """(the first of the test files that fails, or None; seconds)."""
+        """(the first of the test files and notebooks that fails, or None; seconds)."""
         environment = os.environ | {"PYTHONPATH": str(self.folder)}
         began = time.monotonic()
         for test in tests:
             command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test]
+            if test.endswith(".ipynb"):
+                command = [str(Path(sys.executable).with_name("nbdev_test")), "--path", test]
             with open(self.folder / "log", "w") as log:
                 process = subprocess.Popen(
                     command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -382,13 +399,6 @@ def tried(notebook: Notebook, chosen: argparse.Namespace, now: str, folder: Path
     known["modules"][notebook.module] = module
     mutants = notebook.chosen(chosen.count, chosen.seed)
     left = [one for one in mutants if one.key not in module["mutants"]]
-    took = 0.0
-    if left and notebook.tests:
-        copy.export(notebook, None)
-        failing, took = copy.notices(notebook.tests, 3600)
-        if failing is not None:
-            print(f"{notebook.module}: {failing} fails without a mutant", file=sys.stderr)
-            return False
     passed: dict[Mutant, float] = {}  # of those that the notebook let pass, the seconds it took
 
     def keep(mutant: Mutant, by: str | None, seconds: float) -> None:
@@ -412,6 +422,13 @@ def tried(notebook: Notebook, chosen: argparse.Namespace, now: str, folder: Path
             passed[mutant] = seconds
         else:
             keep(mutant, "notebook" if outcome == "bad" else "time", seconds)
+    took = 0.0
+    if passed and notebook.tests:  # how long they take, and that they pass without a mutant
+        copy.export(notebook, None)
+        failing, took = copy.notices(notebook.tests, 3600)
+        if failing is not None:
+            print(f"{notebook.module}: {failing} fails without a mutant", file=sys.stderr)
+            return False
     for mutant, seconds in passed.items():
         exported = ended(apart(partial(copy.export, notebook, mutant), folder / "log"), 300)
         assert exported == "good", (folder / "log").read_text(errors="replace")[-2000:]
