@@ -53,7 +53,7 @@ SMALLEST_NORM = 1e-6
 
 
 def inverse_norms(codes: Tensor) -> Tensor:
-    """1/‖z‖ of each row (N,); 0, without gradient, for rows below `SMALLEST_NORM`."""
+    """1/‖z‖ of each row (N,); 0, without gradient, for rows up to `SMALLEST_NORM`."""
     norms = torch.linalg.vector_norm(codes, dim=1)
     return torch.where(norms > SMALLEST_NORM, 1.0 / norms.clamp_min(SMALLEST_NORM), 0.0)
 
