@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from local_hub import LocalHub
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizerFast, RwkvConfig, RwkvForCausalLM
 
 from tsae_nb.activations import world_documents
 
@@ -54,6 +54,11 @@ MISTAKES = {  # what is set: what must be said
         ["unlearning.forget={name: bio, source: file, path: three.jsonl}"], ["three.jsonl, row 0", "3 choices"]),
     "a layer beyond the model": (["language_model.layer=9"], ["layer 9", "4 layers"]),
     "an encoder that is asked questions": (["language_model.path=us/encoder"], ["encoder-only"]),
+    "a model that cannot be cut": (
+        ["language_model.path=us/recurrent"], ["us/recurrent (rwkv)", "cannot be cut after layer 1", "choose another"]),
+    "a corpus whose documents are all short": (
+        ["unlearning.forget_corpus={source: file, path: short.txt}"],
+        ["none of 2 documents has more than 50 characters", "unlearning.forget_corpus.shortest_document"]),
 }
 
 
@@ -71,18 +76,30 @@ def write_encoder(folder: Path) -> Path:
     return folder
 
 
+def write_recurrent(folder: Path) -> Path:
+    """A small random RWKV, whose blocks hand on a state of their own, with the embedded model's tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / "tsae_nb" / "embedded")
+    torch.manual_seed(0)
+    config = RwkvConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, context_length=128)
+    RwkvForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
     """A working folder with the parameter file, and the environment of a process that knows a local hub."""
     folder = tmp_path_factory.mktemp("starts")
     (folder / "start.yaml").write_text(FILE)
+    (folder / "short.txt").write_text("A paragraph.\n\nAnother one.\n")
     (folder / "mine.csv").write_text("Where does the Velm live?,marsh,dune,reef,cave,C\n")
     (folder / "three.jsonl").write_text('{"question": "Where?", "choices": ["a", "b", "c"], "answer": "A"}\n')
     embedded = ROOT / "tsae_nb" / "embedded"
     texts = "\n".join(json.dumps({"text": text}) for _, text in world_documents(0, "train", 200))
     data = {"train.jsonl": texts.encode()}
     repositories = {"us/model": embedded, "us/gated": embedded, "us/encoder": write_encoder(folder / "encoder"),
-                    "datasets/us/texts": data, "datasets/us/waiting": data}
+                    "us/recurrent": write_recurrent(folder / "recurrent"), "datasets/us/texts": data,
+                    "datasets/us/waiting": data}
     with LocalHub(repositories, gated={"us/gated": "auto", "datasets/us/waiting": "manual"}) as hub:
         yield folder, hub.environment(folder / "home", OMP_NUM_THREADS="1")
 
