@@ -30,6 +30,13 @@ def exact(tensor: Tensor) -> Tensor:
 def _ratio(above: float, below: float) -> float | None:
     return above / below if below else None
 
+
+def _counted(tokens: int) -> int:
+    """The number of tokens a mean is taken over; `UserError` if there is none."""
+    if not tokens:
+        raise UserError("nothing to evaluate: the batches hold no valid token; give rows with text in them")
+    return tokens
+
 # %% ../../nbs/evaluation/30_metrics.ipynb #268b5e08
 class Scatter:
     """Mean (d,) and squared distance to that mean, Σ‖h−h̄‖², of vectors that come in batches."""
@@ -70,8 +77,8 @@ class Reconstruction:
             self.sums[name] += float(new.sum())
 
     def result(self) -> dict[str, float | None]:
-        """Values in raw units; None where a value is not defined (no variance, no norm)."""
-        sums, count = self.sums, self.activations.count
+        """Values in raw units; None where one is not defined (no variance, no norm). `UserError` without a token."""
+        sums, count = self.sums, _counted(self.activations.count)
         fvu = _ratio(sums["error"], self.activations.scatter)
         return {
             "mse_per_token": sums["error"] / count,
@@ -101,14 +108,14 @@ class CodeStatistics:
     @property
     def density(self) -> Tensor:
         """(k,) share of tokens on which each feature is active."""
-        return self.active / self.tokens
+        return self.active / _counted(self.tokens)
 
     def result(self) -> dict[str, float]:
         """L0 in features and L1 in raw residual units, means over tokens; the features dead on this evaluation set."""
-        dead = int((self.active == 0).sum())
+        tokens, dead = _counted(self.tokens), int((self.active == 0).sum())
         return {
-            "l0": float(self.active.sum()) / self.tokens,
-            "l1": float(self.sum.sum()) / self.tokens,
+            "l0": float(self.active.sum()) / tokens,
+            "l1": float(self.sum.sum()) / tokens,
             "dead_features": dead,
             "dead_share": dead / len(self.active),
             "dictionary_size": len(self.active),
@@ -117,7 +124,7 @@ class CodeStatistics:
 # %% ../../nbs/evaluation/30_metrics.ipynb #b3c02e38
 def density_histogram(density: Tensor, tokens: int, bins: int) -> dict[str, Any]:
     """Features by log10 density, from what one token in `tokens` can show up to 1; the never active apart."""
-    edges = np.linspace(math.floor(-math.log10(tokens)), 0.0, bins + 1)
+    edges = np.linspace(math.floor(-math.log10(_counted(tokens))), 0.0, bins + 1)
     alive = density[density > 0].numpy()
     counts, _ = np.histogram(np.log10(alive), edges)
     return {"log10_edges": edges.tolist(), "features": counts.tolist(), "never_active": int((density == 0).sum())}
@@ -305,7 +312,7 @@ def _median(values: Tensor) -> float | None:
 
 # %% ../../nbs/evaluation/30_metrics.ipynb #0bb8dbed
 class LossRecovered:
-    """Next-token cross-entropies in nats: plain, with the reconstruction, with the ablation."""
+    """Next-token cross-entropies in nats: plain, with the reconstruction, with every position ablated."""
 
     def __init__(self, language_model: Any, layer: int, ablation: str, mean: Tensor | None = None) -> None:
         self.language_model, self.layer, self.ablation, self.mean = language_model, layer, ablation, mean
@@ -320,17 +327,19 @@ class LossRecovered:
     def update(self, batch: ActivationBatch, reconstruction: Tensor) -> None:
         """Add the rows of a batch; `reconstruction` (B, T, d)."""
         h, where = batch.activations, batch.valid[..., None]
-        replaced = torch.zeros_like(h) if self.mean is None else self.mean.to(h).expand_as(h)
         here = lagged(batch.valid, batch.documents, 1)
         if not here.any():
             return
         target = batch.tokens[:, 1:][here][:, None]
         plain = self._log_probabilities(h, batch.attended, here)
         spliced = self._log_probabilities(torch.where(where, reconstruction.to(h), h), batch.attended, here)
-        ablated = self._log_probabilities(torch.where(where, replaced, h), batch.attended, here)
-        for name, log_p in (("plain", plain), ("spliced", spliced), ("ablated", ablated)):
-            self.sums[name] -= float(exact(log_p.gather(1, target)).sum())
         self.sums["kl_divergence"] += float(exact((plain.exp() * (plain - spliced)).sum(-1)).sum())
+        entropies = {"plain": plain.gather(1, target), "spliced": spliced.gather(1, target)}
+        del plain, spliced  # over a large vocabulary two of them are much memory, three too much
+        ablated = torch.zeros_like(h) if self.mean is None else self.mean.to(h).expand_as(h)
+        entropies["ablated"] = self._log_probabilities(ablated, batch.attended, here).gather(1, target)
+        for name, log_p in entropies.items():
+            self.sums[name] -= float(exact(log_p).sum())
         self.tokens += len(target)
 
     def result(self) -> dict[str, Any]:
@@ -402,9 +411,9 @@ def evaluate(
     """
     config = config or EvaluationConfig()
     reason = _checked_loss(language_model, layer, config)
-    mean = _mean_activation(batches) if reason is None and config.ablation == "mean" else None
     if language_model is not None and layer is None:
         raise UserError("evaluate needs the layer of the batches' activations, to resume the language model there")
+    mean = _mean_activation(batches) if reason is None and config.ablation == "mean" else None
     loss = None if reason else LossRecovered(language_model, int(layer or 0), config.ablation, mean)
     reconstruction, seen = Reconstruction(), CodeStatistics(sae.dictionary_size)
     ordered, shuffled = (TemporalStatistics(sae.dictionary_size, config.largest_lag) for _ in range(2))
@@ -430,8 +439,7 @@ def evaluate(
             for part, here in _parts(some_rows(batch, slice(0, allowed)), language_model.vocabulary_size):
                 loss.update(here, decoded[:allowed][part])
         rows += len(batch.tokens)
-    if not seen.tokens:
-        raise UserError("nothing to evaluate: the batches hold no valid token")
+    _counted(seen.tokens)
     temporal = {**ordered.result(), "shuffled": shuffled.result()} if config.temporal else None
     features = {"density": seen.density, "mean_when_active": seen.sum / seen.active}
     return {
