@@ -90,11 +90,11 @@ def to_sae(weights: PlainWeights) -> SparseAutoencoder:
     sae.load_state_dict({name: value.float() for name, value in values.items()}, strict=False)
     activation = sae.sparse_codes[0]
     if plain.threshold is not None:
-        positive = plain.threshold.float().clamp_min(torch.finfo(torch.float32).tiny)
+        threshold = plain.threshold.float().clamp_min(0.0)  # below 0 nothing passes the ReLU
         if isinstance(activation, JumpReLU):
-            activation.threshold.data.copy_(positive)
+            activation.threshold.data.copy_(threshold)
         elif isinstance(activation, BatchTopK):
-            activation.threshold.copy_(positive[0])
+            activation.threshold.copy_(threshold[0])
             activation.batches_seen.fill_(1)
     return sae.eval()
 
