@@ -279,12 +279,12 @@ class DensityCorpusConfig:
     """Text on which the densities of features are counted; "questions": the question sets themselves."""
 
     source: Literal["world", "hub", "file", "questions"] = "world"
-    path: str | None = None  # hub id, or a .txt, .json, .jsonl, .parquet or .csv file
+    path: str | None = None  # hub id; or a file, a folder, a pattern, the same documents as for data.path
     subset: str | None = None
     split: str = "train"
     text_field: str = "text"
     subjects: tuple[str, ...] = ()  # of the world; none named: those of the questions
-    shortest_document: Annotated[int, Field(ge=0)] = 50  # characters; documents must be longer
+    shortest_document: Annotated[int, Field(ge=0)] = 50  # characters, not tokens as in data; documents must be longer
     documents: Count | None = 1024  # a seeded sample of so many; None: all
     rows: Count | None = 1024  # a seeded sample of the packed rows; None: all
 
