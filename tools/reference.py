@@ -11,6 +11,7 @@ kept, and the first; of the SAEs those that the notebooks to explore open. What 
 
 import argparse
 import datetime
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -29,7 +30,7 @@ from tsae_nb.experiments import expand, load_experiment, nested
 from tsae_nb.foundation import content_hash, find_chrome
 from tsae_nb.processes import Terminated, terminable
 from tsae_nb.run_folders import RUN, read_mapping, stored_config
-from tsae_nb.runs import own_files, sweep
+from tsae_nb.runs import PACKAGES, own_files, sweep
 from tsae_nb.storage import claim, is_stored, locked, put_in_place, read_json, record, remove_stored, tidy, whole_file
 from tsae_nb.storage import write_json
 from tsae_nb.views.claims import CLAIMS, claim_convergence, claim_dictionary_size
@@ -161,10 +162,8 @@ class Making:
         note = self.work / "made_for.json"
         if is_stored(self.work, KIND) and note.is_file():
             before = read_json(note)
-            other = [f"{name} {before.get(name)}, now {value}" for name, value in self.note().items()
-                     if before.get(name) != value]
-            if other:
-                raise UserError(f"{self.work} holds work for another set ({'; '.join(other)}): go back to that, or "
+            if other := differences(before, self.note()):
+                raise UserError(f"{self.work} holds work for another set ({', '.join(other)}): go back to that, or "
                                 "throw it away and begin anew (--anew)")
         self.check_mixed()
 
@@ -180,7 +179,8 @@ class Making:
 
     def note(self) -> dict[str, Any]:
         """What everything in the work folder is made for."""
-        return {"commit": self.commit, "set": self.assignments}
+        versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+        return {"commit": self.commit, "set": self.assignments, "versions": versions}
 
     def make(self, parts: Sequence[str]) -> bool:
         """Make what is missing; False where parts are left for another time."""
@@ -233,7 +233,6 @@ class Making:
         return {
             **self.note(), "command": " ".join(["python", "tools/reference.py", *sys.argv[1:]]),
             "date": datetime.date.today().isoformat(), "machines": list(machines.values()),
-            "versions": manifests[0]["versions"],
             "seconds": round(sum(sum(one["seconds"].values()) for one in manifests)),  # of all runs, one by one
             "runs": {name: results_hash(run) for name, run in kept.items()},
             "files": {path.relative_to(new).as_posix(): content_hash(path) for path in files},
@@ -373,7 +372,7 @@ def claims_apart(stored: Path) -> list[str]:
     said = {row[1]: row[3:5] for row in rows if len(row) == 6}  # after a number: claim, paper, measured, verdict, rule
     runs = stored_runs(stored)
     given = {finding.claim: [finding.measured, finding.verdict] for finding in
-             (claim(runs) for claim in CLAIMS if claim not in NOT_KEPT)}
+             (judge(runs) for judge in CLAIMS if judge not in NOT_KEPT)}
     return [f"claims.ipynb, {name}: it says {said.get(name)}, the stored runs give {both}, {AGAIN}"
             for name, both in given.items() if said.get(name) != both]
 
