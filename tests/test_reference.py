@@ -18,6 +18,7 @@ import reference  # noqa: E402
 import trials  # noqa: E402
 
 from tsae_nb import runs as library  # noqa: E402
+from tsae_nb import storage  # noqa: E402
 from tsae_nb.config import read_yaml  # noqa: E402
 from tsae_nb.experiments import expand  # noqa: E402
 from tsae_nb.storage import read_json, write_json  # noqa: E402
@@ -35,7 +36,8 @@ unlearning: {{forget_corpus: {{rows: 32}}, retain_corpus: {{rows: 32}}, retain_t
 """
 
 
-def test_readme_figures_and_claims_say_what_the_stored_runs_give() -> None:
+def test_readme_figures_and_claims_say_what_the_stored_runs_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
     assert reference.check(ROOT) == []
 
 
@@ -58,6 +60,20 @@ def test_a_number_typed_into_readme_or_figures_is_found(tmp_path: Path) -> None:
         (place / file).write_text(before.replace(number, number.replace("topk", "topk 2"), 1), encoding="utf-8")
         assert [said.split(":")[0] for said in reference.check(place)] == [file]
         (place / file).write_text(before, encoding="utf-8")
+
+
+def test_a_sentence_of_older_measurements_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert reference.shown_apart() == []
+    numbers = storage.read_json
+
+    def changed(path: Path) -> Any:
+        found = numbers(path)
+        return found | {"features": 7} if Path(path).name == "explorer_latency.json" else found
+
+    monkeypatch.setattr(storage, "read_json", changed)
+    found, = reference.shown_apart()
+    assert "explorer_latency.json" in found
 
 
 # -- making one, of two small experiments, in a repository of its own --------------------------------------------------

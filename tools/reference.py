@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from readme import render
+from readme import DIRECTIVE, render
 from trials import ROOT, changed, git
 
 from tsae_nb.config import RunConfig, UserError, differences, result_settings
@@ -281,7 +281,7 @@ def check(root: Path, assignments: Sequence[str] = ()) -> list[str]:
 
 
 def readme_apart(root: Path) -> list[str]:
-    """Whether the README's table is that of the stored runs, and the README that of its notebook."""
+    """Whether the README's table is that of the stored runs; of the project's, all numbers that its notebook shows."""
     if not (root / "README.md").is_file():
         return []
     text, found = (root / "README.md").read_text(encoding="utf-8"), []
@@ -289,6 +289,20 @@ def readme_apart(root: Path) -> list[str]:
         found.append("README.md: its table is not that of the stored runs: execute nbs/index.ipynb and make sync")
     if root == ROOT and text != render():
         found.append("README.md is not what nbs/index.ipynb gives: make sync")
+    return found + (shown_apart() if root == ROOT else [])
+
+
+def shown_apart() -> list[str]:
+    """Which texts that the README's notebook makes of stored numbers are no longer those it has as output."""
+    names: dict[str, Any] = {}
+    found = []
+    for cell in nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4).cells:
+        if cell.cell_type == "code" and "hide_input" not in DIRECTIVE.findall(cell.source):
+            exec(cell.source, names)
+        elif cell.cell_type == "code":
+            source = DIRECTIVE.sub("", cell.source).strip()
+            if eval(source, names).data != cell.outputs[0].data["text/markdown"]:
+                found.append(f"nbs/index.ipynb shows other numbers than  {' '.join(source.split())}  gives: execute it")
     return found
 
 
