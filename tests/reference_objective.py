@@ -32,9 +32,6 @@ KNOWN: dict[str, str] = {  # the settings that this reference reads (or that may
     "AdversaryConfig": "percentile threshold base floor block",
     "RouterConfig": "shares entropy_weight",
 }
-# Today the dead features of a plain SAE read x where its encoder reads x − b_dec (`Auxiliary` of notebook 17 hands over
-# the stream before centring, which notebook 20 folds into the encoder's bias). To be True once that is mended.
-AUXILIARY_IS_CENTRED = False
 
 
 def check_known(settings: Any) -> None:
@@ -172,7 +169,7 @@ class Reference:
         else:
             assert config.kind == "jumprelu", f"no reference for codes of kind {config.kind!r}"
             # z = x·H(x − θ); for θ the step has the derivative −1/ε within ε/2 of θ (Rajamanoharan et al. 2024)
-            threshold, width = self.p(f"{name}.log_threshold").exp(), config.bandwidth
+            threshold, width = self.p(f"{name}.threshold"), config.bandwidth
             keep = found.above(pre, threshold.detach())
             lower = found.above(pre, threshold.detach() - width / 2)
             upper = found.above(pre, threshold.detach() + width / 2)
@@ -200,13 +197,11 @@ class Reference:
         decoder, bias = self.p("sae.decoder_weight"), self.p("sae.decoder_bias")
         encoder, encoder_bias = self.p("sae.encoder_weight"), self.p("sae.encoder_bias")
         here = x[valid]
-        if config.temporal_encoder is None:
-            stream = here
-            self.seen = here - bias if config.subtract_decoder_bias else here
-        else:
+        self.seen = here - bias if config.subtract_decoder_bias else here  # what the encoder reads, and the router
+        if config.temporal_encoder is not None:
             stream = self.temporal_stream(x - bias if config.subtract_decoder_bias else x, valid, documents, found)
-            stream = self.seen = stream[valid]
-        self.here, self.stream, tokens = here, stream, len(here)
+            self.seen = stream[valid]
+        self.here, tokens = here, len(here)
         pre = self.seen @ encoder.T + encoder_bias
         active = config.sparse_code.active
         self.gates: Tensor | None = None
@@ -214,7 +209,7 @@ class Reference:
             codes, steps = self.activated(pre, 0, active, training, found)
             found.codes, found.reconstruction = codes, codes @ decoder + bias
         else:
-            found.codes, found.reconstruction, steps = self.routed(pre, stream, here, training, found)
+            found.codes, found.reconstruction, steps = self.routed(pre, self.seen, here, training, found)
         # L_sparse = mean over tokens of ‖z‖₁ (3.2), or the expected L0
         penalty = steps if config.sparse_code.kind == "jumprelu" else found.codes.sum()
         self.sparsity = penalty / max(tokens, 1)
@@ -240,7 +235,7 @@ class Reference:
         z3 = gate3[:, None] * z3
         reconstruction = z3 @ decoder[three] + self.p("sae.decoder_bias")
         # level 2, of what remains: e^{s₂+β₂+q·left} / (… + e^{β₁})
-        left = here - reconstruction
+        left = left2 = here - reconstruction
         own = (stream @ scores[0] + beta[1] + left @ self.p(f"{name}.left_score")).exp()
         gate2, gate1 = remaining * own / (own + beta[0].exp()), remaining * beta[0].exp() / (own + beta[0].exp())
         z2, more = self.activated(
@@ -249,6 +244,7 @@ class Reference:
         z2 = gate2[:, None] * z2
         reconstruction = reconstruction + z2 @ decoder[two]
         left = here - reconstruction
+        self.left = torch.cat([left.expand(low, -1, -1), left2.expand(middle, -1, -1)])  # (features, tokens, d)
         z1, more = self.activated(
             pre[:, one] + left @ self.p(f"{name}.left_encoder")[:low].T, 0, actives[0], training, found)
         steps = steps + more
@@ -409,7 +405,9 @@ class Reference:
         return total, max(spurious - config.base, config.floor)
 
     def auxiliary(self, error: Tensor, found: Found) -> Tensor:
-        """AuxK (Gao et al. 2024): the share of the error's variance that the K largest dead features leave, times d."""
+        """AuxK (Gao et al. 2024): the share of the error's variance that the K largest dead features leave, times d and
+        min(1, dead / K); they say what they would as living ones: their gates, what was left and what is read count,
+        as constants."""
         config, name = self.config.dead_features, "objective.terms.auxiliary.reconstruction.tokens_since_active"
         assert config is not None
         fired = (found.codes.detach() > 0).any(0)
@@ -418,17 +416,24 @@ class Reference:
         dead = torch.nonzero(silent >= config.after_tokens).flatten()
         if len(dead) == 0:
             return torch.zeros(()).double()
-        inputs = (self.seen if AUXILIARY_IS_CENTRED else self.stream).detach()
-        pre = inputs @ self.p("sae.encoder_weight")[dead].T + self.p("sae.encoder_bias")[dead]
+        pre = self.seen.detach() @ self.p("sae.encoder_weight")[dead].T + self.p("sae.encoder_bias")[dead]
+        if self.gates is not None:
+            routed = []
+            for column, feature in enumerate(dead.tolist()):
+                own = pre[:, column]
+                if feature < len(self.left):
+                    own = own + self.left[feature].detach() @ self.p("sae.router.left_encoder")[feature]
+                routed.append(own * self.gates[:, int(self.levels[feature]) - 1].detach())
+            pre = torch.stack(routed, 1)
         count = config.auxiliary_features or max(1, error.shape[1] // 2)
         keep = torch.stack([found.largest(row, min(count, len(dead))) for row in pre]) & found.above(pre, 0.0)
         said = (pre * keep) @ self.p("sae.decoder_weight")[dead]
         target = -error  # x − x̂
         variance = (target - target.mean(0)).square().sum()
-        return error.shape[1] * (said - target).square().sum() / variance
+        return min(1, len(dead) / count) * error.shape[1] * (said - target).square().sum() / variance
 
     def watch(self, found: Found, error: Tensor) -> None:
-        """The monitored quantities: momentum 0.99 (5.2)."""
+        """The monitored quantities: momentum 0.99 (5.2); 0.9 for the moments that explained variance is made of."""
         name, tokens = "objective.activity", len(error)
         density = (found.codes.detach() > 0).double().mean(0)
         silent = torch.where(density > 0, 0, self.before[f"{name}.silent_for"] + tokens)
@@ -437,10 +442,15 @@ class Reference:
         found.state |= {f"{name}.silent_for": silent, f"{name}.averaged": averaged,
                         f"{name}.batches": torch.tensor(batches)}
         usual = averaged / (1 - 0.99**batches)
-        variance = (self.here - self.here.mean(0)).square().sum()
+        squares = [each.square().sum(1).mean(0, keepdim=True) for each in (self.here, error)]
+        here = torch.cat([self.here.mean(0), *squares])
+        moments = 0.9 * self.before[f"{name}.moments"] + 0.1 * here
+        found.state[f"{name}.moments"] = moments
+        usual_moments = moments / (1 - 0.9**batches)
+        variance = usual_moments[-2] - usual_moments[:-2].square().sum()
         found.monitors |= {
             "l0": float(density.sum()), "dead_features": float((silent >= SILENT).sum()),
-            "explained_variance": float(1 - error.square().sum() / variance),
+            "explained_variance": float(1 - usual_moments[-1] / variance),
             **{f"density/{label}": float(torch.quantile(usual, share))
                for label, share in (("p10", 0.1), ("median", 0.5), ("p90", 0.9))},
         }
@@ -505,4 +515,7 @@ def updated(
         found[name] = value
     rows = found["sae.decoder_weight"]
     found["sae.decoder_weight"] = rows / rows.norm(dim=1, keepdim=True)
+    for name in found:  # JumpReLU's thresholds are not negative
+        if name.endswith(".threshold"):
+            found[name] = found[name].clamp(min=0)
     return found, norm

@@ -111,8 +111,8 @@ class SparseCodeConfig:
     kind: Literal["relu", "topk", "batch_topk", "jumprelu"] = "relu"
     active: Count | None = None  # features kept per token, by the TopK families
     threshold_decay: Share = 0.999  # of BatchTopK's threshold for inference
-    bandwidth: Positive = 0.001  # of JumpReLU's straight-through kernel
-    initial_threshold: Positive = 0.001  # of JumpReLU
+    bandwidth: Positive = 0.2  # of JumpReLU's straight-through kernel, in units of the scaled stream (E‖h‖² = d)
+    initial_threshold: Positive = 0.2  # of JumpReLU, for an encoder of the decoder's length; else times its gain
 
     @model_validator(mode="after")
     def _active_where_needed(self) -> "SparseCodeConfig":
@@ -503,7 +503,7 @@ def _accumulated(steps: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any
 VARIANTS: dict[str, dict[str, Any]] = _accumulated(_STEPS_OF_THE_PAPER) | {
     "topk": {"sparse_code": {"kind": "topk", "active": 16}, "sparsity": None, "dead_features": {}},
     "batch_topk": {"sparse_code": {"kind": "batch_topk", "active": 16}, "sparsity": None, "dead_features": {}},
-    "jumprelu": {"sparse_code": {"kind": "jumprelu"}, "sparsity": {"weight": 0.04}},
+    "jumprelu": {"sparse_code": {"kind": "jumprelu"}, "sparsity": {"weight": 0.1}},
 }
 PAPER_VARIANTS = tuple(_STEPS_OF_THE_PAPER)
 

@@ -81,7 +81,7 @@ def to_sae(weights: PlainWeights) -> SparseAutoencoder:
     if plain.threshold is not None:
         positive = plain.threshold.float().clamp_min(torch.finfo(torch.float32).tiny)
         if isinstance(activation, JumpReLU):
-            activation.log_threshold.data.copy_(positive.log())
+            activation.threshold.data.copy_(positive)
         elif isinstance(activation, BatchTopK):
             activation.threshold.copy_(positive[0])
             activation.batches_seen.fill_(1)

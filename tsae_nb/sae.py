@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .components.hierarchical_router import HierarchicalRouter, RoutedCodes, level_sizes
 from .components.objective import SAEOutput, Weights
-from .components.sparse_code import Codes, DenseCodes, SparseActivation, build_sparse_code
+from .components.sparse_code import Codes, DenseCodes, Moves, SparseActivation, build_sparse_code
 from .components.temporal_encoder import TemporalEncoder
 from .config import ConfigError, SAEConfig, build, merge, settings_of
 from .foundation import CorruptFileError, UserError, content_hash, named_generator, taken_apart
@@ -28,13 +28,14 @@ def initial_decoder(width: int, dictionary_size: int, generator: torch.Generator
     return nn.functional.normalize(torch.randn(dictionary_size, width, generator=generator), dim=1)
 
 # %% ../nbs/20_sae.ipynb #31b69654
-def _sparse_codes(config: SAEConfig) -> list[SparseActivation]:
-    """The sparse activation, or one for each level."""
+def _sparse_codes(config: SAEConfig, gain: float) -> list[SparseActivation]:
+    """The sparse activation, or one for each level; thresholds start in proportion to the encoder's gain."""
+    code = dataclasses.replace(config.sparse_code, initial_threshold=gain * config.sparse_code.initial_threshold)
     if config.router is None:
-        return [build_sparse_code(config.sparse_code, config.dictionary_size)]
-    sizes, active = level_sizes(config.dictionary_size, config.router.shares), config.sparse_code.active
+        return [build_sparse_code(code, config.dictionary_size)]
+    sizes, active = level_sizes(config.dictionary_size, config.router.shares), code.active
     shares = [None] * len(sizes) if active is None else level_sizes(active, config.router.shares)
-    return [build_sparse_code(dataclasses.replace(config.sparse_code, active=share), size)
+    return [build_sparse_code(dataclasses.replace(code, active=share), size)
             for size, share in zip(sizes, shares, strict=True)]
 
 
@@ -74,7 +75,7 @@ class SparseAutoencoder(nn.Module):
         self.router: HierarchicalRouter | None = None
         if config.router is not None:
             self.router = HierarchicalRouter(width, config.dictionary_size, config.router)
-        self.sparse_codes: Sequence[SparseActivation] = nn.ModuleList(_sparse_codes(config))  # type: ignore[assignment]
+        self.sparse_codes: Sequence[SparseActivation] = nn.ModuleList(_sparse_codes(config, gain))  # type: ignore[assignment]
 
     @property
     def is_sequential(self) -> bool:
@@ -107,44 +108,47 @@ class SparseAutoencoder(nn.Module):
         """Raw activations in the units of training, float32."""
         return activations.to(self.scale.dtype) * self.scale
 
-    def _stream(self, x: Tensor, valid: Tensor, documents: Tensor) -> Tensor:
-        """(N, d): what the dictionary encodes of scaled rows (B, T, d), seen through the temporal encoder if any."""
-        if self.temporal_encoder is None:
-            return x[valid]
-        centred = x - self.decoder_bias if self.config.subtract_decoder_bias else x
-        return self.temporal_encoder(centred, valid, documents)[valid]
-
-    def _encoder_bias(self) -> Tensor:
-        """The encoder's bias; centring a plain input is folded into it, which spares a gradient for every token."""
-        if self.config.subtract_decoder_bias and self.temporal_encoder is None:
-            return self.encoder_bias - self.encoder_weight @ self.decoder_bias
-        return self.encoder_bias
+    def _centred(self, x: Tensor) -> Tensor:
+        """x − b_dec, or x where the config says so."""
+        return x - self.decoder_bias if self.config.subtract_decoder_bias else x
 
     def forward(self, x: Tensor, valid: Tensor, documents: Tensor) -> SAEOutput:
         """Scaled rows (B, T, d), valid (B, T), document ids (B, T) → codes and reconstruction of the N valid tokens."""
-        stream, bias, here = self._stream(x, valid, documents), self._encoder_bias(), x[valid]
-        if self.router is None:
-            codes = self.sparse_codes[0].encode(stream, self.encoder_weight, bias)
-            reconstruction = codes.decode(self.decoder_weight) + self.decoder_bias
-            return self._output(here, stream, reconstruction, codes, valid, documents, [codes], None)
-        levels: list[Codes] = []
-        routing = self.router(
-            nn.functional.linear(stream, self.encoder_weight, bias), stream, here, self.decoder_weight,
-            self.decoder_bias, [_recorded(sparse_code, levels) for sparse_code in self.sparse_codes],
-        )
-        gated = [codes.gated(gate) for codes, gate in zip(levels, routing.gates.unbind(1), strict=True)]
-        codes = DenseCodes(routing.codes)
-        return self._output(here, stream, routing.reconstruction, codes, valid, documents, gated, routing)
+        here = x[valid]
+        bias: Tensor = self.encoder_bias
+        if self.temporal_encoder is not None:
+            inputs = seen = self.temporal_encoder(self._centred(x), valid, documents)[valid]
+        else:
+            inputs, seen = here, self._centred(here)
+            if self.config.subtract_decoder_bias:  # in the encoder's bias, which spares a gradient for every token
+                bias = bias - self.encoder_weight @ self.decoder_bias
 
-    def _output(
-        self, x: Tensor, stream: Tensor, reconstruction: Tensor, codes: Codes, valid: Tensor, documents: Tensor,
-        levels: Sequence[Codes], routing: RoutedCodes | None,
-    ) -> SAEOutput:
-        sparsity = None
+        def codes_of(features: Tensor, activation: SparseActivation) -> Codes:
+            encoder, own, constant = self.encoder_weight[features], self.encoder_bias[features], seen.detach()
+            if routing is None:
+                return activation.encode(constant, encoder, own)
+            assert self.router is not None
+            return activation(self.router.gated(nn.functional.linear(constant, encoder, own), features, routing))
+
+        routing, levels = None, list[Codes]()
+        codes: Codes
+        if self.router is None:
+            codes = self.sparse_codes[0].encode(inputs, self.encoder_weight, bias)
+            levels = penalised = [codes]
+            reconstruction = codes.decode(self.decoder_weight) + self.decoder_bias
+        else:
+            activations = [_recorded(sparse_code, levels) for sparse_code in self.sparse_codes]
+            before = nn.functional.linear(inputs, self.encoder_weight, bias)
+            routing = self.router(before, seen, here, self.decoder_weight, self.decoder_bias, activations)
+            penalised = [level.gated(gate) for level, gate in zip(levels, routing.gates.unbind(1), strict=True)]
+            codes, reconstruction = DenseCodes(routing.codes), routing.reconstruction
+        sparsity, moves = None, Moves()
         if self.config.sparsity is not None:
-            pairs = zip(self.sparse_codes, levels, strict=True)
+            pairs = zip(self.sparse_codes, penalised, strict=True)
             sparsity = torch.stack([sparse_code.penalty(level) for sparse_code, level in pairs]).sum()
-        return SAEOutput(x, stream, reconstruction, codes, valid, documents, sparsity, routing)
+        for sparse_code, level in zip(self.sparse_codes, levels, strict=True):
+            moves += sparse_code.moves(level)
+        return SAEOutput(here, reconstruction, codes, valid, documents, codes_of, sparsity, routing, moves)
 
     @torch.no_grad()
     def encode(self, activations: Tensor, valid: Tensor | None = None, documents: Tensor | None = None) -> Tensor:
@@ -190,13 +194,19 @@ class SparseAutoencoder(nn.Module):
             gradient.addcmul_(along, self.decoder_weight, value=-1)
 
     @torch.no_grad()
-    def normalise_decoder(self) -> None:
-        """Bring the decoder's rows back to unit length."""
+    def constrain(self) -> None:
+        """After an optimizer step: the decoder's rows back to unit length, thresholds back to 0 or more."""
         self.decoder_weight.div_(torch.linalg.vector_norm(self.decoder_weight, dim=1, keepdim=True))
+        for sparse_code in self.sparse_codes:
+            sparse_code.constrain()
 
     def content_hash(self) -> str:
         """A hash of config and weights."""
-        return content_hash(settings_of(self.config), *(value for _, value in sorted(self.state_dict().items())))
+        return _hash(self.config, self.state_dict())
+
+
+def _hash(config: SAEConfig, tensors: Mapping[str, Tensor]) -> str:
+    return content_hash(settings_of(config), *(value for _, value in sorted(tensors.items())))
 
 # %% ../nbs/20_sae.ipynb #5e74b9b4
 FORMAT = 1
@@ -243,10 +253,15 @@ def _load(folder: Path) -> SparseAutoencoder:
             raise CorruptFileError(f"{folder / 'sae.safetensors'} does not fit sae.json beside it: its decoder is "
                                    f"{tuple(tensors['decoder_weight'].shape)}, not ({config.dictionary_size}, {width})")
         sae = SparseAutoencoder(width, config)
+    if _hash(config, tensors) != written:
+        raise CorruptFileError(f"{folder / 'sae.safetensors'} is not what was saved: its content hash differs")
     try:
-        sae.load_state_dict(tensors)
+        sae.load_state_dict(dict(_renamed(name, value) for name, value in tensors.items()))
     except RuntimeError as error:
         raise CorruptFileError(f"{folder / 'sae.safetensors'} does not fit sae.json beside it: {error}") from None
-    if sae.content_hash() != written:
-        raise CorruptFileError(f"{folder / 'sae.safetensors'} is not what was saved: its content hash differs")
     return sae.eval()
+
+
+def _renamed(name: str, value: Tensor) -> tuple[str, Tensor]:
+    """A weight as it is today: JumpReLU's thresholds were once stored as logarithms."""
+    return (name.replace("log_threshold", "threshold"), value.exp()) if "log_threshold" in name else (name, value)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .components.objective import Objective, Terms
+from .components.sparse_code import advance
 from .config import RunConfig, SAEConfig, TrainingConfig, differences, result_settings
 from .foundation import CorruptFileError, UserError, explained_os_errors, named_generator, progress
 from .sae import SparseAutoencoder
@@ -62,7 +63,7 @@ def _adam(parameters: Sequence[nn.Parameter], config: TrainingConfig) -> torch.o
 
 
 class SAETraining:
-    """One SAE under training: weights, objective, optimizer, generator, and the number of steps done.
+    """One SAE under training: weights, objective, optimizer, and the number of steps done.
 
     Nothing in it is shared with other SAEs on the same stream: its numbers depend on its config and the batches alone.
     provenance: hashes of what the batches come from, by which a checkpoint knows its own; machines: where it trained.
@@ -76,7 +77,6 @@ class SAETraining:
         self.machines: list[dict[str, Any]] = []
         self.sae = SparseAutoencoder(width, config.sae, seed=config.seed, scale=scale, mean=mean).to(device)
         self.objective = Objective(width, config.sae, seed=config.seed).to(device)
-        self.generator = named_generator(config.seed, "training", device=device)
         self.parameters = [*self.sae.parameters(), *self.objective.parameters()]
         self.optimizer = _adam(self.parameters, config.training)
         self.step = 0
@@ -87,13 +87,17 @@ class SAETraining:
         return self.step >= self.config.training.steps
 
     def terms(self, batch: Batch) -> Terms:
-        """The objective's terms on one batch, in the precision of the config."""
+        """The objective's terms on one batch, in the precision of the config; nothing changes by looking.
+
+        What is drawn (negatives) is a function of the seed and the step.
+        """
         device = self.sae.decoder_weight.device
+        draws = named_generator(self.config.seed, "training", self.step)  # the same on every device
         precision = self.config.training.precision
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             x, valid = self.sae.scaled(batch.activations.to(device)), batch.valid.to(device)
             output = self.sae(x, valid, batch.documents.to(device))
-            return self.objective(output, self.sae.weights, self.sae.levels, self.generator)
+            return self.objective(output, self.sae.weights, self.sae.levels, draws)
 
     def update(self, batch: Batch) -> dict[str, Tensor | float]:
         """One optimizer step; returns what the metrics log keeps of it (values on the device)."""
@@ -112,7 +116,8 @@ class SAETraining:
             log["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, training.gradient_clip).detach()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.sae.normalise_decoder()
+        self.sae.constrain()
+        advance(terms.moves)
         return log
 
 # %% ../nbs/21_training.ipynb #cdec8d04
@@ -273,7 +278,6 @@ def save_checkpoint(training: SAETraining, folder: Path, metrics: str | None = N
     """Write the whole state of a training to `folder`, whole or not at all; `metrics`: the hash of its log so far."""
     tensors = {f"sae.{name}": value for name, value in training.sae.state_dict().items()}
     tensors |= {f"objective.{name}": value for name, value in training.objective.state_dict().items()}
-    tensors["generator"] = training.generator.get_state()
     for index, state in training.optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
     training.machines = training.machines or [{"from_step": 0, **machine_facts(training.sae.scale.device)}]
@@ -367,19 +371,19 @@ def load_checkpoint(training: SAETraining, folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} was trained on other inputs, though the settings agree: the hash differs of "
                         f"{', '.join(line.split(':')[0] for line in changed)}. Put them back, or choose another name")
     try:
-        same_draws = _restore(training, state, stored.tensors("state.safetensors")[0])
+        _restore(training, state, stored.tensors("state.safetensors")[0])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{folder} is whole, but does not fit this version of tsae_nb ({error}): continue it with the "
                         "version that wrote it, or choose another name") from error
     if (other := continued_elsewhere(state, training)) is not None:
-        how = "equal within rounding" if same_draws else "with other random numbers from here on"
-        print(f"{folder} was made elsewhere ({other}): training goes on, {how}, not bit for bit", file=sys.stderr)
+        print(f"{folder} was made elsewhere ({other}): training goes on, equal within rounding, not bit for bit",
+              file=sys.stderr)
         training.machines.append({"from_step": training.step, **machine_facts(training.sae.scale.device)})
     return state
 
 
-def _restore(training: SAETraining, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
-    """Set all that the next step depends on; False where the generator could not go on from its state."""
+def _restore(training: SAETraining, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Set all that the next step depends on."""
     def part(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
@@ -390,12 +394,6 @@ def _restore(training: SAETraining, state: Mapping[str, Any], tensors: Mapping[s
                           if part(f"adam.{index}.")}
     training.optimizer.load_state_dict(optimizer)
     training.step, training.machines = state["step"], list(state["machines"])
-    if tensors["generator"].shape == training.generator.get_state().shape:
-        training.generator.set_state(tensors["generator"])
-        return True
-    device = training.generator.device  # of another kind than before: a new generator, which draws nothing twice
-    training.generator = named_generator(training.config.seed, "training", training.step, device=device)
-    return False
 
 # %% ../nbs/21_training.ipynb #bc4b117f
 def _begin(training: SAETraining, folder: Path) -> dict[str, Any]:

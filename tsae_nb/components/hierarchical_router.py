@@ -52,7 +52,7 @@ class RoutedCodes(NamedTuple):
     codes: Tensor  # (N, k) after gating, level 1 first
     gates: Tensor  # (N, 3) of levels 1, 2, 3; each row sums to 1
     reconstruction: Tensor  # (N, d) = codes @ decoder + bias, summed level by level
-    pre_activations: tuple[Tensor, ...]  # (N, size) of levels 1, 2, 3, before act and gate
+    left: tuple[Tensor, ...]  # (N, d) what the levels above 1 and above 2 left
 
 
 class HierarchicalRouter(nn.Module):
@@ -84,26 +84,27 @@ class HierarchicalRouter(nn.Module):
     ) -> RoutedCodes:
         """Route and encode N tokens.
 
-        `pre_activations` (N, k) is W x of all levels; `x` (N, d) the stream it was made from; `h` (N, d) what is to be
+        `pre_activations` (N, k) is W x of all levels; `x` (N, d) what the encoder reads; `h` (N, d) what is to be
         reconstructed, in the units of `decoder` (k, d) and `bias` (d,); `activations` map the pre-activations of levels
         1, 2, 3 to dense codes.
         """
         beta = self.level_bias
         scores = (x @ self.scores.T).to(beta.dtype)  # gates stay float32 under autocast
         reconstruction, remaining = bias.expand_as(h), torch.ones_like(scores[:, 0])
-        before, codes, gates = [], [], []
+        codes, gates, lefts = [], [], []
         for level in (2, 1, 0):  # coarse to fine: levels 3, 2, 1
             here = self.slices[level]
-            before.append(pre_activations[:, here])
+            before = pre_activations[:, here]
             if level < 2:
                 left = h - reconstruction
-                before[-1] = before[-1] + left @ self.left_encoder[here].T
+                lefts.append(left)
+                before = before + left @ self.left_encoder[here].T
             if level > 0:
                 logit = scores[:, level - 1] + beta[level] - beta[:level].logsumexp(0)
                 gate, remaining = nested_gate(remaining, logit if level == 2 else logit + left @ self.left_score)
             else:
                 gate = remaining
-            active = activations[level](before[-1])
+            active = activations[level](before)
             codes.append(gate.unsqueeze(1).to(active.dtype) * active)
             reconstruction = reconstruction + codes[-1] @ decoder[here]
             gates.append(gate)
@@ -112,8 +113,19 @@ class HierarchicalRouter(nn.Module):
             torch.cat(codes[low_to_high], dim=1),
             torch.stack(gates[low_to_high], dim=1),
             reconstruction,
-            tuple(before[low_to_high]),
+            tuple(lefts[low_to_high]),
         )
+
+    def gated(self, pre_activations: Tensor, features: Tensor, routed: RoutedCodes) -> Tensor:
+        """Pre-activations (N, m) of some features (m,), W x, plus V of what was left, times the gate of their level.
+
+        What was left and the gates are constants: this is for features that are given other work (AuxK).
+        """
+        levels, found = self.levels.index_select(0, features) - 1, pre_activations
+        for level, left in enumerate(routed.left):
+            here = (levels == level).nonzero().squeeze(1)
+            found = found.index_add(1, here, left.detach() @ self.left_encoder[features[here]].T)
+        return found * routed.gates.detach().index_select(1, levels).to(found.dtype)
 
 # %% ../../nbs/components/16_hierarchical_router.ipynb #77ab6928
 class RoutingEntropy(NamedTuple):
@@ -126,7 +138,9 @@ class RoutingEntropy(NamedTuple):
 
 def routing_entropy(gates: Tensor) -> RoutingEntropy:
     """The collapse term of a training batch and both entropies, for `gates` (N, 3) of its valid tokens."""
-    mean = gates.float().mean(dim=0)
+    tokens = max(len(gates), 1)
+    mean = gates.float().sum(dim=0) / tokens
     batch = -(mean * mean.clamp_min(torch.finfo(mean.dtype).tiny).log()).sum()  # 0 log 0 = 0, also its gradient
-    token = torch.special.entr(gates.detach().float()).sum(dim=1).mean()
-    return RoutingEntropy(math.log(gates.shape[1]) - batch, batch.detach(), token)
+    token = torch.special.entr(gates.detach().float()).sum() / tokens
+    loss = math.log(gates.shape[1]) - batch if len(gates) else batch  # without a token there is nothing to share out
+    return RoutingEntropy(loss, batch.detach(), token)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .sparse_code import Moves, advance
 from ..config import MarginConfig
 from ..foundation import UserError
 
@@ -94,6 +95,7 @@ class MarginStep(NamedTuple):
     margins: Tensor  # (k,) m after this step's update
     broken: Tensor  # () share of features with s > m
     loss: Tensor  # () mean over features of relu(s - m)², without its weight
+    moves: Moves  # the state after this step
 
 
 def margin_loss(similarities: Tensor, margins: Tensor) -> Tensor:
@@ -121,18 +123,25 @@ class DynamicMargin(nn.Module):
         return self.mean + self.config.deviations * self.deviation
 
     @torch.no_grad()
-    def follow(self, similarities: Tensor) -> None:
-        """Take one step of eq. 3 and 4 with this step's similarities (k,)."""
+    def moved(self, similarities: Tensor) -> tuple[Tensor, Tensor]:
+        """μ and σ (k,) after one step of eq. 3 and 4 with this step's similarities (k,)."""
         decay = self.config.decay
-        self.mean.copy_(torch.where(self.started, self.mean, similarities).lerp(similarities, 1 - decay))
-        self.deviation.square_().mul_(decay).add_((1 - decay) * (similarities - self.mean).square()).sqrt_()
-        self.started.fill_(True)
+        mean = torch.where(self.started, self.mean, similarities).lerp(similarities, 1 - decay)
+        square = self.deviation.square().mul_(decay).add_((1 - decay) * (similarities - mean).square())
+        return mean, square.sqrt_()
 
-    def update(self, decoder: Tensor) -> MarginStep:
-        """One training step: find s for `decoder` (k, d), move the margins, and measure the loss against them."""
+    def measure(self, decoder: Tensor) -> MarginStep:
+        """One training step: find s for `decoder` (k, d), where the margins go, and the loss against them there."""
         nearest = nearest_rows(decoder, self.config.block)
         similarities = pair_cosines(decoder, nearest, self.config.block)
-        self.follow(similarities.detach())
-        margins = self.margins
+        mean, deviation = self.moved(similarities.detach())
+        margins = mean + self.config.deviations * deviation
         broken = (similarities.detach() > margins).to(margins.dtype).mean()
-        return MarginStep(similarities, nearest, margins, broken, margin_loss(similarities, margins))
+        moves = [(self.mean, mean), (self.deviation, deviation), (self.started, torch.ones_like(self.started))]
+        return MarginStep(similarities, nearest, margins, broken, margin_loss(similarities, margins), moves)
+
+    def update(self, decoder: Tensor) -> MarginStep:
+        """Measure, and let the margins move."""
+        step = self.measure(decoder)
+        advance(step.moves)
+        return step

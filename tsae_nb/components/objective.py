@@ -8,6 +8,7 @@ __all__ = ['TERMS', 'SILENT_TOKENS', 'Terms', 'Weights', 'SAEOutput', 'Step', 'T
            'Activity', 'Objective']
 
 # %% ../../nbs/components/17_objective.ipynb #45875073
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -19,7 +20,8 @@ from .attribution_adversary import AdversaryStep, adversary, attribution
 from .feature_tracker import FeatureTracker
 from .hierarchical_router import RoutedCodes, routing_entropy
 from .margin_ema import DynamicMargin, MarginStep, nearest_rows, pair_cosines
-from .sparse_code import AuxiliaryReconstruction, Codes, SparseCodes
+from .sparse_code import (
+    AuxiliaryReconstruction, Codes, Moves, SparseActivation, SparseCodes, advance)
 from .temporal_consistency import adjacent_pairs, temporal_consistency
 from ..config import SAEConfig
 from ..foundation import named_generator
@@ -27,11 +29,15 @@ from ..foundation import named_generator
 # %% ../../nbs/components/17_objective.ipynb #0e6a69cd
 @dataclass
 class Terms:
-    """Values, weights and monitored quantities of one step; `values` and `weights` share their names."""
+    """Values, weights and monitored quantities of one step; `values` and `weights` share their names.
+
+    Computing them changes nothing: `moves` says what averages, thresholds and counts are after this batch.
+    """
 
     values: dict[str, Tensor] = field(default_factory=dict)
     weights: dict[str, float | Tensor] = field(default_factory=dict)
     monitors: dict[str, Tensor] = field(default_factory=dict)
+    moves: Moves = field(default_factory=list)
 
     def weighted(self) -> dict[str, Tensor]:
         """weight · value of each term."""
@@ -64,20 +70,23 @@ class SAEOutput:
     """One forward pass over a batch of B rows with N valid tokens."""
 
     x: Tensor  # (N, d) scaled activations, what is to be reconstructed
-    stream: Tensor  # (N, d) what the dictionary's encoder saw
     reconstruction: Tensor  # (N, d)
     codes: Codes  # (N, k), dense or sparse
     valid: Tensor  # (B, T) bool
     documents: Tensor  # (B, T) document ids
+    codes_of: Callable[[Tensor, SparseActivation], Codes]  # of features (m,) by another activation; constant inputs
     sparsity: Tensor | None = None  # () penalty of the sparse activation
     routing: RoutedCodes | None = None
+    moves: Moves = field(default_factory=list)  # of the sparse activation
 
 # %% ../../nbs/components/17_objective.ipynb #88ea7e41
 class Step:
-    """What the terms of one step share, computed when first asked for."""
+    """What the terms of one step share, computed when first asked for; and what they say beside value and weight."""
 
     def __init__(self, output: SAEOutput, weights: Weights, generator: torch.Generator, margin: DynamicMargin | None):
         self.output, self.weights, self.generator = output, weights, generator
+        self.monitors: dict[str, Tensor] = {}
+        self.moves: Moves = [*output.moves]
         self._margin = margin
 
     @cached_property
@@ -92,14 +101,16 @@ class Step:
 
     @cached_property
     def margin(self) -> MarginStep:
-        """This step's similarities and margins; the moving averages advance once a step."""
+        """This step's similarities and margins."""
         if self._margin is not None:
-            return self._margin.update(self.weights.decoder)
+            found = self._margin.measure(self.weights.decoder)
+            self.moves += found.moves
+            return found
         nearest = nearest_rows(self.weights.decoder)
         similarities = pair_cosines(self.weights.decoder, nearest)
         zero = torch.zeros_like(similarities)  # without margins, every positive similarity is one too many
         broken = (similarities > 0).float().mean()
-        return MarginStep(similarities, nearest, zero, broken, zero.sum())
+        return MarginStep(similarities, nearest, zero, broken, zero.sum(), [])
 
     @cached_property
     def decoded_rows(self) -> Tensor:
@@ -113,14 +124,17 @@ class Step:
 class Term(Protocol):
     """A named term of the objective."""
 
-    def __call__(self, step: Step, monitors: dict[str, Tensor]) -> tuple[Tensor, float | Tensor]:
-        """Value and weight at this step; what is worth watching goes into `monitors`."""
+    def __call__(self, step: Step) -> tuple[Tensor, float | Tensor]:
+        """Value and weight at this step; what is worth watching goes into `step.monitors`, what moves into its moves.
+
+        Nothing changes by being asked: `Objective` moves the state once the step is taken.
+        """
         ...
 
 
 def reconstruction_loss(x: Tensor, reconstruction: Tensor) -> Tensor:
     """L_recon = mean over tokens of ‖x − x̂‖² (paper 3.2), for (N, d) each."""
-    return (x.float() - reconstruction.float()).square().sum(dim=1).mean()
+    return (x.float() - reconstruction.float()).square().sum() / max(len(x), 1)
 
 
 class Sparsity(nn.Module):
@@ -131,7 +145,7 @@ class Sparsity(nn.Module):
         assert config.sparsity is not None
         self.weight = config.sparsity.weight
 
-    def forward(self, step: Step, monitors: dict[str, Tensor]) -> tuple[Tensor, float]:
+    def forward(self, step: Step) -> tuple[Tensor, float]:
         assert step.output.sparsity is not None
         return step.output.sparsity, self.weight
 
@@ -144,7 +158,7 @@ class Consistency(nn.Module):
         assert config.consistency is not None
         self.config = config.consistency
 
-    def forward(self, step: Step, monitors: dict[str, Tensor]) -> tuple[Tensor, float]:
+    def forward(self, step: Step) -> tuple[Tensor, float]:
         documents = step.output.documents[step.output.valid]
         value = temporal_consistency(step.dense_codes, step.pairs, documents, self.config, step.generator)
         return value, self.config.weight
@@ -159,7 +173,7 @@ class Evolution(nn.Module):
         self.tracker = FeatureTracker(width, config.tracker, named_generator(seed, "tracker"))
         self.weight = config.consistency.weight * config.tracker.weight
 
-    def forward(self, step: Step, monitors: dict[str, Tensor]) -> tuple[Tensor, float]:
+    def forward(self, step: Step) -> tuple[Tensor, float]:
         return self.tracker(step.decoded_rows, step.output.valid, step.output.documents), self.weight
 
 
@@ -171,8 +185,8 @@ class Margin(nn.Module):
         assert config.margin is not None
         self.weight = config.margin.weight
 
-    def forward(self, step: Step, monitors: dict[str, Tensor]) -> tuple[Tensor, float]:
-        monitors["margins_broken"] = step.margin.broken
+    def forward(self, step: Step) -> tuple[Tensor, float]:
+        step.monitors["margins_broken"] = step.margin.broken
         return step.margin.loss, self.weight
 
 # %% ../../nbs/components/17_objective.ipynb #c5eed440
@@ -184,11 +198,11 @@ class Adversary(nn.Module):
         assert config.adversary is not None
         self.config = config.adversary
 
-    def forward(self, step: Step, monitors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, step: Step) -> tuple[Tensor, Tensor]:
         attributions = attribution(step.output.x, step.output.reconstruction, step.weights.decoder)
         found: AdversaryStep = adversary(
             step.weights.decoder, attributions, step.margin.similarities, step.margin.margins, self.config)
-        monitors["attribution_spurious"] = found.spurious
+        step.monitors["attribution_spurious"] = found.spurious
         return found.loss, found.weight
 
 
@@ -200,10 +214,10 @@ class RoutingEntropy(nn.Module):
         assert config.router is not None
         self.weight = config.router.entropy_weight
 
-    def forward(self, step: Step, monitors: dict[str, Tensor]) -> tuple[Tensor, float]:
+    def forward(self, step: Step) -> tuple[Tensor, float]:
         assert step.output.routing is not None
         entropy = routing_entropy(step.output.routing.gates)
-        monitors |= {"routing_entropy_batch": entropy.batch, "routing_entropy_token": entropy.token}
+        step.monitors |= {"routing_entropy_batch": entropy.batch, "routing_entropy_token": entropy.token}
         return entropy.loss, self.weight
 
 
@@ -216,11 +230,12 @@ class Auxiliary(nn.Module):
         self.reconstruction = AuxiliaryReconstruction(config.dictionary_size, width, config.dead_features)
         self.weight = config.dead_features.weight
 
-    def forward(self, step: Step, monitors: dict[str, Tensor]) -> tuple[Tensor, float]:
+    def forward(self, step: Step) -> tuple[Tensor, float]:
         output = step.output
-        self.reconstruction.update(output.codes)
+        silent = self.reconstruction.silent_after(output.codes)
+        step.moves.append((self.reconstruction.tokens_since_active, silent))
         error = (output.x - output.reconstruction).detach()
-        unexplained = self.reconstruction.loss(error, output.stream, *step.weights)
+        unexplained = self.reconstruction.loss(error, silent, output.codes_of, step.weights.decoder)
         return error.shape[1] * unexplained, self.weight  # L_recon is d times a share of variance; so is this
 
 # %% ../../nbs/components/17_objective.ipynb #5007ca2c
@@ -247,42 +262,53 @@ SILENT_TOKENS = 100_000  # a feature that has not fired for so many tokens is sh
 
 
 class Activity(nn.Module):
-    """Monitored statistics of the codes: L0 and silent features, per level, and quantiles of densities."""
+    """What is watched: L0 and silent features, per level, quantiles of densities, explained variance."""
 
+    WINDOW = 0.9  # momentum of what explained variance is made of
     silent_for: Tensor
     batches: Tensor
     averaged: Tensor
+    moments: Tensor
 
-    def __init__(self, dictionary_size: int, momentum: float = 0.99):
+    def __init__(self, width: int, dictionary_size: int, momentum: float = 0.99):
         super().__init__()
         self.momentum = momentum
         self.register_buffer("silent_for", torch.zeros(dictionary_size, dtype=torch.int64))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
         self.register_buffer("averaged", torch.zeros(dictionary_size))
-
-    @property
-    def density(self) -> Tensor:
-        """Moving average of the densities, (k,), without the pull of its start at 0."""
-        return self.averaged / (1 - self.momentum**self.batches).clamp(min=1 - self.momentum)
+        self.register_buffer("moments", torch.zeros(width + 2))  # means of x, of its square, of the squared error
 
     @torch.no_grad()
-    def forward(self, output: SAEOutput, levels: Tensor) -> dict[str, Tensor]:
-        fired, tokens = active_counts(output.codes), len(output.x)
-        self.silent_for.add_(tokens).masked_fill_(fired > 0, 0)
-        density = fired / max(tokens, 1)
-        self.averaged.lerp_(density, 1 - self.momentum)
-        self.batches += 1
-        spread = torch.quantile(self.density, density.new_tensor([0.1, 0.5, 0.9]))
-        variance = (output.x - output.x.mean(0)).square().sum()
-        monitors = {
-            "l0": density.sum(), "dead_features": (self.silent_for >= SILENT_TOKENS).sum(),
-            "explained_variance": 1 - (output.x - output.reconstruction).float().square().sum() / variance,
+    def forward(self, step: Step, levels: Tensor) -> None:
+        """Put what is watched into `step.monitors`; `levels` (k,) of the features."""
+        output, tokens = step.output, len(step.output.x)
+        fired = active_counts(output.codes)
+        silent = (self.silent_for + tokens).masked_fill_(fired > 0, 0)
+        density, averaged, moments, batches = fired / max(tokens, 1), self.averaged, self.moments, self.batches
+        if tokens:  # a batch without a valid token says nothing
+            x, batches = output.x.float(), batches + 1
+            averaged = averaged.lerp(density, 1 - self.momentum)
+            squares = [each.square().sum(1).mean(0, keepdim=True) for each in (x, x - output.reconstruction.float())]
+            moments = moments.lerp(torch.cat([x.mean(0), *squares]), 1 - self.WINDOW)
+        step.moves += [(self.silent_for, silent), (self.batches, batches), (self.averaged, averaged),
+                       (self.moments, moments)]
+        spread = torch.quantile(self._started(averaged, batches, self.momentum), density.new_tensor([0.1, 0.5, 0.9]))
+        means = self._started(moments, batches, self.WINDOW)
+        variance = (means[-2] - means[:-2].square().sum()).clamp_min(torch.finfo(means.dtype).tiny)
+        dead = silent >= SILENT_TOKENS
+        step.monitors |= {
+            "l0": density.sum(), "dead_features": dead.sum(),
+            "explained_variance": 1 - (means[-1] / variance).clamp_max(1e6),  # finite, where x is constant
             "density/p10": spread[0], "density/median": spread[1], "density/p90": spread[2],
         }
         for level in levels.unique().tolist() if output.routing is not None else ():
-            monitors[f"l0/level{level}"] = density[levels == level].sum()
-            monitors[f"dead_features/level{level}"] = (self.silent_for[levels == level] >= SILENT_TOKENS).sum()
-        return monitors
+            step.monitors[f"l0/level{level}"] = density[levels == level].sum()
+            step.monitors[f"dead_features/level{level}"] = dead[levels == level].sum()
+
+    @staticmethod
+    def _started(average: Tensor, batches: Tensor, momentum: float) -> Tensor:
+        """A moving average without the pull of its start at 0."""
+        return average / (1 - momentum**batches).clamp(min=1 - momentum)
 
 # %% ../../nbs/components/17_objective.ipynb #d2c0173d
 class Objective(nn.Module):
@@ -290,16 +316,20 @@ class Objective(nn.Module):
 
     def __init__(self, width: int, config: SAEConfig, seed: int = 0):
         super().__init__()
-        self.activity = Activity(config.dictionary_size)
+        self.activity = Activity(width, config.dictionary_size)
         self.margin = DynamicMargin(config.dictionary_size, config.margin) if config.margin is not None else None
         built = {name: term for name, (setting, term) in TERMS.items() if getattr(config, setting) is not None}
         self.terms = nn.ModuleDict({name: term(width, config, seed) for name, term in built.items()})
 
     def forward(self, output: SAEOutput, weights: Weights, levels: Tensor, generator: torch.Generator) -> Terms:
-        """All terms for one forward pass; `levels` (k,) of the features, `generator` draws negatives."""
+        """All terms for one forward pass; `levels` (k,) of the features, `generator` draws negatives.
+
+        Nothing changes: let what is in `moves` of the terms `advance` when the step is taken.
+        """
         step = Step(output, weights, generator, self.margin)
         terms = Terms({"reconstruction": reconstruction_loss(output.x, output.reconstruction)}, {"reconstruction": 1.0})
-        terms.monitors |= self.activity(output, levels)
+        self.activity(step, levels)
         for name, term in self.terms.items():
-            terms.values[name], terms.weights[name] = term(step, terms.monitors)
+            terms.values[name], terms.weights[name] = term(step)
+        terms.monitors, terms.moves = step.monitors, step.moves
         return terms

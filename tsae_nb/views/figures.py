@@ -13,6 +13,7 @@ __all__ = ['Folders', 'TABLES', 'COLOURS', 'DASHES', 'SYMBOLS', 'POINTS', 'STATI
 # %% ../../nbs/views/40_figures.ipynb #65aa8394
 import html
 import itertools
+import logging
 import math
 import re
 import sys
@@ -21,6 +22,7 @@ import textwrap
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -905,6 +907,19 @@ def _in_time(draw: Callable[[], Any]) -> None:
         raise raised[0]
 
 
+@contextmanager
+def _no_logs(*names: str) -> Iterator[None]:
+    """A browser that closes while it is listened to is logged as an error, with the pictures drawn; failures raise."""
+    loggers = {logging.getLogger(name): logging.getLogger(name).level for name in names}
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        yield
+    finally:
+        for logger, level in loggers.items():
+            logger.setLevel(level)
+
+
 def _pictures(figure: go.Figure) -> tuple[dict[str, bytes], str]:
     """PNG (at twice the size, 200 dots an inch of print) and SVG by suffix; or nothing, and what to do about it."""
     chrome = find_chrome()
@@ -920,8 +935,9 @@ def _pictures(figure: go.Figure) -> tuple[dict[str, bytes], str]:
         work = [{"fig": shown, "path": path, "opts": {"format": suffix[1:], "scale": 2 if suffix == ".png" else 1}}
                 for suffix, path in paths.items()]
         try:
-            _in_time(lambda: kaleido.write_fig_from_object_sync(
-                work, cancel_on_error=True, kopts={"path": chrome, "mathjax": False}))
+            with _no_logs("kaleido", "choreographer", "asyncio"):
+                _in_time(lambda: kaleido.write_fig_from_object_sync(
+                    work, cancel_on_error=True, kopts={"path": chrome, "mathjax": False}))
         except Exception as error:  # whatever a browser cannot do today must not cost the figure
             return {}, f"{chrome} cannot draw them ({(str(error) or type(error).__name__).splitlines()[0]})"
         return {suffix: path.read_bytes() for suffix, path in paths.items()}, ""
