@@ -53,7 +53,10 @@ SETTLED, JUMP = 0.05, 0.5
 
 
 def convergence(runs: Sequence[StoredRun]) -> pd.DataFrame:
-    """A row for each run: curve, seed, first and last loss, `change` over the last tenth, largest `rise`, `stable`."""
+    """A row for each run: curve, seed, `change` of the loss over the last tenth, its largest `rise`, `stable`.
+
+    `first` and `last` are mean losses: over the first 1 % and over the last tenth of the steps logged.
+    """
     rows = []
     for curve, members in curves_of(runs).items():
         for run in members:
@@ -72,7 +75,7 @@ def convergence(runs: Sequence[StoredRun]) -> pd.DataFrame:
 
 
 def _term_that_rose(before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]]) -> str:
-    """The term whose weighted mean grew most from some steps to others."""
+    """The term whose weighted mean over steps grew most from some of them to others."""
     def mean(lines: Sequence[Mapping[str, float]], name: str) -> float:
         return sum(line[f"term/{name}"] * line[f"weight/{name}"] for line in lines) / len(lines)
     names = [key.removeprefix("term/") for key in after[0] if key.startswith("term/")]
