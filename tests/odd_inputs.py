@@ -376,8 +376,10 @@ def odd_text(chance: random.Random, place: "Place") -> Odd:
     """A text file: refused, or its documents are what was written."""
     texts = [chance.choice(DOCUMENTS) for _ in range(chance.randint(1, 6))]
     lines = "".join(json.dumps({"text": text}, ensure_ascii=chance.random() < 0.5) + "\n" for text in texts)
-    suffix = chance.choice((".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".txt"))
-    plain = {".txt": "\n\n".join(texts)}.get(suffix, lines).encode()
+    suffix = chance.choice((".jsonl", ".jsonl.gz", ".jsonl.zst", ".JSONL", ".json", ".csv", ".parquet", ".txt"))
+    whole = {".txt": "\n\n".join(texts), ".json": json.dumps([{"text": text} for text in texts]),
+             ".csv": pd.DataFrame({"text": texts}).to_csv(index=False)}
+    plain = whole.get(suffix, lines).encode()
     if suffix == ".jsonl.gz":
         plain = gzip.compress(plain)
     elif suffix == ".jsonl.zst":
@@ -386,7 +388,7 @@ def odd_text(chance: random.Random, place: "Place") -> Odd:
         handle = io.BytesIO()
         pd.DataFrame({"text": texts}).to_parquet(handle)
         plain = handle.getvalue()
-    packed = suffix not in (".jsonl", ".txt")
+    packed = suffix in (".jsonl.gz", ".jsonl.zst", ".parquet")
     spot = chance.randrange(1, len(plain))
     flipped = bytearray(plain)
     flipped[spot] ^= 1 << chance.randrange(8)

@@ -442,7 +442,8 @@ class Reference:
         found.state |= {f"{name}.silent_for": silent, f"{name}.averaged": averaged,
                         f"{name}.batches": torch.tensor(batches)}
         usual = averaged / (1 - 0.99**batches)
-        here = torch.cat([self.here.mean(0), self.here.square().sum(1).mean()[None], error.square().sum(1).mean()[None]])
+        squares = [each.square().sum(1).mean(0, keepdim=True) for each in (self.here, error)]
+        here = torch.cat([self.here.mean(0), *squares])
         moments = 0.9 * self.before[f"{name}.moments"] + 0.1 * here
         found.state[f"{name}.moments"] = moments
         usual_moments = moments / (1 - 0.9**batches)

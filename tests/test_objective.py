@@ -176,7 +176,7 @@ def decided(training: SAETraining, evaluating: bool = False) -> tuple[Drawn, Fou
             with torch.no_grad():
                 training.sae.decoder_weight.add_(torch.randn(FEATURES, WIDTH), alpha=0.1)
             training.sae.constrain()
-    raise AssertionError("60 batches in a row hang on last bits: there is something special about these numbers")
+    raise AssertionError(f"60 batches in a row hang on last bits ({found.closest:.1g}): these numbers are special")
 
 
 def near(one: Tensor | float, other: Tensor | float, what: str, relative: float = 1e-4, floor: float = 1e-6) -> None:
@@ -457,7 +457,7 @@ def test_starts(case: str) -> None:
         if settings.sparse_code.kind == "jumprelu":
             sizes = _sizes(settings, features)
             wanted |= {f"sae.sparse_codes.{level}.threshold":
-                       torch.full((size,), settings.sparse_code.initial_threshold)
+                       torch.full((size,), gain * settings.sparse_code.initial_threshold)
                        for level, size in enumerate(sizes)}
         if settings.tracker is not None:
             draws = named_generator(seed, "tracker")

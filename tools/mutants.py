@@ -246,6 +246,20 @@ def ended(process: int, seconds: float) -> str:
     return "late" if not done else "good" if status == 0 else "bad"
 
 
+@contextlib.contextmanager
+def undone(place: Path) -> Iterator[None]:
+    """Whatever is written, changed or removed below a folder meanwhile is as it was afterwards, by the same inodes."""
+    aside, over = place.with_name(f"{place.name}.aside"), place.with_name(f"{place.name}.over")
+    place.rename(aside)
+    try:
+        subprocess.run(["cp", "-a", aside, place], check=True)  # pipes too
+        yield
+    finally:
+        place.rename(over)
+        aside.rename(place)
+        shutil.rmtree(over, ignore_errors=True)
+
+
 class Kernel:
     """The notebook as `nbdev_test` runs it, cell by cell."""
 
@@ -268,16 +282,20 @@ def on_notebook(
 ) -> Iterator[tuple[Mutant | None, str, float]]:
     """(None, how the notebook itself ended, its seconds), then the same of each mutant that its cells were tried on.
 
-    The cells before a mutant run once, in one process; from there a fork runs the rest with the change in it.
+    The cells before a mutant run once, in one process; from there a fork runs the rest with the change in it. What the
+    fork leaves in temporary folders is undone: no other mutant meets the cache of this one.
     """
     reading, writing = os.pipe()
+
+    temporary = folder / "tmp"
 
     def work() -> None:
         out = os.fdopen(writing, "w", buffering=1)
         kernel = Kernel(notebook)
         began = time.monotonic()
-        whole = apart(lambda: kernel.run(*(cell.source for cell in notebook.cells)), folder / "log")
-        outcome = ended(whole, 3600)
+        with undone(temporary):
+            whole = apart(lambda: kernel.run(*(cell.source for cell in notebook.cells)), folder / "log")
+            outcome = ended(whole, 3600)
         seconds = time.monotonic() - began
         out.write(json.dumps([None, outcome, seconds]) + "\n")
         for place, cell in enumerate(notebook.cells):
@@ -285,7 +303,8 @@ def on_notebook(
                 if one.cell == cell.id and outcome == "good":
                     sources = [one.of(cell.source), *(later.source for later in notebook.cells[place + 1 :])]
                     start = time.monotonic()
-                    said = ended(apart(partial(kernel.run, *sources), folder / "log"), 10 + limit * seconds)
+                    with undone(temporary):
+                        said = ended(apart(partial(kernel.run, *sources), folder / "log"), 10 + limit * seconds)
                     out.write(json.dumps([number, said, time.monotonic() - start]) + "\n")
             if outcome != "good":
                 return

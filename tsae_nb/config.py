@@ -111,8 +111,8 @@ class SparseCodeConfig:
     kind: Literal["relu", "topk", "batch_topk", "jumprelu"] = "relu"
     active: Count | None = None  # features kept per token, by the TopK families
     threshold_decay: Share = 0.999  # of BatchTopK's threshold for inference
-    bandwidth: Positive = 0.001  # of JumpReLU's straight-through kernel
-    initial_threshold: Positive = 0.001  # of JumpReLU
+    bandwidth: Positive = 0.2  # of JumpReLU's straight-through kernel, in units of the scaled stream (E‖h‖² = d)
+    initial_threshold: Positive = 0.2  # of JumpReLU, for an encoder of the decoder's length; else times its gain
 
     @model_validator(mode="after")
     def _active_where_needed(self) -> "SparseCodeConfig":
@@ -279,12 +279,12 @@ class DensityCorpusConfig:
     """Text on which the densities of features are counted; "questions": the question sets themselves."""
 
     source: Literal["world", "hub", "file", "questions"] = "world"
-    path: str | None = None  # hub id, or a .txt, .json, .jsonl, .parquet or .csv file
+    path: str | None = None  # hub id; or a file, a folder, a pattern, the same documents as for data.path
     subset: str | None = None
     split: str = "train"
     text_field: str = "text"
     subjects: tuple[str, ...] = ()  # of the world; none named: those of the questions
-    shortest_document: Annotated[int, Field(ge=0)] = 50  # characters; documents must be longer
+    shortest_document: Annotated[int, Field(ge=0)] = 50  # characters, not tokens as in data; documents must be longer
     documents: Count | None = 1024  # a seeded sample of so many; None: all
     rows: Count | None = 1024  # a seeded sample of the packed rows; None: all
 
@@ -503,7 +503,7 @@ def _accumulated(steps: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any
 VARIANTS: dict[str, dict[str, Any]] = _accumulated(_STEPS_OF_THE_PAPER) | {
     "topk": {"sparse_code": {"kind": "topk", "active": 16}, "sparsity": None, "dead_features": {}},
     "batch_topk": {"sparse_code": {"kind": "batch_topk", "active": 16}, "sparsity": None, "dead_features": {}},
-    "jumprelu": {"sparse_code": {"kind": "jumprelu"}, "sparsity": {"weight": 0.04}},
+    "jumprelu": {"sparse_code": {"kind": "jumprelu"}, "sparsity": {"weight": 0.1}},
 }
 PAPER_VARIANTS = tuple(_STEPS_OF_THE_PAPER)
 

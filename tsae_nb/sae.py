@@ -28,13 +28,14 @@ def initial_decoder(width: int, dictionary_size: int, generator: torch.Generator
     return nn.functional.normalize(torch.randn(dictionary_size, width, generator=generator), dim=1)
 
 # %% ../nbs/20_sae.ipynb #31b69654
-def _sparse_codes(config: SAEConfig) -> list[SparseActivation]:
-    """The sparse activation, or one for each level."""
+def _sparse_codes(config: SAEConfig, gain: float) -> list[SparseActivation]:
+    """The sparse activation, or one for each level; thresholds start in proportion to the encoder's gain."""
+    code = dataclasses.replace(config.sparse_code, initial_threshold=gain * config.sparse_code.initial_threshold)
     if config.router is None:
-        return [build_sparse_code(config.sparse_code, config.dictionary_size)]
-    sizes, active = level_sizes(config.dictionary_size, config.router.shares), config.sparse_code.active
+        return [build_sparse_code(code, config.dictionary_size)]
+    sizes, active = level_sizes(config.dictionary_size, config.router.shares), code.active
     shares = [None] * len(sizes) if active is None else level_sizes(active, config.router.shares)
-    return [build_sparse_code(dataclasses.replace(config.sparse_code, active=share), size)
+    return [build_sparse_code(dataclasses.replace(code, active=share), size)
             for size, share in zip(sizes, shares, strict=True)]
 
 
@@ -74,7 +75,7 @@ class SparseAutoencoder(nn.Module):
         self.router: HierarchicalRouter | None = None
         if config.router is not None:
             self.router = HierarchicalRouter(width, config.dictionary_size, config.router)
-        self.sparse_codes: Sequence[SparseActivation] = nn.ModuleList(_sparse_codes(config))  # type: ignore[assignment]
+        self.sparse_codes: Sequence[SparseActivation] = nn.ModuleList(_sparse_codes(config, gain))  # type: ignore[assignment]
 
     @property
     def is_sequential(self) -> bool:
