@@ -12,13 +12,23 @@ from tsae_nb.config import UserError
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def git(*arguments: str) -> str:
+    """What git says of the project."""
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.rstrip()
+
+
+def changed(*apart: Path, untracked: bool = False) -> list[str]:
+    """The lines of `git status` on files that differ from the commit, those in `apart` left out."""
+    within = [path.resolve() for path in apart if path.resolve().is_relative_to(ROOT)]
+    besides = [f":(exclude){path.relative_to(ROOT)}" for path in within]
+    found = git("status", "--porcelain", f"--untracked-files={'all' if untracked else 'no'}", "--", ".", *besides)
+    return found.splitlines()
+
+
 def commit(result: Path) -> str:
     """The commit of the tree, with a `+` where tracked files other than the result differ from it."""
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    apart = [f":(exclude){result.resolve().relative_to(ROOT)}"] if result.resolve().is_relative_to(ROOT) else []
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *apart)
-    return git("rev-parse", "HEAD") + ("+" if changed else "")
+    return git("rev-parse", "HEAD") + ("+" if changed(result) else "")
 
 
 def apart(work: Callable[[], object], log: Path) -> int:

@@ -10,7 +10,8 @@ __all__ = ['SAELENS_KINDS', 'SAELENS_ARCHITECTURES', 'SAELENS_VERSION', 'LAYOUTS
            'SAEBenchAdaptor']
 
 # %% ../nbs/22_interop.ipynb #8a62e6f8
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,18 +44,28 @@ class PlainWeights:
     selects_by_contribution: bool = False  # TopK compares pre-activations times decoder norms
 
     def with_unit_rows(self) -> "PlainWeights":
-        """The same function with decoder rows of length 1: norms move into encoder, bias and threshold."""
+        """The same function with decoder rows of length 1: norms move into encoder, bias and threshold.
+
+        TopK and BatchTopK, which choose by pre-activations without the norms, stay as stored where rows are within 1 %
+        of length 1: any factor would choose other features. So does a TopK's row of zeros, which adds nothing wherever
+        it is chosen but takes the place of another.
+        """
         norms = self.decoder.norm(dim=1)
-        uneven = (norms - 1).abs().max() > 0.01
-        if uneven and self.kind == "topk" and not self.selects_by_contribution:
-            raise UserError(f"this TopK SAE has decoder rows of lengths {norms.min():.3g} to {norms.max():.3g} and "
-                            "compares pre-activations without them: with unit rows it would choose other features")
+        chooses = self.kind == "batch_topk" or self.kind == "topk" and not self.selects_by_contribution
+        compared = norms[norms > 0] if self.kind == "topk" else norms
+        even = bool(((compared - 1).abs() <= 0.01).all())
+        if chooses and even:
+            return self
+        if chooses and self.kind == "topk":
+            raise UserError(f"this TopK SAE has decoder rows of lengths {compared.min():.4g} to {compared.max():.4g} "
+                            "(1 is needed, within 1 %) and compares pre-activations without them: with unit rows it "
+                            "would choose other features")
         rows = torch.where(norms[:, None] > 0, self.decoder / norms[:, None].clamp_min(1e-30), 0.0)
         rows[norms == 0, 0] = 1.0  # a row without length gets any direction: its codes become 0
         return replace(
             self, encoder=self.encoder * norms[:, None], encoder_bias=self.encoder_bias * norms, decoder=rows,
             threshold=None if self.threshold is None else self.threshold * norms,
-            kind="jumprelu" if uneven and self.kind == "batch_topk" else self.kind,
+            kind="jumprelu" if self.kind == "batch_topk" else self.kind,
         )
 
     def subtracting(self, subtract: bool) -> "PlainWeights":
@@ -79,11 +90,11 @@ def to_sae(weights: PlainWeights) -> SparseAutoencoder:
     sae.load_state_dict({name: value.float() for name, value in values.items()}, strict=False)
     activation = sae.sparse_codes[0]
     if plain.threshold is not None:
-        positive = plain.threshold.float().clamp_min(torch.finfo(torch.float32).tiny)
+        threshold = plain.threshold.float().clamp_min(0.0)  # below 0 nothing passes the ReLU
         if isinstance(activation, JumpReLU):
-            activation.threshold.data.copy_(positive)
+            activation.threshold.data.copy_(threshold)
         elif isinstance(activation, BatchTopK):
-            activation.threshold.copy_(positive[0])
+            activation.threshold.copy_(threshold[0])
             activation.batches_seen.fill_(1)
     return sae.eval()
 
@@ -101,7 +112,7 @@ def from_sae(sae: SparseAutoencoder) -> PlainWeights:
     return PlainWeights(
         values["encoder_weight"], values["encoder_bias"] / scale, values["decoder_weight"],
         values["decoder_bias"] / scale, code.kind, sae.config.subtract_decoder_bias, code.active,
-        None if threshold is None else (threshold / scale).expand(sae.dictionary_size).clone(), True,
+        None if threshold is None else (threshold / scale).expand(sae.dictionary_size).clone(),
     )
 
 # %% ../nbs/22_interop.ipynb #423701ee
@@ -188,7 +199,7 @@ def write_saelens(weights: PlainWeights, folder: Path, metadata: Mapping[str, An
         assert weights.threshold is not None
         tensors["threshold"] = weights.threshold
     if architecture == "topk":
-        config |= {"k": weights.active, "rescale_acts_by_decoder_norm": True}
+        config |= {"k": weights.active, "rescale_acts_by_decoder_norm": weights.selects_by_contribution}
     write_tensors(folder / "sae_weights.safetensors", tensors)
     write_json(folder / "cfg.json", config)
 
@@ -294,6 +305,11 @@ def read_gemma_scope(folder: Path) -> PlainWeights:
     """A Gemma Scope folder or its `params.npz`: JumpReLU on the residual stream after a block."""
     path = folder / "params.npz" if folder.is_dir() else folder
     arrays = _read_arrays(path)
+    spellings = {"w_enc": "W_enc", "w_dec": "W_dec"}  # both are in use
+    for other, name in spellings.items():
+        if other in arrays and name in arrays:
+            raise CorruptFileError(f"{path} has {name!r} and {other!r}, and which is meant is not said: keep one")
+    arrays = {spellings.get(name, name): array for name, array in arrays.items()}
     found = (array.float() for array in _need(arrays, path, "W_enc", "b_enc", "W_dec", "b_dec", "threshold"))
     encoder, bias, decoder, decoder_bias, threshold = found
     return PlainWeights(encoder.T, bias, decoder, decoder_bias, "jumprelu", False, threshold=threshold)
@@ -335,7 +351,8 @@ def recognise(folder: str | Path) -> str:
 def import_sae(folder: str | Path, format_name: str | None = None) -> SparseAutoencoder:
     """Read another library's SAE from a local folder; the format is recognised if it is not named.
 
-    Codes are in units of unit decoder rows, whatever the source's norms.
+    Codes are in units of unit decoder rows, whatever the source's norms; a TopK or BatchTopK whose rows are within 1 %
+    of length 1 stays as stored, so that it chooses the same features.
     Raises `UserError` for what cannot be represented.
     """
     folder = local_path(folder)
@@ -416,7 +433,15 @@ class SAEBenchConfig:
 
 
 class SAEBenchAdaptor(nn.Module):
-    """One of our SAEs as sae_bench expects it, on raw activations of TransformerLens's `hook_resid_post`."""
+    """One of our SAEs as sae_bench expects it, on raw activations of TransformerLens's `hook_resid_post`.
+
+    sae_bench gives `encode` no masks. An SAE without a temporal encoder needs none: every position is encoded. For a
+    temporal one the first position of each row is taken for the special token and not counted, as in training: its
+    code is 0, and no other token reads it (set `exclude_special_tokens_from_reconstruction` in sae_bench's core
+    evaluation: else the first position is replaced by the decoder's bias). Padding and borders between documents are
+    known within `following` only; without it a row is one document, and padding counts as text, which on the right
+    of a text changes nothing before it if the temporal encoder is causal.
+    """
 
     def __init__(
         self, sae: SparseAutoencoder, model_name: str, hook_layer: int, training_tokens: int = -100_000
@@ -430,15 +455,54 @@ class SAEBenchAdaptor(nn.Module):
         self.b_enc = constant(sae.encoder_bias / scale)
         self.b_dec = constant(sae.decoder_bias / scale)
         self.device, self.dtype = self.W_dec.device, self.W_dec.dtype
+        self._read: tuple[Tensor, Tensor, Any] | None = None  # tokens, the stream they gave, the tokenizer
         self.cfg = SAEBenchConfig(
             model_name, width, size, hook_layer, f"blocks.{hook_layer}.hook_resid_post",
             architecture=sae.config.sparse_code.kind, apply_b_dec_to_input=sae.config.subtract_decoder_bias,
             device=str(self.device), training_tokens=training_tokens,
         )
 
+    @contextmanager
+    def following(self, model: Any) -> Iterator[None]:
+        """Within it, the tokens that a `HookedTransformer` last read tell `encode` what counts in the stream it gave.
+
+        What is encoded must be that stream, whole: activations kept from before have their first position masked only.
+        """
+        tokens = torch.empty(0)
+
+        def begins(_: nn.Module, given: tuple[Tensor]) -> None:
+            nonlocal tokens
+            tokens = given[0]
+
+        def reaches(_: nn.Module, given: tuple[Tensor]) -> None:
+            self._read = (tokens, given[0].detach(), model.tokenizer)
+
+        hooks = (model.embed.register_forward_pre_hook(begins),
+                 model.hook_dict[self.cfg.hook_name].register_forward_pre_hook(reaches))
+        try:
+            yield
+        finally:
+            self._read = None
+            for hook in hooks:
+                hook.remove()
+
+    def _masks(self, x: Tensor) -> dict[str, Tensor]:
+        """What a temporal SAE is told of rows (B, T, d): `valid`, and where tokens are known `documents`, (B, T)."""
+        valid = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        valid[:, :1] = False
+        if self._read is None or self._read[1].shape != x.shape or not torch.equal(self._read[1].to(x), x):
+            return {"valid": valid}
+        tokens, tokenizer = self._read[0].to(x.device), self._read[2]
+        special = [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id]
+        for token in special:
+            valid &= tokens != (-1 if token is None else token)
+        ends = (tokens == (-1 if tokenizer.eos_token_id is None else tokenizer.eos_token_id)).long()
+        return {"valid": valid, "documents": ends.cumsum(1) - ends}
+
     def encode(self, x: Tensor) -> Tensor:
-        """Raw activations (…, d) → codes (…, k) in this adaptor's dtype."""
-        return self.sae.encode(x).to(self.dtype)
+        """Raw activations (…, d) → codes (…, k) in this adaptor's dtype; (B, T, d) rows for a temporal SAE."""
+        masks = self._masks(x) if self.sae.is_sequential and x.ndim == 3 else {}
+        return self.sae.encode(x, **masks).to(self.dtype)
 
     def decode(self, feature_acts: Tensor) -> Tensor:
         """Codes (…, k) → raw activations (…, d)."""

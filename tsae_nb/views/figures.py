@@ -6,9 +6,9 @@
 __all__ = ['Folders', 'TABLES', 'COLOURS', 'DASHES', 'SYMBOLS', 'POINTS', 'STATISTICS', 'NARROW_STATISTICS', 'WIDTH', 'BLOCK',
            'SIDES', 'GUTTER', 'CAPTION_1', 'CAPTION_COLUMNS', 'REASONS', 'SHORT_REASONS', 'POOLED', 'CAPTION_2',
            'SCORES_HEIGHT', 'SCRIPT', 'DRAWING', 'COLUMNS', 'StoredRun', 'stored_runs', 'drawable_runs', 'curves_of',
-           'Style', 'styles_of', 'curves_by_layer', 'layers_of', 'training_curves', 'level_table', 'Sheet', 'Strip',
-           'columns_across', 'column_width', 'column_sheet', 'share_axes', 'figure1', 'unlearning_table', 'figure2',
-           'save_figure', 'draw']
+           'over_seeds', 'spread', 'Style', 'styles_of', 'curves_by_layer', 'layers_of', 'training_curves',
+           'level_table', 'Sheet', 'Strip', 'columns_across', 'column_width', 'column_sheet', 'share_axes', 'figure1',
+           'unlearning_table', 'figure2', 'save_figure', 'draw', 'figure_tables', 'results_table']
 
 # %% ../../nbs/views/40_figures.ipynb #65aa8394
 import html
@@ -167,8 +167,25 @@ def _place(variant: str) -> int:
     known = list(VARIANTS)
     return known.index(variant) if variant in known else len(known)
 
+# %% ../../nbs/views/40_figures.ipynb #5eed0002
+def over_seeds(values: Iterable[float | None]) -> dict[str, Any]:
+    """`seeds` (those that have the number), `median`, `low` and `high` (NaN where no seed has it)."""
+    found = pd.Series(list(values), dtype=float).dropna()
+    return {"seeds": len(found), "median": found.median(), "low": found.min(), "high": found.max()}
+
+
+def spread(values: Iterable[float | None], digits: str = ".3g", counted: bool = True) -> str:
+    """`median (smallest to largest, n)`; one value stands alone. Not `counted`: without n, and equal values as one."""
+    found = over_seeds(values)
+    if not found["seeds"]:
+        return "–"
+    middle, low, high = (format(found[name], digits) for name in ("median", "low", "high"))
+    if found["seeds"] == 1 or (not counted and low == high):
+        return middle
+    return f"{middle} ({low} to {high}" + (f", n={found['seeds']})" if counted else ")")
+
 # %% ../../nbs/views/40_figures.ipynb #8d97e9ee
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#7F7F7F")
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#7F7F7F", "#882255")
 DASHES = ("solid", "6px,2px", "2px,2px", "6px,2px,2px,2px", "11px,3px", "9px,2px,2px,2px,2px,2px")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star", "hexagon", "pentagon")
 
@@ -241,10 +258,9 @@ def training_curves(runs: Sequence[StoredRun]) -> pd.DataFrame:
         block = max(1, len(logged) // POINTS)
         for start in range(0, len(logged), block):
             steps = logged[start : start + block]
-            means = pd.Series([sum(loss[step] for step in steps) / len(steps) for loss in losses])
-            rows.append({"curve": curve, "layer": layer, "seeds": len(members), "step": sum(steps) / len(steps),
-                         "steps_averaged": len(steps), "median": means.median(), "low": means.min(),
-                         "high": means.max()})
+            means = over_seeds(sum(loss[step] for step in steps) / len(steps) for loss in losses)
+            rows.append({"curve": curve, "layer": layer, **means, "seeds": len(members),
+                         "step": sum(steps) / len(steps), "steps_averaged": len(steps)})
     return pd.DataFrame(rows)
 
 
@@ -279,7 +295,8 @@ def level_table(runs: Sequence[StoredRun]) -> pd.DataFrame:
                      for row in levels["groups"] for name in STATISTICS]
     keys = ["curve", "layer", "grouping", "group", "label", "statistic"]
     grouped = pd.DataFrame(rows, columns=[*keys, "value"]).groupby(keys, sort=False)["value"]
-    return grouped.agg(seeds="count", median="median", low="min", high="max").reset_index()
+    found = [dict(zip(keys, key, strict=True)) | over_seeds(values) for key, values in grouped]
+    return pd.DataFrame(found, columns=[*keys, "seeds", "median", "low", "high"])
 
 
 TABLES["evaluation.json"] = level_table
@@ -499,10 +516,10 @@ def _say(sheet: Sheet, text: str, place: Any) -> None:
 def _add_groups(sheet: Sheet, part: pd.DataFrame, x: pd.Series, floor: float, style: Style, place: Any) -> None:
     """The points of one curve in one panel of 1b."""
     curve, middle = part.curve.iloc[0], part["median"].clip(lower=floor)
-    spread = {"array": _rounded(part.high.clip(lower=floor) - middle), "symmetric": False,
-              "arrayminus": _rounded(middle - part.low.clip(lower=floor)), "width": 2, "thickness": 1.2}
+    bars = {"array": _rounded(part.high.clip(lower=floor) - middle), "symmetric": False,
+            "arrayminus": _rounded(middle - part.low.clip(lower=floor)), "width": 2, "thickness": 1.2}
     sheet.figure.add_scatter(
-        x=_rounded(x), y=_rounded(middle), error_y=spread if part.seeds.max() > 1 else None, name=curve,
+        x=_rounded(x), y=_rounded(middle), error_y=bars if part.seeds.max() > 1 else None, name=curve,
         legendgroup=curve, showlegend=False, mode="markers+lines", customdata=_rounded(part["median"]),
         marker={"symbol": style.symbol, "size": 5 if sheet.narrow else 6.5, "color": style.colour},
         line={"color": style.colour, "width": 0.8, "dash": style.dash},
@@ -630,8 +647,8 @@ def unlearning_table(runs: Sequence[StoredRun]) -> pd.DataFrame:
     """A row for each run and probe set: score on the forget set, accuracy lost at the score's setting on side sets.
 
     Columns curve, layer, seed, set, role, quantity, value (NaN where no setting passed), reason, explanation,
-    random_features (mean score of the control), held_out (score on the other half of the questions), low and high
-    (bootstrap), gate.
+    random_features (mean score over the control's draws), held_out (score on the other half of the questions), low
+    and high (bootstrap), gate.
     """
     rows = []
     for (curve, layer), members in curves_by_layer(runs).items():
@@ -683,7 +700,7 @@ def _wrapped(text: str, width: int) -> str:
 
 
 def _add_scores(sheet: Sheet, table: pd.DataFrame, styles: Mapping[str, Style]) -> None:
-    """2a: for each curve a point a seed, a bar at their mean, the control of random features, the reason of zeros."""
+    """2a: for each curve a point a seed, a bar at their median, the control of random features, why a score is 0."""
     table = table[table.role == "forget"]
     curves, listed = list(table.curve.unique()), set[str]()
     bar = 0.55 * sheet.width / len(curves) if sheet.narrow else 34  # a line of 1.4 times that
@@ -691,7 +708,8 @@ def _add_scores(sheet: Sheet, table: pd.DataFrame, styles: Mapping[str, Style]) 
         x, style, place = curves.index(curve), styles[curve], sheet.places["scores", layer]
         seeds = [x + _dodge(i, len(part), 0.4) for i in range(len(part))]
         sheet.figure.add_scatter(
-            x=[x], y=_rounded([part.value.mean()]), mode="markers", showlegend=False, name=f"{curve}, mean",
+            x=[x], y=_rounded([over_seeds(part.value)["median"]]), mode="markers", showlegend=False,
+            name=f"{curve}, median",
             marker={"symbol": "line-ew", "size": bar, "line": {"color": style.colour, "width": 2.5}}, **place)
         sheet.figure.add_scatter(
             x=_rounded(seeds), y=_rounded(part.value), mode="markers", name=curve, legendgroup=curve,
@@ -782,11 +800,11 @@ def _add_gates(sheet: Sheet, table: pd.DataFrame, sets: int, place: Any) -> None
 # %% ../../nbs/views/40_figures.ipynb #264d3f48
 CAPTION_2 = (
     "Figure 2. (a) Unlearning score on the forget set ({forget}): 1 − the lowest accuracy among the settings that "
-    "keep the pooled accuracy on the side sets at the gate ({gate}); a point a seed, a bar at their mean, grey "
-    "crosses: the same with random features of equal count and density. Above a score of zero stands why it is zero. "
-    "The paper reports 0.0 for all variants. (b) What the setting that gives the score costs on each side set, in "
-    "accuracy; the gate holds for all side sets together. Where no setting passes the gate, there is none to show. "
-    "Only questions count that the untouched model answers right in all orders of the options. {seeds}.")
+    "keep the pooled accuracy on the side sets at the gate ({gate}); a point a seed, a bar at their median, grey "
+    "crosses: the same with random features of equal count and density, mean over draws. Above a score of zero stands "
+    "why it is zero. The paper reports 0.0 for all variants. (b) What the setting that gives the score costs on each "
+    "side set, in accuracy; the gate holds for all side sets together. Where no setting passes the gate, there is none "
+    "to show. Only questions count that the untouched model answers right in all orders of the options. {seeds}.")
 
 
 def figure2(folders: Folders) -> go.Figure:
@@ -936,18 +954,42 @@ def draw(folders: Folders, out: str | Path = "figures") -> list[Path]:
     Raises `UserError` where there is no complete run.
     """
     runs, out = drawable_runs(folders), Path(out)
-    chosen = [run.folder for run in runs]
-    losses = training_curves(runs).assign(panel="1a", statistic="loss")
-    numbers = pd.concat([losses, level_table(runs).assign(panel="1b").astype({"group": "Int64"})])[COLUMNS]
-    files = save_figure(figure1(chosen), out / "figure1") + [_write_table(numbers, out / "figure1.csv")]
-    if any(run.unlearning is not None for run in runs):
-        files += save_figure(figure2(chosen), out / "figure2")
-        files.append(_write_table(unlearning_table(runs), out / "figure2.csv"))
-    else:
-        print("figure2: not drawn, no run has an unlearning evaluation")
+    chosen, tables = [run.folder for run in runs], figure_tables(runs)
+    files = []
+    for figure in (figure1, figure2):
+        table = f"{figure.__name__}.csv"
+        if table in tables:
+            files += save_figure(figure(chosen), out / figure.__name__) + [_write(out / table, tables[table])]
+        else:
+            print(f"{figure.__name__}: not drawn, no run has an unlearning evaluation")
     return files
 
 
-def _write_table(table: pd.DataFrame, path: Path) -> Path:
-    """A table as CSV, whole or not at all."""
-    return _write(path, table.to_csv(index=False, float_format="%.6g").encode())
+def figure_tables(runs: Sequence[StoredRun]) -> dict[str, bytes]:
+    """The figures' numbers as CSV, by name of file; none of Figure 2 where no run has an unlearning evaluation."""
+    losses = training_curves(runs).assign(panel="1a", statistic="loss")
+    numbers = pd.concat([losses, level_table(runs).assign(panel="1b").astype({"group": "Int64"})])[COLUMNS]
+    tables = {"figure1.csv": numbers, "figure2.csv": unlearning_table(runs)}
+    return {name: table.to_csv(index=False, float_format="%.6g").encode() for name, table in tables.items()
+            if len(table)}
+
+# %% ../../nbs/views/40_figures.ipynb #5eed0006
+def results_table(runs: Sequence[StoredRun]) -> str:
+    """A line for each curve in Markdown: seeds, explained variance, L0, dead features, unlearning score, why it is 0.
+
+    The numbers of a run: explained variance over all its held-out tokens, L0 the mean over tokens, dead the count.
+    """
+    lines = []
+    for curve, members in curves_of(runs).items():
+        scored = [run.unlearning for run in members if run.unlearning is not None]
+        reasons = sorted({REASONS.get(found["reason"], found["reason"]) for found in scored if found["reason"]})
+        lines.append({
+            "variant": curve, "seeds": len(members),
+            "explained variance": spread((run.evaluation["explained_variance"] for run in members), ".4f", False),
+            "L0": spread((run.evaluation["l0"] for run in members), ".1f", False),
+            "dead": spread((run.evaluation["dead_features"] for run in members), ".0f", False),
+            "unlearning score": spread((found["score"] for found in scored), ".3f", False),
+            "reason of a 0": ", ".join(reasons) or "–",
+        })
+    rows = [[*lines[0]], ["---"] * len(lines[0]), *([str(value) for value in line.values()] for line in lines)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -1,0 +1,266 @@
+"""README, figures and claims agree with the stored reference, which is made whole or not at all"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import reference  # noqa: E402
+import trials  # noqa: E402
+
+from tsae_nb import runs as library  # noqa: E402
+from tsae_nb import storage  # noqa: E402
+from tsae_nb.config import read_yaml  # noqa: E402
+from tsae_nb.experiments import expand  # noqa: E402
+from tsae_nb.storage import read_json, write_json  # noqa: E402
+from tsae_nb.views import figures  # noqa: E402
+
+SHORT = """
+name: {name}
+variants: {{{variants}}}
+data: {{rows: 64, evaluation_rows: 16}}
+activations: {{calibration_rows: 16}}
+sae: {{dictionary_size: 64}}
+training: {{steps: 12, rows_per_batch: 4}}
+unlearning: {{forget_corpus: {{rows: 32}}, retain_corpus: {{rows: 32}}, retain_thresholds: [0.01], feature_counts: [2],
+  multipliers: [20.0], bootstrap: 10}}
+"""
+
+
+def test_readme_figures_and_claims_say_what_the_stored_runs_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert reference.check(ROOT) == []
+
+
+def stored_copy(folder: Path) -> Path:
+    """The stored runs, README and tables, as somebody may change them."""
+    (folder / "runs" / "reference").mkdir(parents=True)
+    (folder / "runs" / "reference" / "tiny").symlink_to(ROOT / "runs" / "reference" / "tiny")
+    (folder / "figures").mkdir()
+    for file in ("README.md", "figures/figure1.csv", "figures/figure2.csv"):
+        shutil.copy(ROOT / file, folder / file)
+    return folder
+
+
+def test_a_number_typed_into_readme_or_figures_is_found(tmp_path: Path) -> None:
+    place = stored_copy(tmp_path)
+    assert reference.check(place) == []
+    table = next(line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if "| topk |" in line)
+    for file, number in (("README.md", table), ("figures/figure1.csv", "1a,topk"), ("figures/figure2.csv", "topk,1,0")):
+        before = (place / file).read_text(encoding="utf-8")
+        (place / file).write_text(before.replace(number, number.replace("topk", "topk 2"), 1), encoding="utf-8")
+        assert [said.split(":")[0] for said in reference.check(place)] == [file]
+        (place / file).write_text(before, encoding="utf-8")
+
+
+def test_a_sentence_of_older_measurements_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert reference.shown_apart() == []
+    numbers = storage.read_json
+
+    def changed(path: Path) -> Any:
+        found = numbers(path)
+        return found | {"features": 7} if Path(path).name == "explorer_latency.json" else found
+
+    monkeypatch.setattr(storage, "read_json", changed)
+    found, = reference.shown_apart()
+    assert "explorer_latency.json" in found
+
+
+# -- making one, of two small experiments, in a repository of its own --------------------------------------------------
+
+def in_this_process(
+    experiment: Mapping[str, Any], file: Path, processes: int, root: Path, extra: Sequence[str] = ()
+) -> None:
+    """As `sweep`, without a process and a notebook for each run."""
+    assert read_yaml(file)["name"] == experiment["name"] and extra == []
+    library.execute(expand(experiment), root, quiet=True)
+
+
+COMMAND = reference.command
+
+
+def claims_only(*arguments: Any) -> None:
+    """The papermill of the claims is run; what renders the README, which this project has not, is not."""
+    if arguments[0] == "-m":
+        COMMAND(*arguments)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A project at a commit, with the reference of earlier days: a run that nobody makes any more."""
+    folder = (tmp_path / "project").resolve()
+    (folder / "nbs" / "experiments").mkdir(parents=True)
+    shutil.copy(ROOT / "nbs" / "experiments" / "claims.ipynb", folder / "nbs" / "experiments")
+    shutil.copy(ROOT / ".gitignore", folder)
+    old = folder / "runs" / "reference" / "tiny" / "old"
+    old.mkdir(parents=True)
+    (old / "manifest.json").write_text("{}")
+    (folder / "runs" / "reference" / "soak.json").write_text("{}")
+    (folder / "runs" / "tiny.yaml").write_text(SHORT.format(name="tiny", variants="topk: {}"))
+    (folder / "runs" / "ablations.yaml").write_text(SHORT.format(name="ablations", variants="small: {base: topk}"))
+    own = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+    for words in (["init", "-q"], ["add", "-A"], [*own, "commit", "-qm", "one"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture
+def project(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tool works in that project, and without Chrome."""
+    for module in (reference, trials):
+        monkeypatch.setattr(module, "ROOT", repository)
+    monkeypatch.setattr(reference, "sweep", in_this_process)
+    monkeypatch.setattr(library, "_git_commit", lambda: trials.git("rev-parse", "HEAD"))
+    for module in (reference, figures):
+        monkeypatch.setattr(module, "find_chrome", lambda: None)
+    monkeypatch.setattr(reference, "SEEDS", (0, 1))
+    monkeypatch.setattr(reference, "command", claims_only)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(repository)
+    return repository
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The sentence with which it does not begin."""
+    capsys.readouterr()
+    assert reference.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said
+
+
+def stored(project: Path) -> dict[str, bytes]:
+    """All that is stored, by name of file."""
+    folders = (project / "runs" / "reference", project / "figures")
+    return {str(path.relative_to(project)): path.read_bytes() for folder in folders for path in folder.rglob("*")
+            if path.is_file()}
+
+
+def killed(log: Path) -> bool:
+    """Whether the tool, in a process of its own, is killed on its way."""
+    _, status = os.waitpid(trials.apart(lambda: reference.main([]), log), 0)
+    return os.WIFSIGNALED(status)
+
+
+def die(*arguments: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_killed_anywhere_it_goes_on_and_nothing_is_in_place_before_all_is(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, work = stored(project), project / reference.WORK
+    with monkeypatch.context() as patch:  # when the first experiment is made
+        patch.setattr(reference, "sweep", lambda given, *rest: (die if given["name"] == "ablations" else
+                                                                 in_this_process)(given, *rest))
+        assert killed(tmp_path / "log"), (tmp_path / "log").read_text()
+    first = (work / "runs" / "tiny" / "topk" / "manifest.json").read_bytes()
+    assert stored(project) == before and not trials.changed(untracked=True)
+    with monkeypatch.context() as patch:  # when all runs are made
+        patch.setattr(reference, "command", die)
+        assert killed(tmp_path / "log"), (tmp_path / "log").read_text()
+    assert stored(project) == before and not trials.changed(untracked=True)
+    with monkeypatch.context() as patch:  # when half is in place
+        places = iter([reference.put_in_place, interrupted])
+        patch.setattr(reference, "put_in_place", lambda new, place: next(places)(new, place))
+        assert reference.main([]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert not (project / reference.STORED / "reference.json").exists() and trials.changed(untracked=True)
+    assert reference.main([]) == 0, capsys.readouterr().out
+    names = [f"{part}/{variant}{seed}" for part, variant in (("ablations", "small"), ("tiny", "topk"))
+             for seed in ("", "-seed1")]
+    summary = read_json(project / reference.STORED / "reference.json")
+    assert sorted(summary["runs"]) == names and summary["commit"] == trials.git("rev-parse", "HEAD")
+    assert set(summary) >= {"date", "machines", "versions", "command", "seconds", "files"}
+    assert {"figures/figure1.csv", "figures/figure2.csv", "runs/reference/claims.ipynb"} <= set(summary["files"])
+    now = stored(project)
+    assert now["runs/reference/tiny/topk/manifest.json"] == first  # what was made is not made again
+    assert not any("/old/" in name or name.endswith("partial") for name in now) and "runs/reference/soak.json" in now
+    assert str(tmp_path) not in "".join(content.decode(errors="replace") for content in now.values())
+    compared(project)
+
+
+def interrupted(*arguments: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def compared(project: Path) -> None:
+    """Whatever is changed afterwards in what is stored, or in the files of experiments, is named."""
+    assert reference.check(project) == []
+    folder = project / reference.STORED
+    claims = next(line for line in (folder / "claims.ipynb").read_text(encoding="utf-8").splitlines()
+                  if "topk: 0" in line and "<td>" in line)
+    changes = {  # file: text in it, another; what is said
+        folder / "tiny/topk/evaluation.json": ('"l0": ', '"l0": 1', "tiny/topk holds other files"),
+        folder / "tiny/topk/manifest.json": ('"git_commit": "', '"git_commit": "0', "tiny/topk is of commit 0"),
+        folder / "claims.ipynb": (claims, claims.replace("topk: 0", "topk: 7"), "it says ['topk: 7"),
+        project / "runs/tiny.yaml": ("steps: 12", "steps: 13",
+                                     "training.steps: 12 → 13 (stored → today), in tiny/topk, tiny/topk-seed1"),
+        project / "runs/ablations.yaml": ("small:", "large:", "ablations/large, ablations/large-seed1 are in today's"),
+        project / "figures/figure1.csv": ("1a,", "1b,", "figures/figure1.csv: its numbers"),
+        folder / "reference.json": ('"tiny/topk":', '"tiny/top":', "tiny/top is missing"),
+    }
+    for path, (old, new, said) in changes.items():
+        before = path.read_text(encoding="utf-8")
+        assert old in before, path
+        path.write_text(before.replace(old, new, 1), encoding="utf-8")
+        found = reference.check(project)
+        assert any(said in one for one in found), (path, found)
+        path.write_text(before, encoding="utf-8")
+    assert reference.check(project) == []
+
+
+def test_a_tree_that_is_not_a_commit_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "runs" / "mine").mkdir()
+    (project / "runs" / "mine" / "ignored.txt").write_text("")
+    (project / "notes.txt").write_text("")
+    assert "These do: notes.txt" in refused(capsys)
+    (project / "notes.txt").unlink()
+    (project / "runs" / "tiny.yaml").write_text("variants: {topk: {}}")
+    assert "commit them" in (said := refused(capsys)) and "runs/tiny.yaml" in said
+    assert not (project / reference.WORK).exists()
+
+
+def test_runs_that_do_not_belong_together_are_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reference, "sweep", lambda *arguments: None)
+    assert reference.main(["--parts", "tiny"]) == 0
+    assert "4 runs are left for another time, tiny/topk" in capsys.readouterr().out
+    commit, run = trials.git("rev-parse", "HEAD"), project / reference.WORK / "runs" / "tiny" / "topk"
+    run.mkdir(parents=True)
+    write_json(run / "manifest.json", {"git_commit": commit + "+", "versions": {"torch": "1"}})
+    assert f"tiny/topk is of commit {commit[:12]}+, not {commit[:12]}" in refused(capsys)
+    write_json(run / "manifest.json", {"git_commit": commit, "versions": {"torch": "1"}})
+    write_json(run.with_name("topk-seed1") / "manifest.json", {"git_commit": commit, "versions": {"torch": "2"}})
+    assert "different versions of torch: 1, 2" in refused(capsys)
+    assert reference.main(["--parts", "tiny", "--anew"]) == 0 and not run.exists()
+    write_json(project / reference.WORK / "made_for.json", {"commit": "0", "set": [], "versions": {}})
+    assert "holds work for another set (commit: '0' →" in refused(capsys) and "--anew" in refused(capsys)
+
+
+def test_what_would_be_lost_or_stay_old_is_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = project / "runs" / "reference" / "tiny" / "old" / "index" / "labels.json"
+    labels.parent.mkdir()
+    labels.write_text("{}")
+    assert "labels.json labels features of an SAE that is about to be replaced" in refused(capsys)
+    labels.unlink()
+    monkeypatch.setattr(reference, "changed", lambda *apart, untracked: [])
+    (project / "figures").mkdir()
+    (project / "figures" / "figure1.png").write_text("")
+    assert "install Chrome" in refused(capsys)
+    with pytest.raises(SystemExit) as caught:
+        reference.main(["--set", "training.steps=3"])
+    assert caught.value.code == 2 and "give --out FOLDER" in capsys.readouterr().err
