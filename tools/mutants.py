@@ -3,6 +3,7 @@
     python tools/mutants.py                                          10 mutants of every module: hours
     python tools/mutants.py --modules objective training --count 40  of some modules
     python tools/mutants.py --modules margin_ema --list              only say which
+    python tools/mutants.py --modules margin_ema --alone             by the notebook only: minutes
 
 Operators: another sign, constant or comparison, two arguments swapped, a statement dropped. Which mutants are tried
 follows from the seed; a larger count adds to them. Each is stored when it is tried, and a module goes on where it was
@@ -392,7 +393,8 @@ def store(result: Path, known: Mapping[str, Any]) -> None:
 def tried(notebook: Notebook, chosen: argparse.Namespace, now: str, folder: Path, copy: Copy) -> bool:
     """Try what is left of a module's mutants and store each; False where module or tests fail without a mutant."""
     known = json.loads(chosen.result.read_text(encoding="utf-8")) if chosen.result.is_file() else {"modules": {}}
-    fresh = {"commit": now, "seed": chosen.seed, "tests": list(notebook.tests), "mutants": {}}
+    tests = () if chosen.alone else notebook.tests
+    fresh = {"commit": now, "seed": chosen.seed, "tests": list(tests), "mutants": {}}
     module = known["modules"].get(notebook.module, fresh)
     if any(module[name] != fresh[name] for name in ("commit", "seed", "tests")) or now.endswith("+"):
         module = fresh  # files that differ from a commit are not known by it
@@ -423,16 +425,18 @@ def tried(notebook: Notebook, chosen: argparse.Namespace, now: str, folder: Path
         else:
             keep(mutant, "notebook" if outcome == "bad" else "time", seconds)
     took = 0.0
-    if passed and notebook.tests:  # how long they take, and that they pass without a mutant
+    if passed and tests:  # how long they take, and that they pass without a mutant
         copy.export(notebook, None)
-        failing, took = copy.notices(notebook.tests, 3600)
+        failing, took = copy.notices(tests, 3600)
         if failing is not None:
             print(f"{notebook.module}: {failing} fails without a mutant", file=sys.stderr)
             return False
     for mutant, seconds in passed.items():
-        exported = ended(apart(partial(copy.export, notebook, mutant), folder / "log"), 300)
-        assert exported == "good", (folder / "log").read_text(errors="replace")[-2000:]
-        by, more = copy.notices(notebook.tests, 10 + chosen.limit * took)
+        by, more = None, 0.0
+        if tests:
+            exported = ended(apart(partial(copy.export, notebook, mutant), folder / "log"), 300)
+            assert exported == "good", (folder / "log").read_text(errors="replace")[-2000:]
+            by, more = copy.notices(tests, 10 + chosen.limit * took)
         keep(mutant, by, seconds + more)
     if "rate" in module:
         print(f"{notebook.module}: {module['killed']} of {module['tried']} killed ({module['rate']:.0%})", flush=True)
@@ -449,6 +453,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of which mutants are tried (default: 0)")
     parser.add_argument("--limit", type=float, default=5.0, help="how many times longer a mutant may take (default: 5)")
     parser.add_argument("--result", type=Path, default=RESULT, help="where the table goes")
+    parser.add_argument("--alone", action="store_true", help="the notebooks only, not the tests beside them (quicker)")
     parser.add_argument("--list", action="store_true", help="say which mutants would be tried, and try none")
     chosen = parser.parse_args(arguments)
     notebooks = Notebook.all()
