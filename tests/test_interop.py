@@ -10,8 +10,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tests.foreign_layouts import SIZE, WIDTH, Layout, layouts, malformed
+from tsae_nb.cli import main
+from tsae_nb.config import SAEConfig
 from tsae_nb.foundation import UserError
 from tsae_nb.interop import FORMATS, Source, export_sae, import_sae, inspect_saes, keep_sae, open_sae
+from tsae_nb.sae import SparseAutoencoder, save_sae
 
 NAMES = sorted(layouts())
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -182,3 +185,41 @@ def test_in_and_out_again_not_a_bit_changes(name: str, tmp_path: Path) -> None:
             assert torch.equal(written[key], tensor), key
     if form != "sparsify":  # whose root says it
         assert (again.source.model, again.source.layer) == (sae.source.model, sae.source.layer) != (None, None)
+
+
+def test_weights_are_rounded_to_what_the_library_computes_in(tmp_path: Path) -> None:
+    rounded = import_sae(edited("saelens jumprelu", tmp_path / "rounded", {"dtype": "bfloat16"}))
+    tensors = {key: tensor.bfloat16() for key, tensor in layouts()["saelens jumprelu"].tensors.items()}
+    stored = import_sae(edited("saelens jumprelu", tmp_path / "stored", {"dtype": "bfloat16"}, **tensors))
+    assert rounded.content_hash() == stored.content_hash()
+
+
+def test_a_folder_of_ours_and_a_damaged_one_of_ours_are_known(tmp_path: Path) -> None:
+    edited("saelens jumprelu", tmp_path / "foreign")
+    ours = SparseAutoencoder(WIDTH, SAEConfig(dictionary_size=8, sparsity=None))
+    save_sae(ours, tmp_path / "run" / "sae", {"layer": 4})
+    keep_sae(tmp_path / "foreign", tmp_path / "run" / "kept")
+    kept, trained = inspect_saes(tmp_path / "run")
+    assert (trained["format"], trained["layer"], trained["features"]) == ("tsae_nb", 4, 8)
+    assert (kept["format"], kept["layer"], kept["model"]) == ("saelens", 2, "gpt2")
+    with pytest.raises(UserError, match="read it with load_sae"):
+        import_sae(tmp_path / "run" / "sae")
+    (tmp_path / "run" / "sae" / "stored.json").unlink()
+    assert "stored.json is missing" in inspect_saes(tmp_path / "run")[1]["refused"]
+
+
+def test_import_and_inspect_from_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edited("saelens jumprelu", tmp_path / "foreign", {"gain": 2})
+    out = str(tmp_path / "ours")
+    assert main(["import", str(tmp_path / "foreign"), out]) == 2
+    assert "cfg.json: 'gain' is not known here" in capsys.readouterr().err and not Path(out).exists()
+    assert main(["import", str(tmp_path / "foreign"), out, "--ignore", "gain"]) == 0
+    assert main(["import", str(tmp_path / "foreign"), out, "--ignore", "gain"]) == 0  # the same again
+    assert main(["import", str(edited("AutoEncoder", tmp_path / "another")), out]) == 2
+    assert "is there already, and is something else" in capsys.readouterr().err
+    for place, options in ((out, []), (str(tmp_path / "foreign"), ["--ignore", "gain"])):
+        assert main(["inspect", place, "--json", *options]) == 0
+        (about,) = json.loads(capsys.readouterr().out)
+        assert (about["format"], about["model"], about["layer"], about["code"]) == ("saelens", "gpt2", 2, "jumprelu")
+    assert main(["inspect", out]) == 0
+    assert "hook         blocks.3.hook_resid_pre" in capsys.readouterr().out

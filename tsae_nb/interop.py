@@ -28,12 +28,12 @@ from torch import Tensor, nn
 from .components.sparse_code import BatchTopK, JumpReLU
 from .config import SAEConfig, SparseCodeConfig
 from .foundation import CorruptFileError, UserError, local_path, taken_apart
-from .sae import KIND, SparseAutoencoder, load_sae, save_sae
+from .sae import KIND, SparseAutoencoder, load_sae, save_sae, stored_hash
 from tsae_nb.storage import (
     MANIFEST, Stored, is_stored, read_json, read_tensors, whole_directory, whole_file, write_json, write_tensors,
 )
 
-# %% ../nbs/22_interop.ipynb #c10b0ab3
+# %% ../nbs/22_interop.ipynb #afeb0ba8
 RESIDUAL = {  # names of the residual stream after a block, and what is added to the number in them
     r"blocks\.(\d+)\.hook_resid_post": 0, r"blocks\.(\d+)\.hook_resid_pre": -1, r"resid_post_layer_(\d+)": 0,
     r"(?:\w+\.)*(?:layers|h)[._](\d+)(?:\.output)?": 0,
@@ -608,7 +608,7 @@ def write_sparsify(weights: PlainWeights, folder: Path, metadata: Mapping[str, A
               "k": plain.active, "multi_topk": False, "skip_connection": False, "transcode": False, "d_in": width}
     write_json(folder / "cfg.json", {**metadata, **config})
 
-# %% ../nbs/22_interop.ipynb #d5562d92
+# %% ../nbs/22_interop.ipynb #8445fd88
 def _jumprelu(tensors: Tensors, source: Source) -> PlainWeights:
     """Gemma Scope's five arrays; W_enc and w_enc are both in use."""
     found = []
@@ -770,13 +770,14 @@ def foreign_saes(place: str | Path) -> list[tuple[str, Path]]:
     place = Path(place)
     if not place.exists():
         raise UserError(f"there is no folder {place}")
-    for below in ("", "**/"):
-        found = [(name, path) for name, known in FORMATS.items() for path in (
-            [place] if place.is_file() and place.match(known.known_by) else sorted(place.glob(below + known.known_by)))]
-        if found:
-            return found
     if (place / "sae.json").is_file():
         raise UserError(f"{place} is an SAE of tsae_nb itself: read it with load_sae")
+    for below in ("", "**/"):
+        found = [(name, path) for name, known in FORMATS.items() for path in (
+            [place] if place.is_file() and place.match(known.known_by) else sorted(place.glob(below + known.known_by)))
+                 if not (path.parent / "sae.json").is_file()]  # which is ours
+        if found:
+            return found
     files = ", ".join(known.known_by for known in FORMATS.values())
     raise UserError(f"{place} holds none of {files}: it is not an SAE of {', '.join(FORMATS)}")
 
@@ -818,8 +819,10 @@ def import_sae(folder: str | Path, format_name: str | None = None, ignored: Coll
 
 
 def keep_sae(folder: str | Path, out: str | Path, ignored: Collection[str] = ()) -> ImportedSAE:
-    """Import an SAE and save it as one of ours, its source in its provenance."""
+    """Import an SAE and save it as one of ours, its source in its provenance; `UserError` if another is there."""
     sae = import_sae(folder, ignored=ignored)
+    if Path(out).exists() and not (is_stored(out, KIND) and stored_hash(out) == sae.content_hash()):
+        raise UserError(f"{out} is there already, and is something else: name another folder to write")
     save_sae(sae, out, {"source": asdict(sae.source)})
     return sae
 
@@ -827,18 +830,22 @@ def keep_sae(folder: str | Path, out: str | Path, ignored: Collection[str] = ())
 def open_sae(place: str | Path, ignored: Collection[str] = ()) -> tuple[SparseAutoencoder, Source]:
     """Any SAE there is in a folder, ours or foreign, and where it comes from."""
     place = local_path(place)
-    if not is_stored(place, KIND):
+    if not (place / "sae.json").is_file() and not is_stored(place, KIND):
         sae = import_sae(place, ignored=ignored)
         return sae, sae.source
-    known = Stored(place, KIND, "save or train it again").json("sae.json").get("provenance", {})
-    with taken_apart(place / "sae.json"):
-        return load_sae(place), Source(**known.get("source", {"format": "tsae_nb"}))
+    ours, path = load_sae(place), place / "sae.json"
+    with taken_apart(path, "save or train it again"):
+        known = read_json(path)["provenance"]
+        hook = f"blocks.{known['layer']}.hook_resid_post" if "layer" in known else None
+        trained = Source("tsae_nb", ours.config.variant, hook=hook)
+        return ours, Source(**known["source"]) if "source" in known else trained
 
 
 def inspect_saes(place: str | Path, ignored: Collection[str] = ()) -> list[dict[str, Any]]:
-    """What each SAE in a folder is, or why it cannot be read; a folder of several lists them all."""
+    """What each SAE in a folder is, ours or foreign, or why it cannot be read; a folder of several lists them all."""
     place, found = local_path(place), []
-    for one in [place] if is_stored(place, KIND) else [path for _, path in foreign_saes(place)]:
+    ours = sorted(path.parent for path in place.glob("**/sae.json"))
+    for one in ours or [path for _, path in foreign_saes(place)]:
         try:
             sae, source = open_sae(one, ignored)
         except UserError as error:
