@@ -116,8 +116,8 @@ def do(line: str, more: list[str]) -> None:
 def test_the_lines_do_what_they_say_and_again(place: Path) -> None:
     """In the order of the work: what is made is there before it is looked at, and removed last."""
     chosen = {line: more for line in dict.fromkeys(lines()) if (more := added(line)) is not None}
-    order = ("run", "sweep", "evaluate", "compare", "list", "figures", "export", "inspect", "import", "verify", "remove",
-             "cache")
+    order = ("run", "sweep", "evaluate", "compare", "list", "figures", "export", "inspect", "import", "verify",
+             "remove", "cache")
     words = {line: "import" if "--sae" in line else line.split()[1] for line in chosen}
     rank = {line: order.index(words[line]) if line.startswith("tsae") else 5.5 for line in chosen}
     for line in sorted(chosen, key=lambda line: rank[line]):
