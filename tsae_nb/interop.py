@@ -33,7 +33,7 @@ from tsae_nb.storage import (
     MANIFEST, Stored, is_stored, read_json, read_tensors, whole_directory, whole_file, write_json, write_tensors,
 )
 
-# %% ../nbs/22_interop.ipynb #afeb0ba8
+# %% ../nbs/22_interop.ipynb #090d5baf
 RESIDUAL = {  # names of the residual stream after a block, and what is added to the number in them
     r"blocks\.(\d+)\.hook_resid_post": 0, r"blocks\.(\d+)\.hook_resid_pre": -1, r"resid_post_layer_(\d+)": 0,
     r"(?:\w+\.)*(?:layers|h)[._](\d+)(?:\.output)?": 0,
@@ -608,7 +608,7 @@ def write_sparsify(weights: PlainWeights, folder: Path, metadata: Mapping[str, A
               "k": plain.active, "multi_topk": False, "skip_connection": False, "transcode": False, "d_in": width}
     write_json(folder / "cfg.json", {**metadata, **config})
 
-# %% ../nbs/22_interop.ipynb #8445fd88
+# %% ../nbs/22_interop.ipynb #3ae51ee4
 def _jumprelu(tensors: Tensors, source: Source) -> PlainWeights:
     """Gemma Scope's five arrays; W_enc and w_enc are both in use."""
     found = []
