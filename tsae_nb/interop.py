@@ -843,7 +843,7 @@ def open_sae(place: str | Path, ignored: Collection[str] = ()) -> tuple[SparseAu
 
 def inspect_saes(place: str | Path, ignored: Collection[str] = ()) -> list[dict[str, Any]]:
     """What each SAE in a folder is, ours or foreign, or why it cannot be read; a folder of several lists them all."""
-    place, found = local_path(place), []
+    place, found = local_path(place), list[dict[str, Any]]()
     ours = sorted(path.parent for path in place.glob("**/sae.json"))
     for one in ours or [path for _, path in foreign_saes(place)]:
         try:
