@@ -223,3 +223,42 @@ def test_import_and_inspect_from_a_shell(tmp_path: Path, capsys: pytest.CaptureF
         assert (about["format"], about["model"], about["layer"], about["code"]) == ("saelens", "gpt2", 2, "jumprelu")
     assert main(["inspect", out]) == 0
     assert "hook         blocks.3.hook_resid_pre" in capsys.readouterr().out
+
+
+OTHERWISE = {  # what once was accepted in silence, or ended in a traceback: layout, changes, file and key
+    "a skip matrix without a flag": ("sparsify", {}, {"W_skip": torch.eye(WIDTH)}, "sae.safetensors: 'W_skip'"),
+    "a gate": ("saelens standard", {}, {"r_mag": torch.ones(SIZE)}, "sae_weights.safetensors: 'r_mag'"),
+    "a transcoder's bias": ("saelens standard", {}, {"b_dec_out": torch.ones(WIDTH)}, "safetensors: 'b_dec_out'"),
+    "two numbers k": ("AutoEncoderTopK", {"trainer": {"dict_class": "AutoEncoderTopK", "k": 9}},
+                      {"k": torch.tensor(4)}, "config.json: 'trainer.k' is 9, but ae.pt says 4"),
+    "weights that are no numbers": ("saelens standard", {}, {"W_enc": torch.full((WIDTH, SIZE), torch.nan)},
+                                    "sae_weights.safetensors: 'W_enc' holds NaN"),
+    "more chosen than there are": ("saelens topk", {"k": SIZE + 1}, {}, "cfg.json: 'k' is 11"),
+    "a bias too long": ("saelens jumprelu", {}, {"b_enc": torch.ones(SIZE + 1)}, "'b_enc' has the shape (11,)"),
+    "a threshold too long": ("saelens jumprelu", {}, {"threshold": torch.ones(SIZE + 1)}, "'threshold' has the shape"),
+    "two layers": ("saelens 4", {"hook_layer": 5}, {}, "cfg.json: 'hook_layer' is 5"),
+    "a place written": ("gemma_scope_2", {"hf_hook_point_out": "model.layers.8.output"}, {}, "'hf_hook_point_out'"),
+}
+
+
+@pytest.mark.parametrize("what", OTHERWISE)
+def test_what_a_file_says_otherwise_is_named(what: str, tmp_path: Path) -> None:
+    name, config, tensors, said = OTHERWISE[what]
+    with pytest.raises(UserError) as caught:
+        import_sae(edited(name, tmp_path, config, **tensors))
+    assert said in str(caught.value)
+
+
+def test_the_folders_above_say_what_a_file_without_settings_is(tmp_path: Path) -> None:
+    scope = layouts()["gemma_scope"]
+    scope.write(tmp_path / "gemma-scope-9b-it-res" / "layer_20" / "width_16k")
+    scope.write(tmp_path / "gemma-scope-2b-pt-mlp" / "layer_3" / "width_16k")
+    residual, mlp = (import_sae(tmp_path / name).source for name in ("gemma-scope-9b-it-res", "gemma-scope-2b-pt-mlp"))
+    assert (residual.model, residual.layer) == ("google/gemma-2-9b-it", 20)
+    assert (mlp.hook, mlp.layer) == ("blocks.3.hook_mlp_out", None)
+    scope.write(tmp_path / "gemma-scope-2b-pt-transcoders" / "layer_3")
+    with pytest.raises(UserError, match="'transcoder' in its path"):
+        import_sae(tmp_path / "gemma-scope-2b-pt-transcoders")
+    layouts()["qwen_scope"]._replace(weights="layer3.sae.pt").write(tmp_path / "renamed")
+    with pytest.raises(UserError, match=r"layer3\.sae\.pt: 'k' is not in the file"):
+        import_sae(tmp_path / "renamed")
