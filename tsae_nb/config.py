@@ -512,7 +512,7 @@ VARIANTS: dict[str, dict[str, Any]] = _accumulated(_STEPS_OF_THE_PAPER) | {
     "topk": {"sparse_code": {"kind": "topk", "active": 16}, "sparsity": None, "dead_features": {}},
     "batch_topk": {"sparse_code": {"kind": "batch_topk", "active": 16}, "sparsity": None, "dead_features": {}},
     "jumprelu": {"sparse_code": {"kind": "jumprelu"}, "sparsity": {"weight": 0.1}},
-    "gated": {"sparse_code": {"kind": "gated"}, "sparsity": {"weight": 0.4}},
+    "gated": {"sparse_code": {"kind": "gated"}, "sparsity": {"weight": 1.6}},
 }
 PAPER_VARIANTS = tuple(_STEPS_OF_THE_PAPER)
 
