@@ -7,8 +7,9 @@
 
 Operators: another sign, constant or comparison, two arguments swapped, a statement dropped. Which mutants are tried
 follows from the seed; a larger count adds to them. Each is stored when it is tried, and a module goes on where it was
-stopped, as long as the commit is the same. What survives is a line of code whose meaning no assertion holds (or, now
-and then, a change without an effect: read it). A mutant that takes longer than --limit times its notebook is killed.
+stopped, as long as the commit is the same. What survives is a line of code whose meaning no assertion holds, or, now
+and then, a change without an effect: those that were read stand in equivalent_mutants.yaml with a proof. A mutant that
+takes longer than --limit times its notebook is killed.
 """
 
 import argparse
@@ -35,9 +36,11 @@ import nbformat
 from execute import DIRECTIVE
 from trials import ROOT, apart, commit
 
+from tsae_nb.config import read_yaml
 from tsae_nb.processes import Terminated, terminable
 
 RESULT = ROOT / "runs" / "reference" / "mutants.json"
+EQUIVALENT = Path(__file__).with_name("equivalent_mutants.yaml")
 OBJECTIVE = "tests/test_objective.py"
 ODD, COMPLETE = "tests/test_odd_inputs.py", "tests/test_complete_runs.py"
 TESTS: dict[str, tuple[str, ...]] = {  # start of a module's name: what checks it beside its notebook, quickest first
@@ -101,6 +104,9 @@ OTHER_COMPARISON = {ast.Lt: ("<", "<="), ast.LtE: ("<=", "<"), ast.Gt: (">", ">=
                     ast.IsNot: ("is not", "is"), ast.In: ("in", "not in"), ast.NotIn: ("not in", "in")}
 
 
+SYMMETRIC = ("max", "min", "maximum", "minimum", "promote_types", "cosine_similarity", "addcmul_")  # in two arguments
+
+
 class Finder(ast.NodeVisitor):
     """All mutants of one cell; annotations, assertions, imports and texts are left alone."""
 
@@ -159,7 +165,9 @@ class Finder(ast.NodeVisitor):
             self.add("constant", *self.span(node), repr(2 * value or 1.0))
 
     def visit_Call(self, node: ast.Call) -> None:
-        if len(node.args) >= 2 and not any(isinstance(one, ast.Starred) for one in node.args[:2]):
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        starred = any(isinstance(one, ast.Starred) for one in node.args[:2])
+        if len(node.args) >= 2 and name not in SYMMETRIC and not starred:
             (start, middle), (after, end) = self.span(node.args[0]), self.span(node.args[1])
             first, second = self.text[start:middle], self.text[after:end]
             if first != second:
@@ -233,6 +241,13 @@ class Notebook:
         every = self.mutants()
         random.Random(f"{seed} {self.module}").shuffle(every)
         return every[:count]
+
+    def proof(self, mutant: Mutant) -> str | None:
+        """Why a mutant has no effect, where somebody has shown it for this very line."""
+        cell = next(cell for cell in self.cells if cell.id == mutant.cell)
+        line = cell.source.splitlines()[mutant.line - 1].strip()
+        return next((one["proof"] for one in read_yaml(EQUIVALENT).get(self.module, [])
+                     if (one["line"], one["old"], one["new"]) == (line, mutant.old, mutant.new)), None)
 
     @property
     def tests(self) -> tuple[str, ...]:
@@ -404,14 +419,18 @@ def tried(notebook: Notebook, chosen: argparse.Namespace, now: str, folder: Path
     passed: dict[Mutant, float] = {}  # of those that the notebook let pass, the seconds it took
 
     def keep(mutant: Mutant, by: str | None, seconds: float) -> None:
+        proof = None if by else notebook.proof(mutant)
         module["mutants"][mutant.key] = {
             "operator": mutant.operator, "line": mutant.line, "old": mutant.old, "new": mutant.new,
-            "killed_by": by, "seconds": round(seconds, 1)}
-        killed, count = sum(one["killed_by"] is not None for one in module["mutants"].values()), len(module["mutants"])
-        module.update({"possible": len(notebook.mutants()), "tried": count, "killed": killed,
-                       "rate": round(killed / count, 3), "date": datetime.date.today().isoformat()})
+            "killed_by": by, "seconds": round(seconds, 1), **({"equivalent": proof} if proof else {})}
+        found = module["mutants"].values()
+        killed, equivalent = (sum(bool(one.get(name)) for one in found) for name in ("killed_by", "equivalent"))
+        module.update({"possible": len(notebook.mutants()), "tried": len(found), "killed": killed,
+                       "equivalent": equivalent, "rate": round(killed / max(len(found) - equivalent, 1), 3),
+                       "date": datetime.date.today().isoformat()})
         store(chosen.result, known)
-        print(f"{f'killed by {by}' if by else 'SURVIVED'}: {mutant}", flush=True)
+        fate = f"killed by {by}" if by else f"equivalent ({proof})" if proof else "SURVIVED"
+        print(f"{fate}: {mutant}", flush=True)
 
     for mutant, outcome, seconds in on_notebook(notebook, left, folder, chosen.limit) if left else ():
         if mutant is None:
@@ -438,8 +457,11 @@ def tried(notebook: Notebook, chosen: argparse.Namespace, now: str, folder: Path
             assert exported == "good", (folder / "log").read_text(errors="replace")[-2000:]
             by, more = copy.notices(tests, 10 + chosen.limit * took)
         keep(mutant, by, seconds + more)
+    if passed and tests:  # the next module's tests must not meet this one's last mutant
+        copy.export(notebook, None)
     if "rate" in module:
-        print(f"{notebook.module}: {module['killed']} of {module['tried']} killed ({module['rate']:.0%})", flush=True)
+        print(f"{notebook.module}: {module['killed']} of {module['tried']} killed, {module['equivalent']} equivalent "
+              f"({module['rate']:.0%} of the others)", flush=True)
     missing = [one for one in mutants if one.key not in module["mutants"]]
     if missing:
         print(f"{notebook.module}: a cell failed without a mutant, {len(missing)} are not tried", file=sys.stderr)
