@@ -36,6 +36,8 @@ RUN = {  # the beginning of a line: what is added to shorten it, or instead of a
     "tsae evaluate": ["--set", "data.evaluation_rows=32"],
     "tsae figures": [],
     "tsae export": [],
+    "tsae inspect": [],
+    "tsae import": [],
     "tsae verify runs": [],
     "tsae remove": ["--yes"],
     "tsae cache --empty": ["--yes"],
@@ -114,8 +116,10 @@ def do(line: str, more: list[str]) -> None:
 def test_the_lines_do_what_they_say_and_again(place: Path) -> None:
     """In the order of the work: what is made is there before it is looked at, and removed last."""
     chosen = {line: more for line in dict.fromkeys(lines()) if (more := added(line)) is not None}
-    order = ("run", "sweep", "evaluate", "compare", "list", "figures", "export", "verify", "remove", "cache")
-    rank = {line: order.index(line.split()[1]) if line.startswith("tsae") else 5.5 for line in chosen}
+    order = ("run", "sweep", "evaluate", "compare", "list", "figures", "export", "inspect", "import", "verify",
+             "remove", "cache")
+    words = {line: "import" if "--sae" in line else line.split()[1] for line in chosen}
+    rank = {line: order.index(words[line]) if line.startswith("tsae") else 5.5 for line in chosen}
     for line in sorted(chosen, key=lambda line: rank[line]):
         if "gemma" in line:  # the preset's figures, of the runs that are here
             do(line.replace("runs/gemma-2-2b", "runs/tiny"), chosen[line])
@@ -124,7 +128,8 @@ def test_the_lines_do_what_they_say_and_again(place: Path) -> None:
             do(line, chosen[line])
         if line.startswith("tsae verify"):  # everything stands, before it is removed
             made = ("own/topk/sae", "tiny/figures/figure2.html", "tiny/topk.evaluated/evaluation.json",
-                    "tiny/topk.saelens/cfg.json", "tiny/topk.html", "tiny/topk-seed1", "by-hand/topk")
+                    "tiny/topk.saelens/cfg.json", "tiny/topk.html", "imported/sae.json",
+                    "tiny/topk.imported/evaluation.json", "tiny/topk-seed1", "by-hand/topk")
             assert [path for path in made if not (place / "runs" / path).exists()] == []
             python()
     assert not (place / "runs" / "tiny" / "topk").exists() and (place / "runs" / "tiny" / "topk-seed1").exists()

@@ -65,7 +65,7 @@ TESTS: dict[str, tuple[str, ...]] = {  # start of a module's name: what checks i
     "activations": (ODD, COMPLETE, "tests/test_hub.py"),
     "evaluation.metrics": (COMPLETE, "tests/test_commands.py"),
     "evaluation.unlearning_eval": (ODD, COMPLETE, "tests/test_hub.py"),
-    "interop": (ODD, "tests/test_processes.py"),
+    "interop": (ODD, "tests/test_interop.py", "tests/test_processes.py"),
     "views.": (ODD, "tests/test_explorer_browser.py", "tests/test_processes.py"),
 }
 EXPORTED = re.compile(r"^#\|\s*export\s*$", re.MULTILINE)

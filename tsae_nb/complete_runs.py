@@ -22,7 +22,7 @@ from .config import DataConfig, RunConfig, UserError, build, differences, merge,
 from .evaluation.metrics import evaluate
 from .evaluation.unlearning_eval import UnlearningTask
 from .foundation import CorruptFileError, content_hash
-from .interop import FORMATS, export_sae
+from .interop import FORMATS, Source, export_sae, open_sae
 from .preflight import LanguageModels, check_before_work
 from .run_folders import named_folder, read_mapping
 from .runs import HeldOut, caches_of
@@ -134,17 +134,24 @@ def _kept(out: Path, key: str) -> bool:
 
 
 def evaluate_again(
-    folder: str | Path, changes: Mapping[str, Any] | None = None, out: str | Path | None = None, quiet: bool = False
+    folder: str | Path, changes: Mapping[str, Any] | None = None, out: str | Path | None = None, quiet: bool = False,
+    sae: str | Path | None = None,
 ) -> Path:
     """Measure a complete run with changed settings; returns the folder of the results, by default `<run>.evaluated`.
 
-    It is kept when it was made with the same settings. Raises `UserError` for changes of what was trained, and where
-    the folder holds anything else, `Busy` while another process writes it.
+    With `sae` another SAE is measured on the run's stream, one of another library or an imported one; by default into
+    `<run>.<name of its folder>`. Results are kept when they were made with the same settings. Raises `UserError` for
+    changes of what was trained, for an SAE that is known to be of another model or layer, and where the folder holds
+    anything else, `Busy` while another process writes it.
     """
     folder, trained = named_folder(folder), complete_config(folder)
-    config, sae = _changed(trained, changes or {}), load_sae(folder / "sae")
-    out = Path(out or folder.with_name(f"{folder.name}.evaluated"))
-    key = content_hash(result_settings(config), sae.content_hash())
+    config = _changed(trained, changes or {})
+    measured = load_sae(folder / "sae")
+    if sae is not None:
+        measured, source = open_sae(sae)
+        source.check(config.language_model.path, config.language_model.layer)
+    out = Path(out or folder.with_name(f"{folder.name}.{'evaluated' if sae is None else Path(sae).absolute().name}"))
+    key = content_hash(result_settings(config), measured.content_hash())
     if _kept(out, key):
         return out
     uncached = replace(config, activations=replace(config.activations, cache=False))
@@ -156,7 +163,7 @@ def evaluate_again(
             stack.enter_context(in_use(cache, what))
         if not _kept(out, key):  # another process may have written it meanwhile
             known = read_mapping(folder / "manifest.json").get("hashes", {})
-            _measure(sae, models, known, trained.data, config, out, key, quiet)
+            _measure(measured, models, known, trained.data, config, out, key, quiet)
     return out
 
 # %% ../nbs/50a_complete_runs.ipynb #71e2810c
@@ -178,10 +185,7 @@ def export_run(folder: str | Path, format_name: str, out: str | Path | None = No
         if out.exists() and not is_page(out):
             raise UserError(f"{out} is there and is no page of ours: choose another name (--out)")
         return FeatureExplorer(FeatureIndex.of_run(folder)).export_html(out)
-    metadata: dict[str, dict[str, Any]] = {
-        "saelens": {"model_name": model, "hook_name": f"blocks.{layer}.hook_resid_post",
-                    "context_size": config.data.row_length},
-        "dictionary_learning": {"lm_name": model, "layer": layer, "submodule_name": f"resid_post_layer_{layer}"},
-    }
-    export_sae(load_sae(folder / "sae"), out, format_name, metadata.get(format_name))
+    source = Source(model=model, hook=f"blocks.{layer}.hook_resid_post", context_size=config.data.row_length)
+    named = {name: value for name, value in FORMATS[format_name].names(source).items() if value is not None}
+    export_sae(load_sae(folder / "sae"), out, format_name, named)
     return out

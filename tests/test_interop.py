@@ -1,0 +1,225 @@
+"""Other libraries' SAEs: read exactly, or refused in one sentence that names file and key."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tests.foreign_layouts import SIZE, WIDTH, Layout, layouts, malformed
+from tsae_nb.cli import main
+from tsae_nb.config import SAEConfig
+from tsae_nb.foundation import UserError
+from tsae_nb.interop import FORMATS, Source, export_sae, import_sae, inspect_saes, keep_sae, open_sae
+from tsae_nb.sae import SparseAutoencoder, save_sae
+
+NAMES = sorted(layouts())
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def by_formula(name: str, layout: Layout, h: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes in units of unit decoder rows, and the reconstruction, in float64, as the library's formula says."""
+    tensors = {key: torch.as_tensor(value).double() for key, value in layout.tensors.items()}
+    pick = lambda *keys: next(tensors[key] for key in keys if key in tensors)  # noqa: E731
+    encoder, decoder = pick("encoder.weight", "W_enc", "w_enc"), pick("decoder.weight", "W_dec", "w_dec")
+    encoder = encoder if encoder.shape[1] == WIDTH else encoder.T
+    decoder = decoder if decoder.shape[1] == WIDTH else decoder.T
+    b_enc, b_dec = pick("encoder.bias", "b_enc", "latent_bias"), pick("b_dec", "bias", "pre_bias", "decoder.bias")
+    scale = WIDTH**0.5 / 2.0 if name == "llama_scope" else 1.0
+    subtracts = name not in ("JumpReluAutoEncoder", "gemma_scope", "gemma_scope_2", "llama_scope", "qwen_scope")
+    pre = scale * (h.double() - (b_dec if subtracts else 0)) @ encoder.T + b_enc
+    z = pre.relu()
+    if name in ("saelens topk", "saelens 4", "AutoEncoderTopK", "sparsify", "qwen_scope"):
+        z = torch.zeros_like(z).scatter(1, pre.topk(5 if name == "qwen_scope" else 3).indices, 1.0) * z
+    elif "threshold" in tensors:
+        z = z * (pre > tensors["threshold"])
+    elif name == "llama_scope":
+        z = z * (pre > 0.4 * scale)
+    return z * decoder.norm(dim=1) / scale, z @ decoder / scale + b_dec / scale
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_layout_is_read_exactly(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    layout = layouts(1, dtype=dtype)[name]
+    layout.write(tmp_path)
+    sae = import_sae(tmp_path)
+    h = 2 * torch.randn(1000, WIDTH, generator=torch.Generator().manual_seed(0))
+    z, reconstruction = by_formula(name, layout, h)
+    codes = sae.encode(h)
+    assert ((codes > 0) != (z > 0)).any(1).sum() == 0
+    if (sae.decoder_weight.norm(dim=1) - 1).abs().max() < 1e-5:  # else codes are the library's own, near unit rows
+        torch.testing.assert_close(codes.double(), z, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(sae.decode(codes).double(), reconstruction, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("number", range(60))
+def test_a_malformed_folder_is_one_sentence_that_names_file_and_key(number: int, tmp_path: Path) -> None:
+    name, folder, file, key = malformed(number, tmp_path / "sae")
+    with pytest.raises(UserError) as caught:
+        import_sae(folder)
+    said = str(caught.value)
+    assert f"{folder / file}: {key!r} " in said and "\n" not in said and "ed (" not in said.split(key)[0], said
+    assert len(said.replace(str(folder), "")) < 330, said
+    (about,) = inspect_saes(folder)
+    assert about["refused"] == said
+
+
+def test_the_malformed_folders_are_of_every_layout_and_of_many_faults(tmp_path: Path) -> None:
+    found = [malformed(number, tmp_path / str(number)) for number in range(60)]
+    assert {one.name for one in found} == set(NAMES)
+    assert len({one.key for one in found}) > 25
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_not_malformed_is_read(name: str, tmp_path: Path) -> None:
+    layouts(3)[name].write(tmp_path)
+    (about,) = inspect_saes(tmp_path)
+    assert "refused" not in about and (about["width"], about["features"]) == (
+        WIDTH, 1024 if name == "qwen_scope" else SIZE)
+
+
+def edited(name: str, folder: Path, config: dict[str, Any] | None = None, **tensors: Tensor | None) -> Path:
+    """A layout with some entries other, or none."""
+    layout = layouts()[name]
+    content = (layout.config or {}) | (config or {})
+    kept = {key: value for key, value in (layout.tensors | tensors).items() if value is not None}
+    Layout(layout.weights, kept, layout.settings, content).write(folder)
+    return folder
+
+
+def test_k_of_all_features_is_a_relu_and_more_is_refused(tmp_path: Path) -> None:
+    sae = import_sae(edited("saelens topk", tmp_path / "all", {"k": SIZE}))
+    h = torch.randn(50, WIDTH)
+    relu = import_sae(edited("saelens standard", tmp_path / "relu"))
+    assert torch.equal(sae.encode(h), relu.encode(h))
+    for k in (SIZE + 1, 7.0, 0, -1, True, "3", None):
+        with pytest.raises(UserError, match=r"cfg\.json: 'k' is "):
+            import_sae(edited("saelens topk", tmp_path / str(k), {"k": k}))
+
+
+@pytest.mark.parametrize("key", ["gain", "W_more"])
+def test_what_is_not_known_is_read_on_the_word_of_the_user_alone(key: str, tmp_path: Path) -> None:
+    edited("saelens standard", tmp_path, {"gain": 2}, W_more=torch.ones(3))
+    with pytest.raises(UserError, match="not known here"):
+        import_sae(tmp_path, ignored=[key])
+    assert import_sae(tmp_path, ignored=["gain", "W_more"]).dictionary_size == SIZE
+
+
+def test_what_is_known_to_be_another_function_is_not_read_on_anybodys_word(tmp_path: Path) -> None:
+    edited("saelens standard", tmp_path, W_skip=torch.eye(WIDTH))
+    with pytest.raises(UserError, match="'W_skip' is a skip connection"):
+        import_sae(tmp_path, ignored=["W_skip"])
+
+
+def test_a_scaling_factor_of_ones_changes_nothing(tmp_path: Path) -> None:
+    assert import_sae(edited("saelens standard", tmp_path / "a", scaling_factor=torch.ones(SIZE)))
+    with pytest.raises(UserError, match="'scaling_factor' is a factor"):
+        import_sae(edited("saelens standard", tmp_path / "b", scaling_factor=torch.full((SIZE,), 2.0)))
+
+
+@pytest.mark.parametrize("architecture", ["gated", "transcoder", "skip_transcoder", "jumprelu_transcoder",
+                                          "jumprelu_skip_transcoder", "abstopk", "matching_pursuit", "temporal",
+                                          "batchtopk", "matryoshka_batchtopk"])
+def test_other_architectures_are_refused_with_the_reason(architecture: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"cfg\.json: 'architecture' is '{architecture}' \(.*\), which cannot be"):
+        import_sae(edited("saelens standard", tmp_path, {"architecture": architecture}))
+
+
+def test_a_pickle_of_anything_but_tensors_is_refused_by_name(tmp_path: Path) -> None:
+    edited("AutoEncoder", tmp_path)
+    torch.save({"encoder": nn.Linear(2, 3)}, tmp_path / "ae.pt")
+    with pytest.raises(UserError, match=r"ae\.pt .*torch\.nn\.modules\.linear\.Linear"):
+        import_sae(tmp_path)
+
+
+def test_a_root_of_several_names_them_and_its_settings_are_read(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for place in ("layers.3", "layers.5", "layers.5.mlp"):
+        layouts()["sparsify"].write(root / place)
+    (root / "config.json").write_text(json.dumps({"sae": {"k": 3}, "model": "gpt2", "dataset": "pile", "ctx_len": 64}))
+    with pytest.raises(UserError, match="holds 3 SAEs"):
+        import_sae(root)
+    about = inspect_saes(root)
+    assert [(one["hook"], one["layer"], one["model"], one["corpus"], one["context_size"]) for one in about] == [
+        ("layers.3", 3, "gpt2", "pile", 64), ("layers.5", 5, "gpt2", "pile", 64),
+        ("layers.5.mlp", None, "gpt2", "pile", 64)]
+    (root / "config.json").write_text(json.dumps({"sae": {"transcode": True}}))
+    with pytest.raises(UserError, match=r"config\.json: 'sae\.transcode' is True \(it writes another place"):
+        import_sae(root / "layers.3")
+
+
+def test_the_source_is_kept_and_checked(tmp_path: Path) -> None:
+    edited("saelens jumprelu", tmp_path / "foreign")
+    sae = keep_sae(tmp_path / "foreign", tmp_path / "ours")
+    assert sae.source == Source("saelens", "jumprelu", "gpt2", "blocks.3.hook_resid_pre", "texts", 128)
+    again, source = open_sae(tmp_path / "ours")
+    assert source == sae.source and source.layer == 2 and again.content_hash() == sae.content_hash()
+    source.check("openai-community/gpt2", 2)
+    source.check(str(tmp_path), 2)  # a folder may be called anything
+    with pytest.raises(UserError, match="trained on blocks.3.hook_resid_pre, not on the residual stream after block 3"):
+        source.check("gpt2", 3)
+    with pytest.raises(UserError, match="trained on gpt2, not on"):
+        source.check("gpt2-medium", 2)
+    with pytest.raises(UserError, match=r"trained on blocks\.2\.hook_mlp_out"):
+        Source(hook="blocks.2.hook_mlp_out").check("gpt2", 2)
+
+
+@pytest.mark.parametrize("name", ["saelens standard", "saelens jumprelu", "AutoEncoder", "AutoEncoderTopK",
+                                  "JumpReluAutoEncoder", "sparsify"])
+def test_in_and_out_again_not_a_bit_changes(name: str, tmp_path: Path) -> None:
+    layouts()[name].write(tmp_path / "before")
+    form = next(form for form, known in FORMATS.items() if known.known_by == layouts()[name].weights)
+    sae = import_sae(tmp_path / "before")
+    export_sae(sae, tmp_path / "after", form)
+    again = import_sae(tmp_path / "after")
+    before, after = sae.state_dict(), again.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    read = torch.load if form == "dictionary_learning" else load_file
+    written = read(tmp_path / "after" / FORMATS[form].known_by)
+    for key, tensor in layouts()[name].tensors.items():
+        if key not in ("k", "threshold") or tensor.dim():
+            assert torch.equal(written[key], tensor), key
+    if form != "sparsify":  # whose root says it
+        assert (again.source.model, again.source.layer) == (sae.source.model, sae.source.layer) != (None, None)
+
+
+def test_weights_are_rounded_to_what_the_library_computes_in(tmp_path: Path) -> None:
+    rounded = import_sae(edited("saelens jumprelu", tmp_path / "rounded", {"dtype": "bfloat16"}))
+    tensors = {key: tensor.bfloat16() for key, tensor in layouts()["saelens jumprelu"].tensors.items()}
+    stored = import_sae(edited("saelens jumprelu", tmp_path / "stored", {"dtype": "bfloat16"}, **tensors))
+    assert rounded.content_hash() == stored.content_hash()
+
+
+def test_a_folder_of_ours_and_a_damaged_one_of_ours_are_known(tmp_path: Path) -> None:
+    edited("saelens jumprelu", tmp_path / "foreign")
+    ours = SparseAutoencoder(WIDTH, SAEConfig(dictionary_size=8, sparsity=None))
+    save_sae(ours, tmp_path / "run" / "sae", {"layer": 4})
+    keep_sae(tmp_path / "foreign", tmp_path / "run" / "kept")
+    kept, trained = inspect_saes(tmp_path / "run")
+    assert (trained["format"], trained["layer"], trained["features"]) == ("tsae_nb", 4, 8)
+    assert (kept["format"], kept["layer"], kept["model"]) == ("saelens", 2, "gpt2")
+    with pytest.raises(UserError, match="read it with load_sae"):
+        import_sae(tmp_path / "run" / "sae")
+    (tmp_path / "run" / "sae" / "stored.json").unlink()
+    assert "stored.json is missing" in inspect_saes(tmp_path / "run")[1]["refused"]
+
+
+def test_import_and_inspect_from_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edited("saelens jumprelu", tmp_path / "foreign", {"gain": 2})
+    out = str(tmp_path / "ours")
+    assert main(["import", str(tmp_path / "foreign"), out]) == 2
+    assert "cfg.json: 'gain' is not known here" in capsys.readouterr().err and not Path(out).exists()
+    assert main(["import", str(tmp_path / "foreign"), out, "--ignore", "gain"]) == 0
+    assert main(["import", str(tmp_path / "foreign"), out, "--ignore", "gain"]) == 0  # the same again
+    assert main(["import", str(edited("AutoEncoder", tmp_path / "another")), out]) == 2
+    assert "is there already, and is something else" in capsys.readouterr().err
+    for place, options in ((out, []), (str(tmp_path / "foreign"), ["--ignore", "gain"])):
+        assert main(["inspect", place, "--json", *options]) == 0
+        (about,) = json.loads(capsys.readouterr().out)
+        assert (about["format"], about["model"], about["layer"], about["code"]) == ("saelens", "gpt2", 2, "jumprelu")
+    assert main(["inspect", out]) == 0
+    assert "hook         blocks.3.hook_resid_pre" in capsys.readouterr().out
