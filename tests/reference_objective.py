@@ -166,6 +166,13 @@ class Reference:
                     found.state[f"{name}.batches_seen"] = torch.tensor(seen + 1)
             else:
                 keep = found.above(pre, self.before[f"{name}.threshold"]) & found.above(pre, 0.0)
+        elif config.kind == "gated":
+            # π = W (x − b_dec) + b_gate, z = H(π) ReLU(e^r W (x − b_dec) + b_mag) (Rajamanoharan et al. 2024, Gated)
+            gain, own = self.p(f"{name}.log_gain").exp(), self.p(f"{name}.magnitude_bias")
+            magnitude = self.seen @ (gain[:, None] * self.p("sae.encoder_weight")).T + own
+            opened = found.above(pre, 0.0)
+            self.opening = pre * opened
+            return magnitude * (found.above(magnitude, 0.0) & opened), steps
         else:
             assert config.kind == "jumprelu", f"no reference for codes of kind {config.kind!r}"
             # z = x·H(x − θ); for θ the step has the derivative −1/ε within ε/2 of θ (Rajamanoharan et al. 2024)
@@ -210,8 +217,9 @@ class Reference:
             found.codes, found.reconstruction = codes, codes @ decoder + bias
         else:
             found.codes, found.reconstruction, steps = self.routed(pre, self.seen, here, training, found)
-        # L_sparse = mean over tokens of ‖z‖₁ (3.2), or the expected L0
-        penalty = steps if config.sparse_code.kind == "jumprelu" else found.codes.sum()
+        # L_sparse = mean over tokens of ‖z‖₁ (3.2), or the expected L0, or of ‖ReLU(π)‖₁
+        charged = {"jumprelu": lambda: steps, "gated": lambda: self.opening.sum()}
+        penalty = charged.get(config.sparse_code.kind, found.codes.sum)()
         self.sparsity = penalty / max(tokens, 1)
         return found
 
@@ -267,6 +275,9 @@ class Reference:
         self.watch(found, error.detach())
         if config.sparsity is not None:
             add("sparsity", self.sparsity, config.sparsity.weight)
+        if config.sparse_code.kind == "gated":  # what ReLU(π) reconstructs, the decoder and its bias being constants
+            decoded = self.opening @ self.p("sae.decoder_weight").detach() + self.p("sae.decoder_bias").detach()
+            add("gate", (self.here - decoded).square().sum(1).mean(), 1.0)
         pairs = adjacent(valid, documents)
         if config.consistency is not None:
             add("consistency", self.consistency(codes, pairs, of_tokens, generator), config.consistency.weight)

@@ -34,6 +34,11 @@ OTHER: dict[str, dict[str, Any]] = {  # settings that no variant of the table ha
     "jumprelu, wide": {"base": "jumprelu", "sae": {"sparse_code": {"bandwidth": 0.6, "initial_threshold": 0.4}}},
     "jumprelu, wide, few": {
         "base": "jumprelu", "bias": -1.5, "sae": {"sparse_code": {"bandwidth": 0.6, "initial_threshold": 0.4}}},
+    "gated, few": {"base": "gated", "bias": -1.5, "sae": {"sparsity": {"weight": 0.7}}},
+    "gated, not centred, no penalty": {"base": "gated", "sae": {"subtract_decoder_bias": False, "sparsity": None}},
+    "gated, some dead": {"base": "gated", "sae": {"dead_features": {"auxiliary_features": 3}}},
+    "gated, temporal": {
+        "base": "temporal", "sae": {"sparse_code": {"kind": "gated"}, "router": None, "dead_features": {}}},
     "margins wide, half selected": {
         "base": "disentangled", "sae": {"margin": {"decay": 0.7, "deviations": 0.5, "weight": 0.6, "block": 16},
                                         "adversary": {"percentile": 49.0, "base": 0.2, "floor": 0.05, "block": 8}}},
@@ -449,7 +454,7 @@ def test_starts(case: str) -> None:
         wanted: dict[str, Tensor] = {}
         rows = torch.randn(features, WIDTH, generator=named_generator(seed, "decoder")).double()
         rows = rows / rows.norm(dim=1, keepdim=True)
-        gain = min(1.0, 2 * WIDTH / features) if settings.sparse_code.kind in ("relu", "jumprelu") else 1.0
+        gain = min(1.0, 2 * WIDTH / features) if settings.sparse_code.active is None else 1.0
         gain *= 3 if settings.router is not None else 1  # gates start at a third
         wanted |= {"sae.decoder_weight": rows, "sae.encoder_weight": gain * rows,
                    "sae.encoder_bias": torch.zeros(features), "sae.decoder_bias": 0.3 * mean}
@@ -459,6 +464,8 @@ def test_starts(case: str) -> None:
             wanted |= {f"sae.sparse_codes.{level}.threshold":
                        torch.full((size,), gain * settings.sparse_code.initial_threshold)
                        for level, size in enumerate(sizes)}
+        if settings.sparse_code.kind == "gated":  # as ReLU
+            wanted |= {f"sae.sparse_codes.0.{name}": torch.zeros(features) for name in ("log_gain", "magnitude_bias")}
         if settings.tracker is not None:
             draws = named_generator(seed, "tracker")
             for layer in range(settings.tracker.layers):

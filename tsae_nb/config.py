@@ -108,7 +108,7 @@ class ActivationsConfig:
 class SparseCodeConfig:
     """Which activation makes codes sparse (notebook 10)."""
 
-    kind: Literal["relu", "topk", "batch_topk", "jumprelu"] = "relu"
+    kind: Literal["relu", "topk", "batch_topk", "jumprelu", "gated"] = "relu"
     active: Count | None = None  # features kept per token, by the TopK families
     threshold_decay: Share = 0.999  # of BatchTopK's threshold for inference
     bandwidth: Positive = 0.2  # of JumpReLU's straight-through kernel, in units of the scaled stream (E‖h‖² = d)
@@ -123,7 +123,7 @@ class SparseCodeConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class SparsityConfig:
-    """The sparsity penalty: mean L1 norm of a token's code, or its expected L0 for JumpReLU (paper.md 7)."""
+    """The sparsity penalty: mean L1 norm of a token's code or of its gates; expected L0 for JumpReLU (paper.md 7)."""
 
     weight: NotNegative = 0.04
 
@@ -224,7 +224,15 @@ class SAEConfig:
             raise ValueError("adversary.threshold 'margin' needs a margin: set margin, or threshold: zero")
         if self.tracker is not None and self.consistency is None:
             raise ValueError("tracker is part of the temporal term: it needs consistency")
+        if self.router is not None and self.gate is not None:
+            raise ValueError("sparse_code.kind 'gated' with a router: what gates reconstruct by themselves is defined "
+                             "for one level only; leave the router out, or take another kind")
         return self
+
+    @property
+    def gate(self) -> SparseCodeConfig | None:
+        """The sparse code where it has gates, which add a term to the objective."""
+        return self.sparse_code if self.sparse_code.kind == "gated" else None
 
 # %% ../nbs/00_config.ipynb #513d0225
 @dataclass(frozen=True, config=_STRICT)
@@ -504,6 +512,7 @@ VARIANTS: dict[str, dict[str, Any]] = _accumulated(_STEPS_OF_THE_PAPER) | {
     "topk": {"sparse_code": {"kind": "topk", "active": 16}, "sparsity": None, "dead_features": {}},
     "batch_topk": {"sparse_code": {"kind": "batch_topk", "active": 16}, "sparsity": None, "dead_features": {}},
     "jumprelu": {"sparse_code": {"kind": "jumprelu"}, "sparsity": {"weight": 0.1}},
+    "gated": {"sparse_code": {"kind": "gated"}, "sparsity": {"weight": 1.6}},
 }
 PAPER_VARIANTS = tuple(_STEPS_OF_THE_PAPER)
 

@@ -165,8 +165,9 @@ def to_sae(weights: PlainWeights) -> ImportedSAE:
 
 
 def from_sae(sae: SparseAutoencoder) -> PlainWeights:
-    """The plain description of our SAE, in raw units. Raises `UserError` for a temporal encoder or a router."""
-    for name, part in {"temporal encoder": sae.temporal_encoder, "hierarchical router": sae.router}.items():
+    """The plain description of our SAE, in raw units. Raises `UserError` for a temporal encoder, a router or a gate."""
+    parts = {"temporal encoder": sae.temporal_encoder, "hierarchical router": sae.router, "gate": sae.config.gate}
+    for name, part in parts.items():
         if part is not None:
             raise UserError(f"an SAE with a {name} cannot be written in another library's format, which knows only "
                             "two matrices: save it with save_sae, or evaluate it through SAEBenchAdaptor")
@@ -863,7 +864,7 @@ def export_sae(
     """Write an SAE for another library; the folder appears whole or not at all, with a list of hashes beside.
 
     An imported one takes its source along; `metadata` in the format's own names comes before it. Raises `UserError`
-    for what the format cannot hold: temporal encoders, routers, for sparsify all but TopK.
+    for what the format cannot hold: temporal encoders, routers, gates, for sparsify all but TopK.
     """
     if format_name not in FORMATS:
         raise UserError(f"there is no format {format_name!r}; allowed: {', '.join(FORMATS)}")

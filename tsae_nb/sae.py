@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from .components.hierarchical_router import HierarchicalRouter, RoutedCodes, level_sizes
 from .components.objective import SAEOutput, Weights
-from .components.sparse_code import Codes, DenseCodes, Moves, SparseActivation, build_sparse_code
+from .components.sparse_code import (
+    Codes, DenseCodes, Moves, SparseActivation, build_sparse_code, centred_bias)
 from .components.temporal_encoder import TemporalEncoder
 from .config import ConfigError, SAEConfig, build, merge, settings_of
 from .foundation import CorruptFileError, UserError, content_hash, named_generator, taken_apart
@@ -91,8 +92,8 @@ class SparseAutoencoder(nn.Module):
 
     @property
     def weights(self) -> Weights:
-        """Encoder (k, d), its bias (k,) and the decoder (k, d), as the objective sees them."""
-        return Weights(self.encoder_weight, self.encoder_bias, self.decoder_weight)
+        """Encoder (k, d), its bias (k,), the decoder (k, d) and its bias (d,), as the objective sees them."""
+        return Weights(self.encoder_weight, self.encoder_bias, self.decoder_weight, self.decoder_bias)
 
     @property
     def decoder(self) -> Tensor:
@@ -115,13 +116,12 @@ class SparseAutoencoder(nn.Module):
     def forward(self, x: Tensor, valid: Tensor, documents: Tensor) -> SAEOutput:
         """Scaled rows (B, T, d), valid (B, T), document ids (B, T) → codes and reconstruction of the N valid tokens."""
         here = x[valid]
-        bias: Tensor = self.encoder_bias
+        centre: Tensor | None = None
         if self.temporal_encoder is not None:
             inputs = seen = self.temporal_encoder(self._centred(x), valid, documents)[valid]
         else:
             inputs, seen = here, self._centred(here)
-            if self.config.subtract_decoder_bias:  # in the encoder's bias, which spares a gradient for every token
-                bias = bias - self.encoder_weight @ self.decoder_bias
+            centre = self.decoder_bias if self.config.subtract_decoder_bias else None
 
         def codes_of(features: Tensor, activation: SparseActivation) -> Codes:
             encoder, own, constant = self.encoder_weight[features], self.encoder_bias[features], seen.detach()
@@ -133,11 +133,12 @@ class SparseAutoencoder(nn.Module):
         routing, levels = None, list[Codes]()
         codes: Codes
         if self.router is None:
-            codes = self.sparse_codes[0].encode(inputs, self.encoder_weight, bias)
+            codes = self.sparse_codes[0].encode(inputs, self.encoder_weight, self.encoder_bias, centre)
             levels = penalised = [codes]
             reconstruction = codes.decode(self.decoder_weight) + self.decoder_bias
         else:
             activations = [_recorded(sparse_code, levels) for sparse_code in self.sparse_codes]
+            bias = centred_bias(self.encoder_bias, self.encoder_weight, centre)
             before = nn.functional.linear(inputs, self.encoder_weight, bias)
             routing = self.router(before, seen, here, self.decoder_weight, self.decoder_bias, activations)
             penalised = [level.gated(gate) for level, gate in zip(levels, routing.gates.unbind(1), strict=True)]
