@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tests.foreign_layouts import SIZE, WIDTH, Layout, layouts, malformed
+from foreign_layouts import SIZE, WIDTH, Layout, layouts, malformed
 from tsae_nb.cli import main
 from tsae_nb.config import SAEConfig
 from tsae_nb.foundation import UserError
