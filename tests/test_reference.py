@@ -114,19 +114,23 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def project(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def work_in(repository: Path, patch: pytest.MonkeyPatch) -> None:
     """The tool works in that project, and without Chrome."""
     for module in (reference, trials):
-        monkeypatch.setattr(module, "ROOT", repository)
-    monkeypatch.setattr(reference, "sweep", in_this_process)
-    monkeypatch.setattr(library, "_git_commit", lambda: trials.git("rev-parse", "HEAD"))
+        patch.setattr(module, "ROOT", repository)
+    patch.setattr(reference, "sweep", in_this_process)
+    patch.setattr(library, "_git_commit", lambda: trials.git("rev-parse", "HEAD"))
     for module in (reference, figures):
-        monkeypatch.setattr(module, "find_chrome", lambda: None)
-    monkeypatch.setattr(reference, "SEEDS", (0, 1))
-    monkeypatch.setattr(reference, "command", claims_only)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.chdir(repository)
+        patch.setattr(module, "find_chrome", lambda: None)
+    patch.setattr(reference, "SEEDS", (0, 1))
+    patch.setattr(reference, "command", claims_only)
+    patch.setenv("PYTHONPATH", str(ROOT))
+    patch.chdir(repository)
+
+
+@pytest.fixture
+def project(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    work_in(repository, monkeypatch)
     return repository
 
 
@@ -146,29 +150,37 @@ def stored(project: Path) -> dict[str, bytes]:
             if path.is_file()}
 
 
-def killed(log: Path) -> bool:
-    """Whether the tool, in a process of its own, is killed on its way."""
-    _, status = os.waitpid(trials.apart(lambda: reference.main([]), log), 0)
-    return os.WIFSIGNALED(status)
+def killed(project: Path, where: str) -> None:
+    """The tool, in a process of its own, is killed there; no fork of this one, whose threads it would not have."""
+    code = f"from test_reference import *; die_at({where!r}, Path({str(project)!r}))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)])}
+    done = subprocess.run([sys.executable, "-c", code], cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
 
 
-def die(*arguments: Any) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def die_at(where: str, repository: Path) -> None:
+    """Make the reference, until the function of that name is called; `sweep`: with the ablations."""
+    patch = pytest.MonkeyPatch()
+    work_in(repository, patch)
+    before = getattr(reference, where)
+
+    def called(given: Any, *rest: Any) -> None:
+        if where == "sweep" and given["name"] != "ablations":
+            return before(given, *rest)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    patch.setattr(reference, where, called)
+    reference.main([])
 
 
 def test_killed_anywhere_it_goes_on_and_nothing_is_in_place_before_all_is(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before, work = stored(project), project / reference.WORK
-    with monkeypatch.context() as patch:  # when the first experiment is made
-        patch.setattr(reference, "sweep", lambda given, *rest: (die if given["name"] == "ablations" else
-                                                                 in_this_process)(given, *rest))
-        assert killed(tmp_path / "log"), (tmp_path / "log").read_text()
+    killed(project, "sweep")  # when the first experiment is made
     first = (work / "runs" / "tiny" / "topk" / "manifest.json").read_bytes()
     assert stored(project) == before and not trials.changed(untracked=True)
-    with monkeypatch.context() as patch:  # when all runs are made
-        patch.setattr(reference, "command", die)
-        assert killed(tmp_path / "log"), (tmp_path / "log").read_text()
+    killed(project, "command")  # when all runs are made
     assert stored(project) == before and not trials.changed(untracked=True)
     with monkeypatch.context() as patch:  # when half is in place
         places = iter([reference.put_in_place, interrupted])
