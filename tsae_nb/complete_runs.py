@@ -146,8 +146,9 @@ def evaluate_again(
     """
     folder, trained = named_folder(folder), complete_config(folder)
     config = _changed(trained, changes or {})
-    measured = load_sae(folder / "sae")
-    if sae is not None:
+    if sae is None:
+        measured = load_sae(folder / "sae")
+    else:
         measured, source = open_sae(sae)
         source.check(config.language_model.path, config.language_model.layer)
     out = Path(out or folder.with_name(f"{folder.name}.{'evaluated' if sae is None else Path(sae).absolute().name}"))
@@ -186,6 +187,5 @@ def export_run(folder: str | Path, format_name: str, out: str | Path | None = No
             raise UserError(f"{out} is there and is no page of ours: choose another name (--out)")
         return FeatureExplorer(FeatureIndex.of_run(folder)).export_html(out)
     source = Source(model=model, hook=f"blocks.{layer}.hook_resid_post", context_size=config.data.row_length)
-    named = {name: value for name, value in FORMATS[format_name].names(source).items() if value is not None}
-    export_sae(load_sae(folder / "sae"), out, format_name, named)
+    export_sae(load_sae(folder / "sae"), out, format_name, FORMATS[format_name].naming(source))
     return out

@@ -739,6 +739,10 @@ class Format(NamedTuple):
     write: Callable[[PlainWeights, Path, Mapping[str, Any]], None] | None = None
     names: Callable[[Source], dict[str, Any]] = lambda source: {}
 
+    def naming(self, source: Source) -> dict[str, Any]:
+        """What is known of a source, in the format's own names."""
+        return {name: value for name, value in self.names(source).items() if value is not None}
+
 
 def _saelens_names(source: Source) -> dict[str, Any]:
     return {"model_name": source.model, "hook_name": source.hook, "dataset_path": source.corpus,
@@ -873,9 +877,8 @@ def export_sae(
         writable = ", ".join(name for name, known in FORMATS.items() if known.write is not None)
         raise UserError(f"format {format_name!r} can only be read; to write: {writable}")
     weights = from_sae(sae)
-    named = {name: value for name, value in known.names(weights.source).items() if value is not None}
     with whole_directory(folder, EXPORTED) as temporary:
-        known.write(weights, temporary, named | dict(metadata or {}))
+        known.write(weights, temporary, known.naming(weights.source) | dict(metadata or {}))
 
 # %% ../nbs/22_interop.ipynb #ffc3bf38
 @dataclass

@@ -582,15 +582,16 @@ def check_passes(language_model: LanguageModel, layers: Iterable[int], name: str
     length = min(8, language_model.longest_row or 8)
     tokens = (1 + torch.arange(length).repeat(2, 1)) % language_model.vocabulary_size
     attended = torch.arange(length) < torch.tensor([[length], [length - length // 2]])
+    plain, again = None, None
     for layer in layers:
         try:
             stream = language_model.run_to_layer(tokens, attended, layer)
             if stream.shape != (*tokens.shape, language_model.width):
                 shape = (*tokens.shape, language_model.width)
                 raise ValueError(f"its block gives numbers of shape {tuple(stream.shape)}, not {shape}")
-            plain, again = None, None
             if language_model.can_predict_next:
-                plain = language_model.logits(tokens, attended)[attended.to(language_model.device)].float()
+                if plain is None:  # the same for every layer
+                    plain = language_model.logits(tokens, attended)[attended.to(language_model.device)].float()
                 again = language_model.resume_from(stream, attended, layer)[attended.to(plain.device)].float()
         except (UserError, torch.OutOfMemoryError):
             raise

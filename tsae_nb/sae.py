@@ -109,22 +109,19 @@ class SparseAutoencoder(nn.Module):
         """Raw activations in the units of training, float32."""
         return activations.to(self.scale.dtype) * self.scale
 
-    def _centred(self, x: Tensor) -> Tensor:
-        """x − b_dec, or x where the config says so."""
-        return x - self.decoder_bias if self.config.subtract_decoder_bias else x
-
     def forward(self, x: Tensor, valid: Tensor, documents: Tensor) -> SAEOutput:
         """Scaled rows (B, T, d), valid (B, T), document ids (B, T) → codes and reconstruction of the N valid tokens."""
-        here = x[valid]
-        centre: Tensor | None = None
+        centre: Tensor | None = self.decoder_bias if self.config.subtract_decoder_bias else None
+        inputs = here = x[valid]
         if self.temporal_encoder is not None:
-            inputs = seen = self.temporal_encoder(self._centred(x), valid, documents)[valid]
-        else:
-            inputs, seen = here, self._centred(here)
-            centre = self.decoder_bias if self.config.subtract_decoder_bias else None
+            inputs = self.temporal_encoder(x if centre is None else x - centre, valid, documents)[valid]
+            centre = None  # is taken
+
+        def seen() -> Tensor:
+            return inputs if centre is None else inputs - centre
 
         def codes_of(features: Tensor, activation: SparseActivation) -> Codes:
-            encoder, own, constant = self.encoder_weight[features], self.encoder_bias[features], seen.detach()
+            encoder, own, constant = self.encoder_weight[features], self.encoder_bias[features], seen().detach()
             if routing is None:
                 return activation.encode(constant, encoder, own)
             assert self.router is not None
@@ -140,7 +137,7 @@ class SparseAutoencoder(nn.Module):
             activations = [_recorded(sparse_code, levels) for sparse_code in self.sparse_codes]
             bias = centred_bias(self.encoder_bias, self.encoder_weight, centre)
             before = nn.functional.linear(inputs, self.encoder_weight, bias)
-            routing = self.router(before, seen, here, self.decoder_weight, self.decoder_bias, activations)
+            routing = self.router(before, seen(), here, self.decoder_weight, self.decoder_bias, activations)
             penalised = [level.gated(gate) for level, gate in zip(levels, routing.gates.unbind(1), strict=True)]
             codes, reconstruction = DenseCodes(routing.codes), routing.reconstruction
         sparsity, moves = None, Moves()

@@ -120,7 +120,10 @@ class DynamicMargin(nn.Module):
     @property
     def margins(self) -> Tensor:
         """m = μ + 2σ (eq. 5), shape (k,)."""
-        return self.mean + self.config.deviations * self.deviation
+        return self._above(self.mean, self.deviation)
+
+    def _above(self, mean: Tensor, deviation: Tensor) -> Tensor:
+        return mean + self.config.deviations * deviation
 
     @torch.no_grad()
     def moved(self, similarities: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,7 +138,7 @@ class DynamicMargin(nn.Module):
         nearest = nearest_rows(decoder, self.config.block)
         similarities = pair_cosines(decoder, nearest, self.config.block)
         mean, deviation = self.moved(similarities.detach())
-        margins = mean + self.config.deviations * deviation
+        margins = self._above(mean, deviation)
         broken = (similarities.detach() > margins).to(margins.dtype).mean()
         moves = [(self.mean, mean), (self.deviation, deviation), (self.started, torch.ones_like(self.started))]
         return MarginStep(similarities, nearest, margins, broken, margin_loss(similarities, margins), moves)

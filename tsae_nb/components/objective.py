@@ -21,7 +21,7 @@ from .feature_tracker import FeatureTracker
 from .hierarchical_router import RoutedCodes, routing_entropy
 from .margin_ema import DynamicMargin, MarginStep, nearest_rows, pair_cosines
 from .sparse_code import (
-    AuxiliaryReconstruction, Codes, Moves, SparseActivation, SparseCodes, advance, open_gates)
+    AuxiliaryReconstruction, Codes, Moves, SparseActivation, SparseCodes, open_gates)
 from .temporal_consistency import adjacent_pairs, temporal_consistency
 from ..config import SAEConfig
 from ..foundation import named_generator
