@@ -20,7 +20,9 @@ from tsae_nb.activations import (
     ARRAYS, ActivationSource, ActivationStream, RowBlocks, TokenRows, corpus_files, token_rows,
 )
 from .comparison import EVALUATION, complete_config
-from .config import DataConfig, RunConfig, UserError, build, differences, merge, result_settings, settings_of
+from tsae_nb.config import (
+    OWN_SOURCES, DataConfig, RunConfig, UserError, build, differences, merge, result_settings, settings_of,
+)
 from .evaluation.metrics import evaluate
 from .evaluation.unlearning_eval import UnlearningTask
 from .foundation import CorruptFileError, content_hash
@@ -94,9 +96,10 @@ def _measure(
     source = open_source(config, quiet) if own else _stream(trained, config, models, quiet)
     for name in ("language_model", "tokenizer", "activations"):
         if known.get(name) not in (None, source.provenance.get(name)):
-            raise UserError(f"the {name.replace('_', ' ')} of {config.source.path} "
-                            f"({'stored' if own else 'language_model'}.path) {'are' if own else 'is'} another than the "
-                            "run was trained with, as its hash says: put that one back")
+            place = getattr(config.source, "path", None)
+            where = f" of {place} ({'stored' if own else 'language_model'}.path)" if place else ""
+            raise UserError(f"the {name.replace('_', ' ')}{where} {'are' if own else 'is'} another than the run was "
+                            "trained with, as its hash says: put that one back")
     sae = sae.to(source.device)
     found = evaluate(sae, HeldOut(source, config.evaluation.batch_rows), source.language_model, config.evaluation,
                      source.layer)
@@ -114,7 +117,7 @@ def _measure(
             "key": key, "run": config.name, "settings": settings_of(config), "hashes": source.provenance})
 
 # %% ../nbs/50a_complete_runs.ipynb #7d10c3b3
-FIXED = ("name", "seed", "stored", "language_model", "activations", "sae", "training")
+FIXED = ("name", "seed", *OWN_SOURCES, "language_model", "activations", "sae", "training")
 
 
 def _changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['Number', 'Share', 'Momentum', 'Positive', 'NotNegative', 'Count', 'PLACEMENT', 'Dtype', 'SIDE_SETS', 'RESERVED',
-           'Config', 'VARIANTS', 'PAPER_VARIANTS', 'MOST_VALUES', 'MOST_BYTES', 'UserError', 'ConfigError',
-           'number_meant', 'LanguageModelConfig', 'DataConfig', 'ActivationsConfig', 'StoredConfig', 'SparseCodeConfig',
-           'SparsityConfig', 'DeadFeaturesConfig', 'TemporalEncoderConfig', 'ConsistencyConfig', 'TrackerConfig',
-           'MarginConfig', 'AdversaryConfig', 'RouterConfig', 'SAEConfig', 'TrainingConfig', 'EvaluationConfig',
-           'QuestionSetConfig', 'DensityCorpusConfig', 'UnlearningConfig', 'RunConfig', 'build', 'settings_of',
-           'result_settings', 'differing', 'differences', 'merge', 'override', 'parse_yaml', 'read_yaml', 'to_yaml']
+           'OWN_SOURCES', 'OF_LANGUAGE_MODEL', 'Config', 'VARIANTS', 'PAPER_VARIANTS', 'MOST_VALUES', 'MOST_BYTES',
+           'UserError', 'ConfigError', 'number_meant', 'LanguageModelConfig', 'DataConfig', 'ActivationsConfig',
+           'StoredConfig', 'PlantedConfig', 'SparseCodeConfig', 'SparsityConfig', 'DeadFeaturesConfig',
+           'TemporalEncoderConfig', 'ConsistencyConfig', 'TrackerConfig', 'MarginConfig', 'AdversaryConfig',
+           'RouterConfig', 'SAEConfig', 'TrainingConfig', 'EvaluationConfig', 'QuestionSetConfig',
+           'DensityCorpusConfig', 'UnlearningConfig', 'RunConfig', 'build', 'settings_of', 'result_settings',
+           'differing', 'differences', 'merge', 'override', 'parse_yaml', 'read_yaml', 'to_yaml']
 
 # %% ../nbs/00_config.ipynb #a567cbda
 import dataclasses
@@ -113,6 +114,34 @@ class StoredConfig:
     evaluation_rows: Count = 256  # held-out rows; without evaluation/ the last ones, of other documents
     batch_rows: Count = 32  # rows that are neighbours in training's order, as of language_model
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"), PLACEMENT] = "auto"
+
+# %% ../nbs/00_config.ipynb #b51c7002
+@dataclass(frozen=True, config=_STRICT)
+class PlantedConfig:
+    """Activations with a known truth, drawn anew for each batch, in place of a language model (notebook 06)."""
+
+    width: Count = 64
+    slow: Annotated[int, Field(ge=0)] = 64  # features that last
+    fast: Annotated[int, Field(ge=0)] = 64  # features drawn anew for each token
+    density: Annotated[Number, Field(gt=0.0, lt=1.0)] = 0.05  # share of tokens on which a feature is on, in the mean
+    run_length: Annotated[Number, Field(ge=1.0)] = 32.0  # tokens for which a slow feature stays on, in the mean
+    spread: NotNegative = 0.3  # magnitudes are 1 + spread · |N(0, 1)|, of a slow feature the same for a whole run
+    noise: NotNegative = 0.25  # standard deviation of each number
+    zipf: NotNegative = 0.0  # exponent of the densities, the i-th largest ∝ i^−zipf; 0: all equal
+    children: Annotated[int, Field(ge=0)] = 0  # so many fast features are on only while a slow one is, half the time
+    correlation: Annotated[Number, Field(ge=0.0, lt=1.0)] = 0.0  # of what decides on pairs of fast features
+    row_length: Annotated[int, Field(ge=8)] = 64  # tokens in a row, which is one document
+    evaluation_rows: Count = 256
+    seed: Annotated[int, Field(ge=0)] = 0  # of the features and of what is drawn
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"), PLACEMENT] = "auto"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "PlantedConfig":
+        if not self.slow + self.fast:
+            raise ValueError("slow 0 and fast 0: there must be a feature")
+        if self.children > min(self.slow, self.fast):
+            raise ValueError(f"children {self.children}: at most as many as slow {self.slow} and fast {self.fast}")
+        return self
 
 # %% ../nbs/00_config.ipynb #e3e1eb90
 @dataclass(frozen=True, config=_STRICT)
@@ -342,9 +371,15 @@ class UnlearningConfig:
 RESERVED = ("cache", "reference")  # folders below runs/ that hold no runs of one's own
 
 
-def _unless_stored(default: Any) -> Any:
-    """The default of a setting that has no place beside stored activations."""
-    return Field(default_factory=lambda given: default if given.get("stored") is None else None)
+OWN_SOURCES = ("stored", "planted")  # sections of a run that stand in the place of those:
+OF_LANGUAGE_MODEL = ("language_model", "data", "unlearning")
+
+
+def _of_language_model(default: Any) -> Any:
+    """The default of a section that has no place beside a source of its own."""
+    def chosen(given: dict[str, Any]) -> Any:
+        return default if all(given.get(name) is None for name in OWN_SOURCES) else None
+    return Field(default_factory=chosen)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -353,9 +388,10 @@ class RunConfig:
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$"), PLACEMENT] = "tiny/baseline"
     seed: Annotated[int, Field(ge=0)] = 0
-    stored: StoredConfig | None = None  # given: there is no language model and no data
-    language_model: LanguageModelConfig | None = _unless_stored(LanguageModelConfig())
-    data: DataConfig | None = _unless_stored(DataConfig())
+    stored: StoredConfig | None = None  # this or the next given: there is no language model and no data
+    planted: PlantedConfig | None = None
+    language_model: LanguageModelConfig | None = _of_language_model(LanguageModelConfig())
+    data: DataConfig | None = _of_language_model(DataConfig())
     activations: ActivationsConfig = ActivationsConfig()
     sae: SAEConfig = SAEConfig()
     training: TrainingConfig = TrainingConfig()
@@ -369,24 +405,25 @@ class RunConfig:
         taken = next((part for part in self.name.split("/") if part in RESERVED or part.endswith(".partial")), None)
         if taken is not None:
             raise ValueError(f"name {self.name!r}: {taken!r} is used for other things below runs/; choose another")
-        if self.stored is not None:
-            beside = [name for name in ("language_model", "data", "unlearning") if getattr(self, name) is not None]
-            if beside:
-                raise ValueError(f"{beside[0]} beside stored: stored activations have no language model, and are cut "
-                                 f"into rows already; leave out {beside[0]}"
-                                 f"{' (and layers)' if beside[0] == 'language_model' else ''}, or stored")
+        own = [name for name in OWN_SOURCES if getattr(self, name) is not None]
+        beside = [name for name in (*own[1:], *OF_LANGUAGE_MODEL) if getattr(self, name) is not None]
+        if own and beside:
+            raise ValueError(f"{beside[0]} beside {own[0]}: {own[0]} activations have no language model, and are rows "
+                             f"already; leave out {beside[0]}{' (and layers)' if beside[0] == 'language_model' else ''}"
+                             f", or {own[0]}")
+        if own:
             return self
         if self.language_model is None or self.data is None:
-            raise ValueError("language_model and data may be null only where activations are stored (stored.path)")
+            raise ValueError(f"language_model and data may be null only beside {' or '.join(OWN_SOURCES)}")
         if self.data.rows < self.training.rows_per_batch:
             raise ValueError(f"data.rows is {self.data.rows}, fewer than a batch (training.rows_per_batch "
                              f"{self.training.rows_per_batch}): take more rows, or a smaller batch")
         return self
 
     @property
-    def source(self) -> LanguageModelConfig | StoredConfig:
+    def source(self) -> LanguageModelConfig | StoredConfig | PlantedConfig:
         """What the activations come from."""
-        source = self.stored or self.language_model
+        source = self.stored or self.planted or self.language_model
         assert source is not None
         return source
 
@@ -397,10 +434,11 @@ class RunConfig:
 
     @property
     def text(self) -> tuple[LanguageModelConfig, DataConfig]:
-        """Language model and text. Raises `UserError` for a run on stored activations, which has neither."""
+        """Language model and text. Raises `UserError` for a run on other activations, which has neither."""
         if self.language_model is None or self.data is None:
-            raise UserError(f"the run {self.name} has no language model: its activations are stored "
-                            f"({'' if self.stored is None else self.stored.path}); take a run on a language model")
+            own = next(name for name in OWN_SOURCES if getattr(self, name) is not None)
+            raise UserError(f"the run {self.name} has no language model: its activations are {own}; take a run on a "
+                            "language model")
         return self.language_model, self.data
 
 # %% ../nbs/00_config.ipynb #78ae327c

@@ -21,7 +21,7 @@ from huggingface_hub import constants as hub_constants
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .activations import check_corpus
-from .config import LanguageModelConfig, RunConfig, SAEConfig, UserError, settings_of
+from .config import OWN_SOURCES, LanguageModelConfig, RunConfig, SAEConfig, UserError, settings_of
 from .evaluation.unlearning_eval import check_task
 from .foundation import content_hash, size_text
 from .language_model import DTYPES, KnownModel, LanguageModel, check_passes, look_up, resolve_device
@@ -74,7 +74,7 @@ def stream_key(config: RunConfig) -> str:
     if settings["language_model"] is not None:
         del settings["language_model"]["layer"]
     return content_hash(config.seed, config.training.rows_per_batch, config.training.threads,
-                        *(settings[name] for name in ("stored", "language_model", "data", "activations")))
+                        *(settings[name] for name in (*OWN_SOURCES, "language_model", "data", "activations")))
 
 
 def _source_key(config: RunConfig) -> str:

@@ -36,10 +36,12 @@ from .activations import ActivationBatch, ActivationSource, open_streams
 from .carried import carried
 from .config import RunConfig, UserError, result_settings, settings_of, to_yaml
 from .evaluation.metrics import evaluate
+from .evaluation.recovery import recovery
 from .evaluation.unlearning_eval import UnlearningTask
 from .experiments import expand
 from .foundation import content_hash, explained_os_errors
 from .language_model import DTYPES
+from .planted import PlantedActivations
 from .preflight import LanguageModels, Needs, check_before_work, check_disk, look_over, stream_key
 from .processes import PARENT, Children
 from tsae_nb.run_folders import (
@@ -449,6 +451,8 @@ def _finish(
     if not measured.holds("evaluation.json"):
         batches = HeldOut(source, config.evaluation.batch_rows)
         found = evaluate(sae, batches, source.language_model, config.evaluation, source.layer)
+        if isinstance(source, PlantedActivations):
+            found["recovery"] = recovery(sae, source, config.evaluation.batch_rows)
         write_json(place / "evaluation.json", found)
         measured.add("evaluation.json")
     seconds["evaluation"] = time.monotonic() - start
@@ -643,9 +647,9 @@ MEASURING = 40  # passes over the held-out rows that all measuring costs, about
 def cost_of(config: RunConfig) -> float:
     """About how much work a run is; only its ratio to another of the same experiment means anything."""
     step = 1 + sum(extra for name, extra in EXTRA.items() if getattr(config.sae, name) is not None)
-    of_rows = config.stored or config.text[1]  # of stored ones the length is not known here, and the same for all
+    of_rows = config.stored or config.planted or config.text[1]
     rows = config.training.steps * config.training.rows_per_batch * step + MEASURING * of_rows.evaluation_rows
-    length = config.data.row_length if config.data is not None else 1
+    length = getattr(of_rows, "row_length", 1)  # of stored ones it is not known here, and the same for all
     return rows * length * config.sae.dictionary_size
 
 

@@ -10,12 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 from .activations import ActivationSource
-from .config import RunConfig, StoredConfig
+from .config import PlantedConfig, RunConfig, StoredConfig
 from .foundation import UserError
+from .planted import PlantedActivations
 from .stored_activations import StoredActivations
 
 # %% ../nbs/07_sources.ipynb #b51c2006
-SOURCES: dict[Any, Callable[..., ActivationSource]] = {StoredConfig: StoredActivations}  # settings: what they open
+SOURCES: dict[Any, Callable[..., ActivationSource]] = {  # settings: what they open
+    StoredConfig: StoredActivations, PlantedConfig: PlantedActivations,
+}
 
 
 def open_source(config: RunConfig, quiet: bool = False) -> ActivationSource:

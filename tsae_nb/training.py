@@ -27,7 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .components.objective import Objective, Terms
 from .components.sparse_code import advance
-from .config import RunConfig, SAEConfig, TrainingConfig, differences, result_settings
+from .config import OWN_SOURCES, RunConfig, SAEConfig, TrainingConfig, differences, result_settings
 from .foundation import CorruptFileError, UserError, explained_os_errors, named_generator, progress
 from .sae import SparseAutoencoder
 from tsae_nb.storage import (
@@ -292,7 +292,7 @@ def save_checkpoint(training: SAETraining, folder: Path, metrics: str | None = N
 def _weight_settings(config: RunConfig) -> dict[str, Any]:
     """The settings that decide the weights: all but places and what is done after training."""
     settings = result_settings(config)
-    sections = ("seed", "stored", "language_model", "data", "activations", "sae", "training")
+    sections = ("seed", *OWN_SOURCES, "language_model", "data", "activations", "sae", "training")
     return {name: settings[name] for name in sections}
 
 

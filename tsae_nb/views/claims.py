@@ -22,7 +22,7 @@ import torch
 
 from ..components.hierarchical_router import feature_levels, level_sizes
 from ..components.margin_ema import nearest_rows, pair_cosines
-from ..config import PAPER_VARIANTS, VARIANTS
+from ..config import OWN_SOURCES, PAPER_VARIANTS, VARIANTS
 from ..foundation import UserError, named_generator, report_of, taken_apart
 from ..sae import initial_decoder, load_sae
 from ..storage import read_json
@@ -197,7 +197,7 @@ PLACES = ("cache", "cache_gibibytes", "cache_folder", "device")  # settings that
 
 def same_conditions(run: StoredRun, other: StoredRun) -> bool:
     """Whether two runs had the same model, text, activations and training, as far as both say."""
-    sections = ("stored", "language_model", "data", "activations", "training")
+    sections = (*OWN_SOURCES, "language_model", "data", "activations", "training")
     for section in sections:
         one, another = (each.settings.get(section) or {} for each in (run, other))
         if bool(one) != bool(another) or any(one[name] != another[name] for name in {*one} & {*another} - {*PLACES}):
@@ -374,12 +374,17 @@ def evaluation_cost(runs: Sequence[StoredRun]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _source_of(settings: Mapping[str, Any]) -> str:
+    """What a run's activations come from, in a word."""
+    own = next((name for name in OWN_SOURCES if settings.get(name) is not None), None)
+    return own or str(settings["language_model"]["path"])
+
+
 def claim_cost(runs: Sequence[StoredRun]) -> Finding:
     """One evaluation run takes 23 minutes."""
     table = evaluation_cost(runs)
     seconds = table[[name for name in ("evaluation", "unlearning") if name in table]].sum(axis=1) / 60
-    sources = (run.settings.get("stored") or run.settings["language_model"] for run in runs)
-    models = ", ".join(sorted({str(source["path"]) for source in sources}))
+    models = ", ".join(sorted({_source_of(run.settings) for run in runs}))
     measured = f"{spread(seconds, '.1f')} minutes on {', '.join(sorted(set(table.on)))} (model: {models})"
     return Finding("cost of an evaluation", "23 minutes on one H100 (Gemma-2B)", measured, "not comparable",
                    "comparable on the same model and machine only; the number is ours")
