@@ -37,12 +37,16 @@ class Layout(NamedTuple):
         return path
 
 
-def layouts(seed: int = 0, size: int = SIZE, dtype: torch.dtype = torch.float32) -> dict[str, Layout]:
-    """A whole folder of each layout."""
+def layouts(
+    seed: int = 0, size: int = SIZE, dtype: torch.dtype = torch.float32, uneven: bool = False
+) -> dict[str, Layout]:
+    """A whole folder of each layout; decoder rows have the length 1, or lengths from 0.1 to 10 where `uneven`."""
     generator = torch.Generator().manual_seed(seed)
     draw = lambda *shape: torch.randn(shape, generator=generator)  # noqa: E731
     encoder, b_enc, b_dec = draw(WIDTH, size), 0.1 * draw(size), draw(WIDTH)
     decoder, threshold = nn.functional.normalize(draw(size, WIDTH), dim=1), 0.2 + draw(size).abs()
+    if uneven:
+        decoder = decoder * torch.logspace(-1, 1, size)[:, None]
     wide_encoder, wide_decoder = draw(1024, WIDTH), nn.functional.normalize(draw(1024, WIDTH), dim=1)
 
     def cast(**tensors: Tensor) -> dict[str, Tensor]:

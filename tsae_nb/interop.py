@@ -28,10 +28,9 @@ from torch import Tensor, nn
 from .components.sparse_code import BatchTopK, JumpReLU
 from .config import SAEConfig, SparseCodeConfig
 from .foundation import CorruptFileError, UserError, local_path, taken_apart
-from .sae import KIND, SparseAutoencoder, load_sae, save_sae, stored_hash
-from tsae_nb.storage import (
-    MANIFEST, Stored, is_stored, read_json, read_tensors, whole_directory, whole_file, write_json, write_tensors,
-)
+from .sae import KIND, SAVE_AGAIN, SparseAutoencoder, load_sae, save_sae, stored_hash
+from .storage import (
+    MANIFEST, Stored, is_stored, read_json, read_tensors, whole_directory, whole_file, write_json, write_tensors)
 
 # %% ../nbs/22_interop.ipynb #090d5baf
 RESIDUAL = {  # names of the residual stream after a block, and what is added to the number in them
@@ -98,30 +97,14 @@ class PlainWeights:
     selects_by_contribution: bool = False  # TopK compares pre-activations times decoder norms
     source: Source = Source()
 
-    def with_unit_rows(self) -> "PlainWeights":
-        """The same function with decoder rows of length 1: norms move into encoder, bias and threshold.
-
-        TopK and BatchTopK, which choose by pre-activations without the norms, stay as stored where rows are within 1 %
-        of length 1: any factor would choose other features. So does a TopK's row of zeros, which adds nothing wherever
-        it is chosen but takes the place of another.
-        """
+    def comparing_plainly(self) -> "PlainWeights":
+        """The same function, a TopK that compares pre-activations alone: norms move into encoder and bias."""
         norms = self.decoder.norm(dim=1)
-        chooses = self.kind == "batch_topk" or self.kind == "topk" and not self.selects_by_contribution
-        compared = norms[norms > 0] if self.kind == "topk" else norms
-        even = bool(((compared - 1).abs() <= 0.01).all())
-        if chooses and even or bool(((norms - 1).abs() <= 2e-6).all()):  # as near as float32 comes: not a bit changes
-            return self
-        if chooses and self.kind == "topk":
-            raise UserError(f"this TopK SAE has decoder rows of lengths {compared.min():.4g} to {compared.max():.4g} "
-                            "(1 is needed, within 1 %) and compares pre-activations without them: with unit rows it "
-                            "would choose other features")
+        if not self.selects_by_contribution or _even(norms):
+            return replace(self, selects_by_contribution=False)
         rows = torch.where(norms[:, None] > 0, self.decoder / norms[:, None].clamp_min(1e-30), 0.0)
-        rows[norms == 0, 0] = 1.0  # a row without length gets any direction: its codes become 0
-        return replace(
-            self, encoder=self.encoder * norms[:, None], encoder_bias=self.encoder_bias * norms, decoder=rows,
-            threshold=None if self.threshold is None else self.threshold * norms,
-            kind="jumprelu" if self.kind == "batch_topk" else self.kind,
-        )
+        return replace(self, encoder=self.encoder * norms[:, None], encoder_bias=self.encoder_bias * norms,
+                       decoder=rows, selects_by_contribution=False)
 
     def subtracting(self, subtract: bool) -> "PlainWeights":
         """The same function with the decoder's bias subtracted from the input, or not: the encoder's bias makes up."""
@@ -130,6 +113,11 @@ class PlainWeights:
         shift = self.encoder @ self.decoder_bias
         bias = self.encoder_bias + shift if subtract else self.encoder_bias - shift
         return replace(self, encoder_bias=bias, subtract_decoder_bias=subtract)
+
+
+def _even(lengths: Tensor) -> bool:
+    """Whether lengths are 1, as near as float32 comes."""
+    return bool(((lengths - 1).abs() <= 2e-6).all())
 
 # %% ../nbs/22_interop.ipynb #1faa9328
 class ImportedSAE(SparseAutoencoder):
@@ -140,7 +128,7 @@ class ImportedSAE(SparseAutoencoder):
 
 def to_sae(weights: PlainWeights) -> ImportedSAE:
     """Our SAE with these weights, ready for evaluation."""
-    plain = weights.with_unit_rows()
+    plain = weights.comparing_plainly()
     size, width = plain.encoder.shape
     kind = plain.kind
     if plain.active == size:  # a choice among all
@@ -153,6 +141,10 @@ def to_sae(weights: PlainWeights) -> ImportedSAE:
     values = {"encoder_weight": plain.encoder, "encoder_bias": plain.encoder_bias, "decoder_weight": plain.decoder,
               "decoder_bias": plain.decoder_bias}
     sae.load_state_dict({name: value.float() for name, value in values.items()}, strict=False)
+    lengths = sae.decoder_weight.detach().norm(dim=1)
+    lengths[lengths == 0] = 1.0  # such a row adds nothing, whatever its code
+    if not _even(lengths):
+        sae.row_lengths = lengths
     activation = sae.sparse_codes[0]
     if plain.threshold is not None:
         threshold = plain.threshold.float().clamp_min(0.0)  # below 0 nothing passes the ReLU
@@ -803,9 +795,9 @@ def recognise(place: str | Path, format_name: str | None = None) -> tuple[str, P
 def import_sae(folder: str | Path, format_name: str | None = None, ignored: Collection[str] = ()) -> ImportedSAE:
     """Read another library's SAE from a local folder or file; the format is recognised if it is not named.
 
-    Codes are in units of unit decoder rows, whatever the source's norms; a TopK or BatchTopK whose rows are within 1 %
-    of length 1 stays as stored, so that it chooses the same features. `ignored` names tensors and settings that no
-    reader knows and that you know to be harmless. Raises `UserError` for what cannot be represented.
+    Weights stay as stored, so that the same features are chosen; codes are of unit decoder rows, whatever the source's.
+    `ignored` names tensors and settings that no reader knows and that you know to be harmless. Raises `UserError` for
+    what cannot be represented.
     """
     name, path = recognise(local_path(folder), format_name)
     if (path.parent / MANIFEST).is_file():  # one that we have exported
@@ -817,10 +809,7 @@ def import_sae(folder: str | Path, format_name: str | None = None, ignored: Coll
         weights = FORMATS[name].read(foreign)
         for entries in foreign.opened:
             entries.end(ignored)
-        try:
-            return to_sae(weights)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from error
+        return to_sae(weights)
 
 
 def keep_sae(folder: str | Path, out: str | Path, ignored: Collection[str] = ()) -> ImportedSAE:
@@ -839,7 +828,7 @@ def open_sae(place: str | Path, ignored: Collection[str] = ()) -> tuple[SparseAu
         sae = import_sae(place, ignored=ignored)
         return sae, sae.source
     ours, path = load_sae(place), place / "sae.json"
-    with taken_apart(path, "save or train it again"):
+    with taken_apart(path, SAVE_AGAIN):
         known = read_json(path)["provenance"]
         hook = f"blocks.{known['layer']}.hook_resid_post" if "layer" in known else None
         trained = Source("tsae_nb", ours.config.variant, hook=hook)
@@ -931,9 +920,10 @@ class SAEBenchAdaptor(nn.Module):
         self.sae = sae.eval()
         size, width, scale = sae.dictionary_size, sae.width, sae.scale.detach()
         constant = lambda tensor: nn.Parameter(tensor.detach().clone(), requires_grad=False)  # noqa: E731
-        self.W_enc = constant(sae.encoder_weight.T)  # (d, k)
-        self.W_dec = constant(sae.decoder_weight)  # (k, d)
-        self.b_enc = constant(sae.encoder_bias / scale)
+        lengths = 1.0 if sae.row_lengths is None else sae.row_lengths
+        self.W_enc = constant(sae.encoder_weight.T * lengths)  # (d, k)
+        self.W_dec = constant(sae.decoder)  # (k, d)
+        self.b_enc = constant(sae.encoder_bias * lengths / scale)
         self.b_dec = constant(sae.decoder_bias / scale)
         self.device, self.dtype = self.W_dec.device, self.W_dec.dtype
         self._read: tuple[Tensor, Tensor, Any] | None = None  # tokens, the stream they gave, the tokenizer
