@@ -22,7 +22,7 @@ from .config import DataConfig, RunConfig, UserError, build, differences, merge,
 from .evaluation.metrics import evaluate
 from .evaluation.unlearning_eval import UnlearningTask
 from .foundation import CorruptFileError, content_hash
-from .interop import FORMATS, Source, export_sae, open_sae
+from .interop import FORMATS, Source, after_block, export_sae, open_sae
 from .preflight import LanguageModels, check_before_work
 from .run_folders import named_folder, read_mapping
 from .runs import HeldOut, caches_of
@@ -186,6 +186,6 @@ def export_run(folder: str | Path, format_name: str, out: str | Path | None = No
         if out.exists() and not is_page(out):
             raise UserError(f"{out} is there and is no page of ours: choose another name (--out)")
         return FeatureExplorer(FeatureIndex.of_run(folder)).export_html(out)
-    source = Source(model=model, hook=f"blocks.{layer}.hook_resid_post", context_size=config.data.row_length)
+    source = Source(model=model, hook=after_block(layer), context_size=config.data.row_length)
     export_sae(load_sae(folder / "sae"), out, format_name, FORMATS[format_name].naming(source))
     return out
