@@ -75,6 +75,8 @@ def layouts(
         "saelens standard": Layout(weights, matrices, settings, lens | {"architecture": "standard"}),
         "saelens topk": Layout(weights, matrices, settings, lens | {
             "architecture": "topk", "k": 3, "rescale_acts_by_decoder_norm": False}),
+        "saelens topk of norms": Layout(weights, matrices, settings, lens | {
+            "architecture": "topk", "k": 3, "rescale_acts_by_decoder_norm": True}),
         "saelens jumprelu": Layout(weights, jump, settings, lens | {"architecture": "jumprelu"}),
         "saelens gated": Layout(weights, gated, settings, lens | {"architecture": "gated"}),
         "saelens 4": Layout(weights, matrices, settings, {

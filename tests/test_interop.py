@@ -38,6 +38,8 @@ def by_formula(name: str, layout: Layout, h: Tensor) -> tuple[Tensor, Tensor]:
     z = pre.relu()
     if name in ("saelens topk", "saelens 4", "AutoEncoderTopK", "sparsify", "qwen_scope"):
         z = torch.zeros_like(z).scatter(1, pre.topk(5 if name == "qwen_scope" else 3).indices, 1.0) * z
+    elif name == "saelens topk of norms":
+        z = torch.zeros_like(z).scatter(1, (pre * decoder.norm(dim=1)).topk(3).indices, 1.0) * z
     elif "r_mag" in tensors:
         z = ((pre - b_enc) * tensors["r_mag"].exp() + pick("b_mag", "mag_bias")).relu() * (pre > 0)
     elif "threshold" in tensors:
@@ -176,8 +178,8 @@ def test_the_source_is_kept_and_checked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("uneven", [False, True], ids=["even", "uneven"])
 @pytest.mark.parametrize("name", [
-    "saelens standard", "saelens topk", "saelens jumprelu", "saelens gated", "AutoEncoder", "AutoEncoderTopK",
-    "BatchTopKSAE", "JumpReluAutoEncoder", "GatedAutoEncoder", "sparsify"])
+    "saelens standard", "saelens topk", "saelens topk of norms", "saelens jumprelu", "saelens gated", "AutoEncoder",
+    "AutoEncoderTopK", "BatchTopKSAE", "JumpReluAutoEncoder", "GatedAutoEncoder", "sparsify"])
 def test_in_and_out_again_not_a_bit_changes(name: str, uneven: bool, tmp_path: Path) -> None:
     layout = layouts(uneven=uneven)[name]
     layout.write(tmp_path / "before")
@@ -194,6 +196,26 @@ def test_in_and_out_again_not_a_bit_changes(name: str, uneven: bool, tmp_path: P
             assert torch.equal(written[key], tensor), key
     if form != "sparsify":  # whose root says it
         assert (again.source.model, again.source.layer) == (sae.source.model, sae.source.layer) != (None, None)
+
+
+@pytest.mark.parametrize("dead", [False, True], ids=["alive", "a row of zeros"])
+def test_a_choice_by_contribution_is_the_same_in_every_format(dead: bool, tmp_path: Path) -> None:
+    layout = layouts(uneven=True)["saelens topk of norms"]
+    if dead:
+        layout.tensors["W_dec"][4] = 0.0
+    layout.write(tmp_path / "before")
+    sae = import_sae(tmp_path / "before")
+    h = 2 * torch.randn(1000, WIDTH, generator=torch.Generator().manual_seed(0))
+    z, reconstruction = by_formula("saelens topk of norms", layout, h)
+    assert torch.equal(sae.encode(h) > 0, z > 0)
+    torch.testing.assert_close(sae.decode(sae.encode(h)).double(), reconstruction, atol=1e-4, rtol=1e-4)
+    for form in ("saelens", "dictionary_learning", "sparsify"):
+        export_sae(sae, tmp_path / form, form)
+        again = import_sae(tmp_path / form)
+        assert torch.equal(again.encode(h) > 0, z > 0)
+        torch.testing.assert_close(again.encode(h).double(), z, atol=1e-4, rtol=1e-4)
+    keep_sae(tmp_path / "before", tmp_path / "kept")
+    assert torch.equal(open_sae(tmp_path / "kept")[0].encode(h), sae.encode(h))
 
 
 WRITTEN = [(form, kind) for form in ("saelens", "dictionary_learning") for kind in SAELENS_ARCHITECTURES]

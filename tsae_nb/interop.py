@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .components.sparse_code import BatchTopK, Gated, JumpReLU
+from .components.sparse_code import BatchTopK, Gated, JumpReLU, TopK
 from .config import SAEConfig, SparseCodeConfig
 from .foundation import CorruptFileError, UserError, local_path, taken_apart
 from .sae import KIND, SAVE_AGAIN, SparseAutoencoder, load_sae, save_sae, stored_hash
@@ -116,9 +116,9 @@ class PlainWeights:
 
     def comparing_plainly(self) -> "PlainWeights":
         """The same function, a TopK that compares pre-activations alone: norms move into encoder and bias."""
+        if not self.selects_by_contribution:
+            return self
         norms = self.decoder.norm(dim=1)
-        if not self.selects_by_contribution or _even(norms):
-            return replace(self, selects_by_contribution=False)
         rows = torch.where(norms[:, None] > 0, self.decoder / norms[:, None].clamp_min(1e-30), 0.0)
         return replace(self, encoder=self.encoder * norms[:, None], encoder_bias=self.encoder_bias * norms,
                        decoder=rows, selects_by_contribution=False)
@@ -134,11 +134,6 @@ class PlainWeights:
         return replace(self, encoder_bias=self.encoder_bias + shift, subtract_decoder_bias=subtract,
                        magnitudes=magnitudes)
 
-
-def _even(lengths: Tensor) -> bool:
-    """Whether lengths are 1, as near as float32 comes."""
-    return bool(((lengths - 1).abs() <= 2e-6).all())
-
 # %% ../nbs/22_interop.ipynb #1faa9328
 class ImportedSAE(SparseAutoencoder):
     """An SAE of another library as one of ours, which knows where it comes from."""
@@ -148,7 +143,8 @@ class ImportedSAE(SparseAutoencoder):
 
 def to_sae(weights: PlainWeights) -> ImportedSAE:
     """Our SAE with these weights, ready for evaluation."""
-    plain = weights.comparing_plainly()
+    adds = bool(weights.decoder.any(dim=1).all())
+    plain = weights if adds else weights.comparing_plainly()  # times its length, what adds nothing is never chosen
     size, width = plain.encoder.shape
     kind = plain.kind
     if plain.active == size:  # a choice among all
@@ -163,9 +159,11 @@ def to_sae(weights: PlainWeights) -> ImportedSAE:
     sae.load_state_dict({name: value.float() for name, value in values.items()}, strict=False)
     lengths = sae.decoder_weight.detach().norm(dim=1)
     lengths[lengths == 0] = 1.0  # such a row adds nothing, whatever its code
-    if not _even(lengths):
+    activation, even = sae.sparse_codes[0], bool(((lengths - 1).abs() <= 2e-6).all())  # as near as float32 comes
+    if not even:
         sae.row_lengths = lengths
-    activation = sae.sparse_codes[0]
+    if isinstance(activation, TopK) and plain.selects_by_contribution and not even:
+        activation.factor = lengths
     if plain.threshold is not None:
         threshold = plain.threshold.float().clamp_min(0.0)  # below 0 nothing passes the ReLU
         if isinstance(activation, JumpReLU):
@@ -197,13 +195,14 @@ def from_sae(sae: SparseAutoencoder) -> PlainWeights:
         values["encoder_weight"], values["encoder_bias"] / scale, values["decoder_weight"],
         values["decoder_bias"] / scale, code.kind, sae.config.subtract_decoder_bias, code.active,
         None if threshold is None else (threshold / scale).expand(sae.dictionary_size).clone(),
+        isinstance(activation, TopK) and activation.factor is not None,
         magnitudes=magnitudes, source=sae.source if isinstance(sae, ImportedSAE) else Source(),
     )
 
 # %% ../nbs/22_interop.ipynb #423701ee
 MEANINGS = {  # names that are known, and stand for what cannot be represented
     **dict.fromkeys(("W_skip", "affine_skip_connection"), "a skip connection beside the two matrices"),
-    **dict.fromkeys(("r_mag", "b_gate", "b_mag", "gate_bias", "mag_bias"), "a part of a gate, of which nothing is said"),
+    **dict.fromkeys(("r_mag", "b_gate", "b_mag", "gate_bias", "mag_bias"), "a gate in an SAE without one"),
     **dict.fromkeys(("b_dec_out", "b_skip"), "a part of a transcoder, which writes another place than it reads"),
     **dict.fromkeys(("scaling_factor", "finetuning_scaling_factor"), "a factor on each feature"),
 }
@@ -402,7 +401,8 @@ l1_coefficient l1_warm_up_steps l0_coefficient l0_warm_up_steps lp_norm noise_sc
 use_ghost_grads normalize_sae_decoder scale_sparsity_penalty_by_decoder_norm decoder_orthogonal_init
 decoder_heuristic_init decoder_heuristic_init_norm decoder_init_norm init_encoder_as_decoder_transpose
 b_dec_init_method expansion_factor jumprelu_init_threshold jumprelu_bandwidth jumprelu_sparsity_loss_mode
-jumprelu_tanh_scale pre_act_loss_coefficient aux_loss_coefficient dead_feature_window dead_feature_threshold
+jumprelu_tanh_scale jumprelu_ste_to_input target_l0
+pre_act_loss_coefficient aux_loss_coefficient dead_feature_window dead_feature_threshold
 feature_sampling_window feature_reinit_scale resample_batches feature_sampling_method
 train_batch_size train_batch_size_tokens store_batch_size store_batch_size_prompts n_batches_in_buffer
 n_batches_for_norm_estimate total_training_tokens training_tokens finetuning_tokens finetuning_method tokens_per_buffer
@@ -587,7 +587,7 @@ def write_dictionary_learning(weights: PlainWeights, folder: Path, metadata: Map
     """A dictionary_learning folder; `metadata` joins the settings of the trainer (lm_name, layer, …) and the buffer."""
     name = DICTIONARY_CLASS_OF[weights.kind]
     known = DICTIONARY_CLASSES[name]
-    plain = weights.subtracting(known.subtracts)
+    plain = weights.comparing_plainly().subtracting(known.subtracts)
     encoder_name, bias_name, decoder_name, transposed = LAYOUTS[known.layout]
     tensors = {encoder_name: plain.encoder.T if transposed else plain.encoder, bias_name: plain.encoder_bias,
                decoder_name: plain.decoder if transposed else plain.decoder.T, known.decoder_bias: plain.decoder_bias}
@@ -646,7 +646,7 @@ def write_sparsify(weights: PlainWeights, folder: Path, metadata: Mapping[str, A
     """
     if weights.kind != "topk":
         raise UserError(f"sparsify: sparse code {weights.kind!r} cannot be represented there; allowed: topk")
-    plain = weights.subtracting(True)
+    plain = weights.comparing_plainly().subtracting(True)
     size, width = plain.encoder.shape
     tensors = {"encoder.weight": plain.encoder, "encoder.bias": plain.encoder_bias, "W_dec": plain.decoder,
                "b_dec": plain.decoder_bias}
