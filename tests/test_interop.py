@@ -64,7 +64,7 @@ def test_every_layout_is_read_exactly(name: str, dtype: torch.dtype, uneven: boo
     torch.testing.assert_close(sae.decode(codes).double(), reconstruction, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("number", range(60))
+@pytest.mark.parametrize("number", range(80))
 def test_a_malformed_folder_is_one_sentence_that_names_file_and_key(number: int, tmp_path: Path) -> None:
     name, folder, file, key = malformed(number, tmp_path / "sae")
     with pytest.raises(UserError) as caught:
@@ -77,7 +77,7 @@ def test_a_malformed_folder_is_one_sentence_that_names_file_and_key(number: int,
 
 
 def test_the_malformed_folders_are_of_every_layout_and_of_many_faults(tmp_path: Path) -> None:
-    found = [malformed(number, tmp_path / str(number)) for number in range(60)]
+    found = [malformed(number, tmp_path / str(number)) for number in range(80)]
     assert {one.name for one in found} == set(NAMES)
     assert len({one.key for one in found}) > 25
 
@@ -216,6 +216,17 @@ def test_a_choice_by_contribution_is_the_same_in_every_format(dead: bool, tmp_pa
         torch.testing.assert_close(again.encode(h).double(), z, atol=1e-4, rtol=1e-4)
     keep_sae(tmp_path / "before", tmp_path / "kept")
     assert torch.equal(open_sae(tmp_path / "kept")[0].encode(h), sae.encode(h))
+
+
+@pytest.mark.parametrize("kind", ["standard", "topk", "jumprelu", "gated"])
+def test_from_one_librarys_convention_to_anothers(kind: str, tmp_path: Path) -> None:
+    before = import_sae(edited(f"saelens {kind}", tmp_path / "before", {"apply_b_dec_to_input": False}))
+    export_sae(before, tmp_path / "after", "dictionary_learning")  # all but JumpReLU subtract the bias
+    after = import_sae(tmp_path / "after")
+    assert after.config.subtract_decoder_bias == (kind != "jumprelu")
+    h = 2 * torch.randn(1000, WIDTH, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(after.encode(h) > 0, before.encode(h) > 0)
+    torch.testing.assert_close(after.encode(h), before.encode(h), atol=1e-5, rtol=1e-5)
 
 
 WRITTEN = [(form, kind) for form in ("saelens", "dictionary_learning") for kind in SAELENS_ARCHITECTURES]
