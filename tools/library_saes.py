@@ -32,7 +32,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from tsae_nb.foundation import UserError
 from tsae_nb.interop import FORMATS, export_sae, import_sae, recognise
@@ -62,7 +62,8 @@ def batches() -> Iterator[Tensor]:
         seed += 1
 
 
-Read = Callable[[Path], tuple[nn.Module, Callable[[Tensor], tuple[Tensor, Tensor]]]]
+Run = Callable[[Tensor], tuple[Tensor, Tensor]]  # inputs (N, d) → which features are active (N, k), reconstruction
+Read = Callable[[Path], Run]
 
 
 class Case(NamedTuple):
@@ -115,17 +116,17 @@ def untrained_saelens(name: str, **settings: Any) -> Callable[[Path], object]:
     return write
 
 
-def read_by_saelens(folder: Path) -> tuple[nn.Module, Callable[[Tensor], tuple[Tensor, Tensor]]]:
+def read_by_saelens(folder: Path) -> Run:
     from sae_lens import SAE
 
     return _running_saelens(SAE.load_from_disk(folder).to(torch.float32))  # as it rounds it, computed in float32
 
 
-def _running_saelens(sae: Any) -> tuple[nn.Module, Callable[[Tensor], tuple[Tensor, Tensor]]]:
+def _running_saelens(sae: Any) -> Run:
     def run(x: Tensor) -> tuple[Tensor, Tensor]:
         codes = sae.encode(x)
         return codes > 0, sae.decode(codes)
-    return sae, run
+    return run
 
 
 def saelens_cases() -> Iterator[Case]:
@@ -193,15 +194,15 @@ def by_dictionary_learning(trainer: str, dtype: torch.dtype, **settings: Any) ->
     return write
 
 
-def read_by_dictionary_learning(folder: Path) -> tuple[nn.Module, Callable[[Tensor], tuple[Tensor, Tensor]]]:
+def read_by_dictionary_learning(folder: Path) -> Run:
     from dictionary_learning.utils import load_dictionary
 
-    ae, _ = load_dictionary(str(folder), "cpu")
+    ae = load_dictionary(str(folder), "cpu")[0].float()
 
     def run(x: Tensor) -> tuple[Tensor, Tensor]:
         codes = ae.encode(x)
         return codes > 0, ae.decode(codes)
-    return ae.float(), run
+    return run
 
 
 def dictionary_learning_cases() -> Iterator[Case]:
@@ -249,7 +250,7 @@ def by_sparsify(dtype: torch.dtype, **settings: Any) -> Callable[[Path], object]
     return write
 
 
-def read_by_sparsify(folder: Path) -> tuple[nn.Module, Callable[[Tensor], tuple[Tensor, Tensor]]]:
+def read_by_sparsify(folder: Path) -> Run:
     from sparsify import SparseCoder
 
     place = folder / "layers.3" if (folder / "layers.3").is_dir() else folder
@@ -259,7 +260,7 @@ def read_by_sparsify(folder: Path) -> tuple[nn.Module, Callable[[Tensor], tuple[
         values, indices, _ = coder.encode(x)
         active = torch.zeros(len(x), coder.num_latents, dtype=torch.bool).scatter(1, indices, values > 0)
         return active, coder.decode(values, indices)
-    return coder, run
+    return run
 
 
 def sparsify_cases() -> Iterator[Case]:
@@ -348,7 +349,7 @@ def laid_out(laid: Laid) -> Callable[[Path], object]:
 
 def read_by_reader(laid: Laid) -> Read:
     """What SAELens makes of it, its downloads served from the folder; rounded to float32 alone."""
-    def read(folder: Path) -> tuple[nn.Module, Callable[[Tensor], tuple[Tensor, Tensor]]]:
+    def read(folder: Path) -> Run:
         import sae_lens.loading.pretrained_sae_loaders as loaders
         from sae_lens.registry import get_sae_class
 
@@ -401,7 +402,7 @@ def compared(case: Case, read: Read, folder: Path, x: Tensor) -> tuple[dict[str,
     except UserError as error:
         return row | {"refused": str(error).replace(str(folder) + "/", "")}, {}
     with torch.no_grad():
-        active, reconstruction = read(folder)[1](x)
+        active, reconstruction = read(folder)(x)
     codes = sae.encode(x)
     rms = reconstruction.pow(2).mean().sqrt()
     row |= {"tokens": len(x), "l0": round(float(active.float().sum(1).mean()), 2),
@@ -414,7 +415,7 @@ def compared(case: Case, read: Read, folder: Path, x: Tensor) -> tuple[dict[str,
             export_sae(sae, out, name)
             row["same_numbers"] = same_numbers(path, out / FORMATS[name].known_by)
             with torch.no_grad():
-                again = read(out)[1](x)[0]
+                again = read(out)(x)[0]
             row["other_again"] = int((again != active).any(1).sum())
     kept = {"active": np.packbits(active[:KEPT].numpy(), axis=1),
             "reconstruction": reconstruction[:KEPT // 8].numpy()}
