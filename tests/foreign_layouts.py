@@ -28,7 +28,7 @@ class Layout(NamedTuple):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".npz":
             np.savez(path, **self.tensors)
-        elif path.suffix == ".pt":
+        elif path.suffix in (".pt", ".pth"):
             torch.save(self.tensors, path)
         else:
             save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, path)
@@ -37,12 +37,16 @@ class Layout(NamedTuple):
         return path
 
 
-def layouts(seed: int = 0, size: int = SIZE, dtype: torch.dtype = torch.float32) -> dict[str, Layout]:
-    """A whole folder of each layout."""
+def layouts(
+    seed: int = 0, size: int = SIZE, dtype: torch.dtype = torch.float32, uneven: bool = False
+) -> dict[str, Layout]:
+    """A whole folder of each layout; decoder rows have the length 1, or lengths from 0.1 to 10 where `uneven`."""
     generator = torch.Generator().manual_seed(seed)
     draw = lambda *shape: torch.randn(shape, generator=generator)  # noqa: E731
     encoder, b_enc, b_dec = draw(WIDTH, size), 0.1 * draw(size), draw(WIDTH)
     decoder, threshold = nn.functional.normalize(draw(size, WIDTH), dim=1), 0.2 + draw(size).abs()
+    if uneven:
+        decoder = decoder * torch.logspace(-1, 1, size)[:, None]
     wide_encoder, wide_decoder = draw(1024, WIDTH), nn.functional.normalize(draw(1024, WIDTH), dim=1)
 
     def cast(**tensors: Tensor) -> dict[str, Tensor]:
@@ -50,7 +54,12 @@ def layouts(seed: int = 0, size: int = SIZE, dtype: torch.dtype = torch.float32)
 
     matrices = cast(W_enc=encoder, b_enc=b_enc, W_dec=decoder, b_dec=b_dec)
     linear = cast(encoder__weight=encoder.T, encoder__bias=b_enc, decoder__weight=decoder.T)
+    gain, magnitude = 0.3 * draw(size), 0.1 * draw(size)
     jump = matrices | cast(threshold=threshold)
+    gated = {name: tensor for name, tensor in matrices.items() if name != "b_enc"} | cast(
+        b_gate=b_enc, r_mag=gain, b_mag=magnitude)
+    gate = {name: tensor for name, tensor in linear.items() if name != "encoder.bias"} | cast(
+        gate_bias=b_enc, r_mag=gain, mag_bias=magnitude, decoder_bias=b_dec)
     numpy = {name: tensor.float() for name, tensor in jump.items()}
     lens = {"d_in": WIDTH, "d_sae": size, "dtype": str(dtype).removeprefix("torch."), "device": "cpu",
             "apply_b_dec_to_input": True, "normalize_activations": "none", "reshape_activations": "none",
@@ -66,7 +75,10 @@ def layouts(seed: int = 0, size: int = SIZE, dtype: torch.dtype = torch.float32)
         "saelens standard": Layout(weights, matrices, settings, lens | {"architecture": "standard"}),
         "saelens topk": Layout(weights, matrices, settings, lens | {
             "architecture": "topk", "k": 3, "rescale_acts_by_decoder_norm": False}),
+        "saelens topk of norms": Layout(weights, matrices, settings, lens | {
+            "architecture": "topk", "k": 3, "rescale_acts_by_decoder_norm": True}),
         "saelens jumprelu": Layout(weights, jump, settings, lens | {"architecture": "jumprelu"}),
+        "saelens gated": Layout(weights, gated, settings, lens | {"architecture": "gated"}),
         "saelens 4": Layout(weights, matrices, settings, {
             "architecture": "standard", "d_in": WIDTH, "d_sae": size, "dtype": lens["dtype"],
             "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 3}, "apply_b_dec_to_input": True,
@@ -82,6 +94,7 @@ def layouts(seed: int = 0, size: int = SIZE, dtype: torch.dtype = torch.float32)
             "k": torch.tensor(3), "threshold": torch.tensor(0.4), "group_sizes": torch.tensor([4, 6])}, "config.json",
             dictionary("MatryoshkaBatchTopKSAE", k=3, group_sizes=[4, 6])),
         "JumpReluAutoEncoder": Layout("ae.pt", jump, "config.json", dictionary("JumpReluAutoEncoder")),
+        "GatedAutoEncoder": Layout("ae.pt", gate, "config.json", dictionary("GatedAutoEncoder")),
         "sparsify": Layout("sae.safetensors", cast(encoder__weight=encoder.T, encoder__bias=b_enc, W_dec=decoder,
                                                    b_dec=b_dec), settings, {
             "activation": "topk", "k": 3, "d_in": WIDTH, "num_latents": size, "expansion_factor": 32,
@@ -101,12 +114,16 @@ def layouts(seed: int = 0, size: int = SIZE, dtype: torch.dtype = torch.float32)
             "encoder.weight": linear["encoder.weight"], "decoder.weight": linear["decoder.weight"],
             "latent_bias": matrices["b_enc"], "pre_bias": matrices["b_dec"],
             "stats_last_nonzero": torch.zeros(size, dtype=torch.int64)}),
+        "goodfire": Layout("Llama-3.1-8B-Instruct-SAE-l19.pth", {
+            "encoder_linear.weight": linear["encoder.weight"], "encoder_linear.bias": matrices["b_enc"],
+            "decoder_linear.weight": linear["decoder.weight"], "decoder_linear.bias": matrices["b_dec"]}),
+        "deepseek_r1": Layout("DeepSeek-R1-Distill-Llama-8B-SAE-l19.pt", linear | {"decoder.bias": matrices["b_dec"]}),
     }
 
 
 STATISTICS = ("stats_last_nonzero", "group_sizes", "k")  # read by nobody, or not a tensor of real numbers
 STRUCTURE = {  # settings on which the function hangs: a value that means something else
-    "architecture": "gated", "apply_b_dec_to_input": "yes", "normalize_activations": "layer_norm",
+    "architecture": "abstopk", "apply_b_dec_to_input": "yes", "normalize_activations": "layer_norm",
     "reshape_activations": "hook_z", "activation_fn_str": "tanh-relu", "finetuning_scaling_factor": True, "k": 7.5,
     "rescale_acts_by_decoder_norm": "perhaps", "dtype": "int8", "activation": "groupmax", "transcode": True,
     "skip_connection": True, "num_latents": 99, "d_in": 99, "d_sae": 99, "d_model": 99, "width": 99,
@@ -178,7 +195,7 @@ def _fault(name: str, layout: Layout, chance: random.Random) -> tuple[Layout, st
             kinds += [other_function] * 2
         if prefix:
             def other_trainer() -> tuple[str, str]:
-                key, value = chance.choice((("dict_class", "GatedAutoEncoder"), ("dict_size", 99), ("layer", 4),
+                key, value = chance.choice((("dict_class", "IdentityDict"), ("dict_size", 99), ("layer", 4),
                                             ("activation_dim", 99)))
                 inner[key] = value
                 return layout.settings or "", prefix + key

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from foreign_layouts import SIZE, WIDTH, Layout, layouts, malformed
 from tsae_nb.cli import main
-from tsae_nb.config import SAEConfig
+from tsae_nb.config import SAEConfig, SparseCodeConfig
 from tsae_nb.foundation import UserError
-from tsae_nb.interop import FORMATS, Source, export_sae, import_sae, inspect_saes, keep_sae, open_sae
+from tsae_nb.interop import (
+    FORMATS, SAELENS_ARCHITECTURES, Source, after_block, export_sae, import_sae, inspect_saes, keep_sae, open_sae)
 from tsae_nb.sae import SparseAutoencoder, save_sae
 
 NAMES = sorted(layouts())
@@ -24,16 +25,23 @@ def by_formula(name: str, layout: Layout, h: Tensor) -> tuple[Tensor, Tensor]:
     """Codes in units of unit decoder rows, and the reconstruction, in float64, as the library's formula says."""
     tensors = {key: torch.as_tensor(value).double() for key, value in layout.tensors.items()}
     pick = lambda *keys: next(tensors[key] for key in keys if key in tensors)  # noqa: E731
-    encoder, decoder = pick("encoder.weight", "W_enc", "w_enc"), pick("decoder.weight", "W_dec", "w_dec")
+    encoder = pick("encoder.weight", "W_enc", "w_enc", "encoder_linear.weight")
+    decoder = pick("decoder.weight", "W_dec", "w_dec", "decoder_linear.weight")
     encoder = encoder if encoder.shape[1] == WIDTH else encoder.T
     decoder = decoder if decoder.shape[1] == WIDTH else decoder.T
-    b_enc, b_dec = pick("encoder.bias", "b_enc", "latent_bias"), pick("b_dec", "bias", "pre_bias", "decoder.bias")
+    b_enc = pick("encoder.bias", "b_enc", "latent_bias", "b_gate", "gate_bias", "encoder_linear.bias")
+    b_dec = pick("b_dec", "bias", "pre_bias", "decoder.bias", "decoder_bias", "decoder_linear.bias")
     scale = WIDTH**0.5 / 2.0 if name == "llama_scope" else 1.0
-    subtracts = name not in ("JumpReluAutoEncoder", "gemma_scope", "gemma_scope_2", "llama_scope", "qwen_scope")
+    subtracts = name not in ("JumpReluAutoEncoder", "gemma_scope", "gemma_scope_2", "llama_scope", "qwen_scope",
+                             "goodfire", "deepseek_r1")
     pre = scale * (h.double() - (b_dec if subtracts else 0)) @ encoder.T + b_enc
     z = pre.relu()
     if name in ("saelens topk", "saelens 4", "AutoEncoderTopK", "sparsify", "qwen_scope"):
         z = torch.zeros_like(z).scatter(1, pre.topk(5 if name == "qwen_scope" else 3).indices, 1.0) * z
+    elif name == "saelens topk of norms":
+        z = torch.zeros_like(z).scatter(1, (pre * decoder.norm(dim=1)).topk(3).indices, 1.0) * z
+    elif "r_mag" in tensors:
+        z = ((pre - b_enc) * tensors["r_mag"].exp() + pick("b_mag", "mag_bias")).relu() * (pre > 0)
     elif "threshold" in tensors:
         z = z * (pre > tensors["threshold"])
     elif name == "llama_scope":
@@ -41,22 +49,22 @@ def by_formula(name: str, layout: Layout, h: Tensor) -> tuple[Tensor, Tensor]:
     return z * decoder.norm(dim=1) / scale, z @ decoder / scale + b_dec / scale
 
 
+@pytest.mark.parametrize("uneven", [False, True], ids=["even", "uneven"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_layout_is_read_exactly(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
-    layout = layouts(1, dtype=dtype)[name]
+def test_every_layout_is_read_exactly(name: str, dtype: torch.dtype, uneven: bool, tmp_path: Path) -> None:
+    layout = layouts(1, dtype=dtype, uneven=uneven)[name]
     layout.write(tmp_path)
     sae = import_sae(tmp_path)
     h = 2 * torch.randn(1000, WIDTH, generator=torch.Generator().manual_seed(0))
     z, reconstruction = by_formula(name, layout, h)
     codes = sae.encode(h)
     assert ((codes > 0) != (z > 0)).any(1).sum() == 0
-    if (sae.decoder_weight.norm(dim=1) - 1).abs().max() < 1e-5:  # else codes are the library's own, near unit rows
-        torch.testing.assert_close(codes.double(), z, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(codes.double(), z, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(sae.decode(codes).double(), reconstruction, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("number", range(60))
+@pytest.mark.parametrize("number", range(80))
 def test_a_malformed_folder_is_one_sentence_that_names_file_and_key(number: int, tmp_path: Path) -> None:
     name, folder, file, key = malformed(number, tmp_path / "sae")
     with pytest.raises(UserError) as caught:
@@ -69,7 +77,7 @@ def test_a_malformed_folder_is_one_sentence_that_names_file_and_key(number: int,
 
 
 def test_the_malformed_folders_are_of_every_layout_and_of_many_faults(tmp_path: Path) -> None:
-    found = [malformed(number, tmp_path / str(number)) for number in range(60)]
+    found = [malformed(number, tmp_path / str(number)) for number in range(80)]
     assert {one.name for one in found} == set(NAMES)
     assert len({one.key for one in found}) > 25
 
@@ -121,7 +129,7 @@ def test_a_scaling_factor_of_ones_changes_nothing(tmp_path: Path) -> None:
         import_sae(edited("saelens standard", tmp_path / "b", scaling_factor=torch.full((SIZE,), 2.0)))
 
 
-@pytest.mark.parametrize("architecture", ["gated", "transcoder", "skip_transcoder", "jumprelu_transcoder",
+@pytest.mark.parametrize("architecture", ["transcoder", "skip_transcoder", "jumprelu_transcoder",
                                           "jumprelu_skip_transcoder", "abstopk", "matching_pursuit", "temporal",
                                           "batchtopk", "matryoshka_batchtopk"])
 def test_other_architectures_are_refused_with_the_reason(architecture: str, tmp_path: Path) -> None:
@@ -168,11 +176,14 @@ def test_the_source_is_kept_and_checked(tmp_path: Path) -> None:
         Source(hook="blocks.2.hook_mlp_out").check("gpt2", 2)
 
 
-@pytest.mark.parametrize("name", ["saelens standard", "saelens jumprelu", "AutoEncoder", "AutoEncoderTopK",
-                                  "JumpReluAutoEncoder", "sparsify"])
-def test_in_and_out_again_not_a_bit_changes(name: str, tmp_path: Path) -> None:
-    layouts()[name].write(tmp_path / "before")
-    form = next(form for form, known in FORMATS.items() if known.known_by == layouts()[name].weights)
+@pytest.mark.parametrize("uneven", [False, True], ids=["even", "uneven"])
+@pytest.mark.parametrize("name", [
+    "saelens standard", "saelens topk", "saelens topk of norms", "saelens jumprelu", "saelens gated", "AutoEncoder",
+    "AutoEncoderTopK", "BatchTopKSAE", "JumpReluAutoEncoder", "GatedAutoEncoder", "sparsify"])
+def test_in_and_out_again_not_a_bit_changes(name: str, uneven: bool, tmp_path: Path) -> None:
+    layout = layouts(uneven=uneven)[name]
+    layout.write(tmp_path / "before")
+    form = next(form for form, known in FORMATS.items() if known.known_by == layout.weights)
     sae = import_sae(tmp_path / "before")
     export_sae(sae, tmp_path / "after", form)
     again = import_sae(tmp_path / "after")
@@ -180,11 +191,67 @@ def test_in_and_out_again_not_a_bit_changes(name: str, tmp_path: Path) -> None:
     assert all(torch.equal(before[key], after[key]) for key in before)
     read = torch.load if form == "dictionary_learning" else load_file
     written = read(tmp_path / "after" / FORMATS[form].known_by)
-    for key, tensor in layouts()[name].tensors.items():
+    for key, tensor in layout.tensors.items():
         if key not in ("k", "threshold") or tensor.dim():
             assert torch.equal(written[key], tensor), key
     if form != "sparsify":  # whose root says it
         assert (again.source.model, again.source.layer) == (sae.source.model, sae.source.layer) != (None, None)
+
+
+@pytest.mark.parametrize("dead", [False, True], ids=["alive", "a row of zeros"])
+def test_a_choice_by_contribution_is_the_same_in_every_format(dead: bool, tmp_path: Path) -> None:
+    layout = layouts(uneven=True)["saelens topk of norms"]
+    if dead:
+        layout.tensors["W_dec"][4] = 0.0
+    layout.write(tmp_path / "before")
+    sae = import_sae(tmp_path / "before")
+    h = 2 * torch.randn(1000, WIDTH, generator=torch.Generator().manual_seed(0))
+    z, reconstruction = by_formula("saelens topk of norms", layout, h)
+    assert torch.equal(sae.encode(h) > 0, z > 0)
+    torch.testing.assert_close(sae.decode(sae.encode(h)).double(), reconstruction, atol=1e-4, rtol=1e-4)
+    for form in ("saelens", "dictionary_learning", "sparsify"):
+        export_sae(sae, tmp_path / form, form)
+        again = import_sae(tmp_path / form)
+        assert torch.equal(again.encode(h) > 0, z > 0)
+        torch.testing.assert_close(again.encode(h).double(), z, atol=1e-4, rtol=1e-4)
+    keep_sae(tmp_path / "before", tmp_path / "kept")
+    assert torch.equal(open_sae(tmp_path / "kept")[0].encode(h), sae.encode(h))
+
+
+@pytest.mark.parametrize("kind", ["standard", "topk", "jumprelu", "gated"])
+def test_from_one_librarys_convention_to_anothers(kind: str, tmp_path: Path) -> None:
+    before = import_sae(edited(f"saelens {kind}", tmp_path / "before", {"apply_b_dec_to_input": False}))
+    export_sae(before, tmp_path / "after", "dictionary_learning")  # all but JumpReLU subtract the bias
+    after = import_sae(tmp_path / "after")
+    assert after.config.subtract_decoder_bias == (kind != "jumprelu")
+    h = 2 * torch.randn(1000, WIDTH, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(after.encode(h) > 0, before.encode(h) > 0)
+    torch.testing.assert_close(after.encode(h), before.encode(h), atol=1e-5, rtol=1e-5)
+
+
+WRITTEN = [(form, kind) for form in ("saelens", "dictionary_learning") for kind in SAELENS_ARCHITECTURES]
+
+
+@pytest.mark.parametrize("form, kind", [*WRITTEN, ("sparsify", "topk")])
+def test_what_is_written_is_read_again(form: str, kind: str, tmp_path: Path) -> None:
+    code = SparseCodeConfig(kind, active=3 if "topk" in kind else None)  # type: ignore[arg-type]
+    sae = SparseAutoencoder(WIDTH, SAEConfig(dictionary_size=SIZE, sparse_code=code, sparsity=None), scale=0.5).eval()
+    for number, (name, value) in enumerate(sorted(sae.named_parameters())):
+        if name != "decoder_weight":
+            value.data.normal_(generator=torch.Generator().manual_seed(number)).abs_()
+    place = Source(model="gpt2", hook=after_block(3), corpus="texts", context_size=128)
+    metadata = FORMATS[form].naming(place) | {"note": "ours", "numbers": [1, 2], "dict_class": "Other", "k": 99}
+    export_sae(sae, tmp_path / "one", form, metadata)
+    one = import_sae(tmp_path / "one")
+    export_sae(one, tmp_path / "two", form, {"note": "again"})
+    two = import_sae(tmp_path / "two")
+    assert two.source == one.source and one.content_hash() == two.content_hash()
+    assert (one.source.model, one.source.layer, one.source.context_size) == ("gpt2", 3, 128)
+    assert one.source.corpus == (None if form == "dictionary_learning" else "texts")
+    h = torch.randn(100, WIDTH, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(one.encode(h), sae.encode(h), atol=1e-5, rtol=1e-5)
+    assert one.config.sparse_code.active in (None, 3)
+    assert "ours" in "".join(file.read_text() for file in (tmp_path / "one").glob("c*.json"))
 
 
 def test_weights_are_rounded_to_what_the_library_computes_in(tmp_path: Path) -> None:

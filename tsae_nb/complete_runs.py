@@ -26,7 +26,7 @@ from tsae_nb.config import (
 from .evaluation.metrics import evaluate
 from .evaluation.unlearning_eval import UnlearningTask
 from .foundation import CorruptFileError, content_hash
-from .interop import FORMATS, Source, export_sae, open_sae
+from .interop import FORMATS, Source, after_block, export_sae, open_sae
 from .preflight import LanguageModels, check_before_work
 from .run_folders import named_folder, read_mapping
 from .runs import HeldOut, caches_of
@@ -202,6 +202,6 @@ def export_run(folder: str | Path, format_name: str, out: str | Path | None = No
     source = Source()
     if config.language_model is not None:
         lm, data = config.text
-        source = Source(model=lm.path, hook=f"blocks.{lm.layer}.hook_resid_post", context_size=data.row_length)
+        source = Source(model=lm.path, hook=after_block(lm.layer), context_size=data.row_length)
     export_sae(load_sae(folder / "sae"), out, format_name, FORMATS[format_name].naming(source))
     return out

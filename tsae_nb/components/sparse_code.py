@@ -462,13 +462,20 @@ class ReLU(SparseActivation):
 
 # %% ../../nbs/components/10_sparse_code.ipynb #0d0bc842
 class TopK(SparseActivation):
-    """The K largest pre-activations of each token, if positive (Gao et al. 2024)."""
+    """The K largest pre-activations of each token, if positive (Gao et al. 2024).
+
+    An imported one may compare them times a `factor` (k,) of each feature, the length of its decoder row.
+    """
+
+    factor: Tensor | None
 
     def __init__(self, config: SparseCodeConfig, dictionary_size: int) -> None:
         super().__init__()
         self.active = min(config.active or 0, dictionary_size)
+        self.register_buffer("factor", None)
 
     def select(self, dense: Tensor) -> Pattern:
+        dense = dense if self.factor is None else dense * self.factor
         return pattern_of_rows(operations_on(dense.device).largest_in_rows(dense, self.active), dense.shape[1])
 
 # %% ../../nbs/components/10_sparse_code.ipynb #87dde759

@@ -579,7 +579,7 @@ def load_texts(
 # %% ../../nbs/evaluation/31_unlearning_eval.ipynb #db4417d4
 def encoded(sae: Any, hidden: Tensor, valid: Tensor, documents: Tensor) -> Tensor:
     """Codes (B, T, k) of residual streams of whatever dtype, where the SAE lies."""
-    place = sae.decoder.device
+    place = sae.bias.device
     return sae.encode(hidden.to(place, torch.float32), valid=valid.to(place), documents=documents.to(place))
 
 
@@ -589,7 +589,7 @@ def active_counts(
     kept: dict[int, Tensor] | None = None, quiet: bool = True,
 ) -> list[np.ndarray]:
     """For each SAE (k,) int64: counted tokens on which each feature is above 0. `kept` holds streams between calls."""
-    counts = [torch.zeros(sae.dictionary_size, dtype=torch.int64, device=sae.decoder.device) for sae in saes]
+    counts = [torch.zeros(sae.dictionary_size, dtype=torch.int64, device=sae.bias.device) for sae in saes]
     step = max(1, batch_tokens // rows.tokens.shape[1])
     with progress(rows.tokens.numel(), "densities", "tokens", quiet=quiet) as bar:
         for start in range(0, len(rows.tokens), step):
@@ -737,7 +737,7 @@ def selected_codes(sae: Any, streams: Streams, features: Sequence[int], batch_to
             pass
     else:
         for start in range(0, len(hidden), batch_tokens):
-            part = hidden[start : start + batch_tokens].to(sae.decoder.device, torch.float32)
+            part = hidden[start : start + batch_tokens].to(sae.bias.device, torch.float32)
             codes[start : start + batch_tokens] = sae.encode(part)[..., columns].to(codes)
     codes[streams.offsets[:-1]] = 0.0
     return codes
