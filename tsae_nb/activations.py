@@ -962,7 +962,7 @@ def open_streams(
         config.data, language_model.tokenizer, settings.cache_folder, config.training.rows_per_batch, quiet
     )
     for rows in (training, evaluation):
-        language_model.check_tokens(rows.tokens)
+        language_model.check_tokens(rows.tokens[rows.attended])
     blocks = RowBlocks(len(training), config.language_model.batch_rows)
     cached = chosen if settings.cache else ()
     caches = {layer: _cache(language_model, training, blocks, layer, settings) for layer in cached}
