@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Record', 'LONGEST_TEXT', 'RECORDS', 'TEXTS', 'WAITS', 'Documents', 'Row', 'ARRAYS', 'Tokenized', 'DOCUMENTS', 'ROWS',
            'ACTIVATIONS', 'world_documents', 'text_of', 'opened', 'read_errors', 'jsonl_records', 'json_records',
-           'csv_records', 'parquet_records', 'kind_of', 'corpus_files', 'file_documents', 'hub_revision',
+           'check_once', 'csv_records', 'parquet_records', 'kind_of', 'corpus_files', 'file_documents', 'hub_revision',
            'hub_documents', 'documents_of', 'source_hash', 'check_corpus', 'separate_rows', 'packed_rows', 'TokenRows',
            'as_arrays', 'start_tokens', 'tokenized', 'sampled', 'with_text', 'at_most', 'KeptDocuments',
            'kept_documents', 'token_documents', 'HeldOutText', 'build_rows', 'token_rows', 'moments', 'sinks',
@@ -124,6 +124,12 @@ def json_records(path: Path, field: str | None = None) -> Iterator[Record]:
     yield from ((f"row {number} of {path}", record) for number, record in enumerate(content))
 
 
+def check_once(field: str | None, names: Sequence[str], path: Path) -> None:
+    """Raise `UserError` where a table has more than one column of that name: which is meant is nowhere said."""
+    if field is not None and names.count(field) > 1:
+        raise UserError(f"{path} has {names.count(field)} columns named {field!r}: rename all but the one that counts")
+
+
 def csv_records(
     path: Path, field: str | None = None, without_header: Callable[[list[str]], Sequence[str] | None] | None = None
 ) -> Iterator[Record]:
@@ -136,6 +142,7 @@ def csv_records(
         columns = without_header(names) if without_header is not None else None
         rest = rows if columns is None else itertools.chain([first], rows)
         header = names if columns is None else columns
+        check_once(field, header, path)
         for number, row in enumerate(rest):
             where = f"row {number} of {path}"
             if len(row) != len(header):
@@ -148,6 +155,7 @@ def parquet_records(path: Path, field: str | None = None) -> Iterator[Record]:
     """The rows of a table; with `field` only that column, where there is one."""
     with pyarrow.parquet.ParquetFile(path) as file:
         names = file.schema_arrow.names
+        check_once(field, names, path)
         number, columns = 0, [field] if field in names else names
         for batch in file.iter_batches(columns=columns, batch_size=256):
             for record in batch.to_pylist():
