@@ -38,6 +38,9 @@ RUN = {  # the beginning of a line: what is added to shorten it, or instead of a
     "tsae export": [],
     "tsae inspect": [],
     "tsae import": [],
+    "tsae store": SHORT,
+    "tsae run tiny --variants topk --name again": [
+        part for setting in SETTINGS if not setting.startswith("data.") for part in ("--set", setting)],
     "tsae verify runs": [],
     "tsae remove": ["--yes"],
     "tsae cache --empty": ["--yes"],
@@ -116,7 +119,7 @@ def do(line: str, more: list[str]) -> None:
 def test_the_lines_do_what_they_say_and_again(place: Path) -> None:
     """In the order of the work: what is made is there before it is looked at, and removed last."""
     chosen = {line: more for line in dict.fromkeys(lines()) if (more := added(line)) is not None}
-    order = ("run", "sweep", "evaluate", "compare", "list", "figures", "export", "inspect", "import", "verify",
+    order = ("store", "run", "sweep", "evaluate", "compare", "list", "figures", "export", "inspect", "import", "verify",
              "remove", "cache")
     words = {line: "import" if "--sae" in line else line.split()[1] for line in chosen}
     rank = {line: order.index(words[line]) if line.startswith("tsae") else 5.5 for line in chosen}
@@ -130,6 +133,8 @@ def test_the_lines_do_what_they_say_and_again(place: Path) -> None:
             made = ("own/topk/sae", "tiny/figures/figure2.html", "tiny/topk.evaluated/evaluation.json",
                     "tiny/topk.saelens/cfg.json", "tiny/topk.html", "imported/sae.json",
                     "tiny/topk.imported/evaluation.json", "tiny/topk-seed1", "by-hand/topk")
+            same = [json.loads(Path("runs", of, "topk", "sae", "sae.json").read_text()) for of in ("tiny", "again")]
+            assert same[0]["content_hash"] == same[1]["content_hash"]
             assert [path for path in made if not (place / "runs" / path).exists()] == []
             python()
     assert not (place / "runs" / "tiny" / "topk").exists() and (place / "runs" / "tiny" / "topk-seed1").exists()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .runs import execute as execute, find_runs as find_runs, launch as launch, open_run as open_run
     from .runs import sweep as sweep
     from .sae import SparseAutoencoder as SparseAutoencoder, load_sae as load_sae, save_sae as save_sae
+    from .sources import open_source as open_source
+    from .stored_activations import StoredActivations as StoredActivations
     from .training import read_metrics as read_metrics, train as train
     from .views.explorer import FeatureExplorer as FeatureExplorer
     from .views.feature_index import FeatureIndex as FeatureIndex
@@ -39,6 +41,8 @@ _MODULES = {  # what a type checker reads above, for when the program runs; a te
     "language_model": "LanguageModel",
     "runs": "execute find_runs launch open_run sweep",
     "sae": "SparseAutoencoder load_sae save_sae",
+    "sources": "open_source",
+    "stored_activations": "StoredActivations",
     "training": "read_metrics train",
     "views.explorer": "FeatureExplorer",
     "views.feature_index": "FeatureIndex",

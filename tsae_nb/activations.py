@@ -10,7 +10,7 @@ __all__ = ['Record', 'LONGEST_TEXT', 'RECORDS', 'TEXTS', 'WAITS', 'Documents', '
            'as_arrays', 'start_tokens', 'tokenized', 'sampled', 'with_text', 'at_most', 'KeptDocuments',
            'kept_documents', 'token_documents', 'HeldOutText', 'build_rows', 'token_rows', 'moments', 'sinks',
            'scale_of', 'RowBlocks', 'batch_parts', 'ActivationCache', 'block_activations', 'fill', 'ActivationBatch',
-           'ActivationStream', 'open_streams', 'open_stream']
+           'ActivationSource', 'batch_of_rows', 'calibrated', 'ActivationStream', 'open_streams', 'open_stream']
 
 # %% ../nbs/04_activations.ipynb #af693d8b
 import csv
@@ -29,7 +29,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 import pyarrow
@@ -42,7 +42,8 @@ from transformers import PreTrainedTokenizerFast
 from .config import ActivationsConfig, DataConfig, RunConfig
 from .foundation import CorruptFileError, UserError, content_hash, local_path, named_generator, progress
 from tsae_nb.language_model import (
-    DTYPES, LanguageModel, causes_of, check_access, check_passes, hub_trouble, tokenizer_hash, unreachable,
+    DTYPES, LanguageModel, causes_of, check_access, check_passes, hub_trouble, token_texts, tokenizer_hash,
+    unreachable,
 )
 from tsae_nb.storage import (
     Cache, Stored, claim, is_stored, locked, read_tensors, remove_stored, sum_in_name, sum_in_name_holds, whole_file,
@@ -823,12 +824,20 @@ class ActivationCache:
 
     def block(self, block: int) -> Tensor:
         """The activations (rows of the block, T, d), copied from disk."""
+        return self._part(block, slice(None))
+
+    def row(self, row: int) -> Tensor:
+        """The activations (T, d) of one row, by its place in the corpus."""
+        return self._part(row % self.blocks.count, slice(row // self.blocks.count, row // self.blocks.count + 1))[0]
+
+    def _part(self, block: int, rows: slice) -> Tensor:
         shard = block // self.blocks_a_shard
         if not self.check(shard):
             raise CorruptFileError(f"the cache {self.folder} lost shard {shard}: run again to fill it")
         starts = self.blocks.starts(self.blocks_of(shard))
         within = block - self.blocks_of(shard)[0]
-        return torch.from_numpy(np.array(self._open[shard][starts[within] : starts[within + 1]])).view(self.dtype)
+        of_block = self._open[shard][starts[within] : starts[within + 1]]
+        return torch.from_numpy(np.array(of_block[rows])).view(self.dtype)
 
 # %% ../nbs/04_activations.ipynb #fc9fb5f5
 def block_activations(
@@ -877,8 +886,53 @@ class ActivationBatch:
     tokens: Tensor
 
 
+class ActivationSource(Protocol):
+    """What training and evaluation ask of where activations come from. `batch` is a pure function of its arguments."""
+
+    width: int
+    device: torch.device
+    scale: float  # E‖scale · h‖² = d, or 1
+    mean: Tensor  # (d,), raw units
+
+    @property
+    def layer(self) -> int | None: ...  # None: not known
+
+    @property
+    def language_model(self) -> LanguageModel | None: ...  # None: nothing that needs one is measured
+
+    @property
+    def vocabulary(self) -> Sequence[str]: ...  # the text of each token
+
+    def batch(self, i: int, rows_per_batch: int, seed: int) -> ActivationBatch: ...
+
+    def evaluation_batches(self, batch_rows: int) -> Iterator[ActivationBatch]: ...
+
+    @property
+    def provenance(self) -> dict[str, str]: ...
+
+
+def batch_of_rows(rows: TokenRows, members: np.ndarray, activations: Tensor, device: torch.device) -> ActivationBatch:
+    """Some rows with their activations (B, T, d), on a device."""
+    if device.type == "cuda" and activations.device.type == "cpu":
+        activations = activations.pin_memory()
+    part = {name: tensor.to(device, non_blocking=True) for name, tensor in rows.part(members).items()}
+    return ActivationBatch(activations.to(device, non_blocking=True).float(), **part)
+
+
+def calibrated(batches: Iterable[ActivationBatch], normalize: str, what: str) -> tuple[float, Tensor]:
+    """(scale, mean (d,)) from some batches; says where a place of the rows has far larger activations than others."""
+    known = ((batch.activations, batch.valid) for batch in batches)
+    first = list(itertools.islice(known, 1))
+    if places := sinks(first):
+        shown = ", ".join(f"{place} ({times:.0f} times)" for place, times in places[:3])
+        print(f"{what}: the activations are far larger than the median at these places of the rows "
+              f"(mean square, from 0): {shown}. They dominate every squared error", file=sys.stderr)
+    mean_square, mean = moments(itertools.chain(first, known))
+    return scale_of(mean_square, len(mean), normalize), mean.float()
+
+# %% ../nbs/04_activations.ipynb #b51c0e10
 class ActivationStream:
-    """Batches of activations of one layer. `cache` None means: computed when asked for."""
+    """The residual stream of a language model on rows of text. `cache` None means: computed when asked for."""
 
     def __init__(
         self, language_model: LanguageModel, training: TokenRows, evaluation: TokenRows, layer: int,
@@ -886,37 +940,17 @@ class ActivationStream:
     ):
         self.language_model, self.training, self.evaluation = language_model, training, evaluation
         self.layer, self.blocks, self.cache, self.dtype = layer, blocks, cache, DTYPES[config.dtype]
+        self.width, self.device = language_model.width, language_model.device
         self._kept: dict[int, Tensor] = {}
-        batches = self._calibration(config.calibration_rows)
-        first = list(itertools.islice(batches, 1))
-        self._warn_of_sinks(first)
-        mean_square, mean = moments(itertools.chain(first, batches))
-        self.scale = scale_of(mean_square, language_model.width, config.normalize)
-        self.mean = mean.float()
-
-    def _calibration(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in self._live(self.training, range(min(count, len(self.training))), self.blocks.size):
-            yield batch.activations, batch.valid
-
-    def _warn_of_sinks(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Say where a place of the rows has far larger activations than others, and is trained on."""
-        if places := sinks(batches):
-            shown = ", ".join(f"{place} ({times:.0f} times)" for place, times in places[:3])
-            print(f"layer {self.layer}: the activations are far larger than the median at these places of the rows "
-                  f"(mean square, from 0): {shown}. They dominate every squared error", file=sys.stderr)
+        some = range(min(config.calibration_rows, len(training)))
+        self.scale, self.mean = calibrated(
+            self._live(training, some, blocks.size), config.normalize, f"layer {layer}")
 
     def _live(self, rows: TokenRows, chosen: Sequence[int], together: int) -> Iterator[ActivationBatch]:
         for begin in range(0, len(chosen), together):
             members = np.asarray(chosen[begin : begin + together])
             streams = block_activations(self.language_model, rows, members, (self.layer,), self.dtype)
-            yield self._batch(rows, members, streams[self.layer])
-
-    def _batch(self, rows: TokenRows, members: np.ndarray, activations: Tensor) -> ActivationBatch:
-        device = self.language_model.device
-        if device.type == "cuda" and activations.device.type == "cpu":
-            activations = activations.pin_memory()
-        part = {name: tensor.to(device, non_blocking=True) for name, tensor in rows.part(members).items()}
-        return ActivationBatch(activations.to(device, non_blocking=True).float(), **part)
+            yield batch_of_rows(rows, members, streams[self.layer], self.device)
 
     def _block(self, block: int) -> Tensor:
         if self.cache is not None:
@@ -934,11 +968,16 @@ class ActivationStream:
         members = np.concatenate([self.blocks.members(block)[part] for block, part in parts])
         last = parts[-1][0]  # the next batch may begin within it
         self._kept = {block: kept for block, kept in self._kept.items() if block == last}
-        return self._batch(self.training, members, activations)
+        return batch_of_rows(self.training, members, activations, self.device)
 
     def evaluation_batches(self, batch_rows: int) -> Iterator[ActivationBatch]:
         """The held-out rows in order, computed when asked for."""
         return self._live(self.evaluation, range(len(self.evaluation)), batch_rows)
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The text of each token."""
+        return token_texts(self.language_model.tokenizer)
 
     @cached_property
     def provenance(self) -> dict[str, str]:
@@ -972,19 +1011,20 @@ def open_streams(
     language_model: LanguageModel, config: RunConfig, layers: Iterable[int], quiet: bool = False
 ) -> dict[int, ActivationStream]:
     """A stream for each of `layers` of a run's model and text; caches that are not full are filled in one pass."""
-    longest, length, chosen = language_model.longest_row, config.data.row_length, tuple(layers)
+    (named, data), chosen = config.text, tuple(layers)
+    longest, length = language_model.longest_row, data.row_length
     if longest is not None and length > longest:
         raise UserError(f"data.row_length {length} is more than the {longest} tokens this model can read")
     for layer in chosen:
         language_model.check_layer(layer)
-    check_passes(language_model, chosen, config.language_model.path)
+    check_passes(language_model, chosen, named.path)
     settings = config.activations
     training, evaluation = token_rows(
-        config.data, language_model.tokenizer, settings.cache_folder, config.training.rows_per_batch, quiet
+        data, language_model.tokenizer, settings.cache_folder, config.training.rows_per_batch, quiet
     )
     for rows in (training, evaluation):
         language_model.check_tokens(rows.tokens[rows.attended])
-    blocks = RowBlocks(len(training), config.language_model.batch_rows)
+    blocks = RowBlocks(len(training), named.batch_rows)
     cached = chosen if settings.cache else ()
     caches = {layer: _cache(language_model, training, blocks, layer, settings) for layer in cached}
     kept, size = Cache(_folder(settings), ACTIVATIONS, settings.cache_gibibytes), sum(c.bytes for c in caches.values())
@@ -1006,5 +1046,5 @@ def open_streams(
 
 def open_stream(language_model: LanguageModel, config: RunConfig, quiet: bool = False) -> ActivationStream:
     """The activation stream of a run, its cache filled; `UserError` before any work where something does not fit."""
-    layer = config.language_model.layer
+    layer = config.text[0].layer
     return open_streams(language_model, config, (layer,), quiet)[layer]

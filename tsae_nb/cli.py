@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['Command', 'SETTINGS', 'JSON', 'FORMATS', 'YES', 'IGNORED', 'COMPLETE', 'Listed', 'Numbers', 'Folder', 'Run',
            'Experiment', 'Variants', 'InOrder', 'tsae', 'run_command', 'sweep_command', 'list_command',
-           'compare_command', 'evaluate_command', 'figures_command', 'export_command', 'import_command',
-           'inspect_command', 'remove_command', 'cache_command', 'verify_command', 'lab_command', 'main']
+           'compare_command', 'evaluate_command', 'figures_command', 'export_command', 'store_command',
+           'import_command', 'inspect_command', 'remove_command', 'cache_command', 'verify_command', 'lab_command',
+           'main']
 
 # %% ../nbs/51_cli.ipynb #818bd93b
 import difflib
@@ -390,6 +391,26 @@ def export_command(run: str, format_name: str, out: str | None) -> None:
     from tsae_nb.complete_runs import export_run
 
     print(export_run(run, format_name, out))
+
+
+@tsae.command("store")
+@click.argument("file", type=Experiment(), metavar="EXPERIMENT")
+@click.argument("out", type=Folder(), metavar="OUT")
+@click.option("--seeds", type=Numbers(), help="One seed, where the experiment has several.")
+@click.option("--layers", type=Numbers(), help="One layer, where the experiment has several.")
+@SETTINGS
+def store_command(out: str, **chosen: Any) -> None:
+    """Store the activations that an experiment trains on.
+
+    In OUT they are arrays that any program can read, and that a run can train on: --set stored.path=OUT.
+    """
+    from tsae_nb.experiments import expand
+
+    configs = expand(_experiment({"name": None, "variants": None, **chosen}))
+    _load("runs")
+    from tsae_nb.runs import store
+
+    print(store(configs, out))
 
 
 @tsae.command("import")

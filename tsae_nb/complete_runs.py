@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from .activations import ARRAYS, ActivationStream, RowBlocks, TokenRows, corpus_files, token_rows
+from tsae_nb.activations import (
+    ARRAYS, ActivationSource, ActivationStream, RowBlocks, TokenRows, corpus_files, token_rows,
+)
 from .comparison import EVALUATION, complete_config
 from .config import DataConfig, RunConfig, UserError, build, differences, merge, result_settings, settings_of
 from .evaluation.metrics import evaluate
@@ -27,6 +29,7 @@ from .preflight import LanguageModels, check_before_work
 from .run_folders import named_folder, read_mapping
 from .runs import HeldOut, caches_of
 from .sae import SparseAutoencoder, load_sae
+from .sources import open_source
 from .storage import Stored, in_use, is_stored, locked, whole_directory, write_json
 from .views.explorer import FeatureExplorer, is_page
 from .views.feature_index import FeatureIndex
@@ -65,46 +68,53 @@ def held_out_rows(stored: DataConfig, wanted: DataConfig, tokenizer: Any, cache_
     return TokenRows(**{name: getattr(rows, name)[chosen] for name in ARRAYS}, names=rows.names)
 
 # %% ../nbs/50a_complete_runs.ipynb #7d10c3b2
-def _measure(
-    sae: SparseAutoencoder, models: LanguageModels, known: Mapping[str, str], trained: DataConfig, config: RunConfig,
-    out: Path, key: str, quiet: bool,
-) -> None:
-    """Measure an SAE that was trained on the text `trained` as `config` says, into the folder `out`.
-
-    known: hashes of what it was trained with. Raises `UserError` where another language model has taken its place.
-    """
-    chosen, layer = config.language_model, config.language_model.layer
-    torch.set_num_threads(config.training.threads)
-    model = models.of(chosen)
-    rows = held_out_rows(trained, config.data, model.tokenizer, config.activations.cache_folder)
+def _stream(trained: RunConfig, config: RunConfig, models: LanguageModels, quiet: bool) -> ActivationSource:
+    """The stream of the text that `config` names, on rows that are in no document of those `trained` on."""
+    (lm, data), model = config.text, models.of(config.text[0])
+    rows = held_out_rows(trained.text[1], data, model.tokenizer, config.activations.cache_folder)
     if not len(rows):
         raise UserError("there is no row to evaluate on: all of this text was trained on; give other text (data.path)")
-    if not quiet and len(rows) < config.data.evaluation_rows:
-        print(f"the text has {len(rows)} rows that were not trained on, {config.data.evaluation_rows} were wished for",
+    if not quiet and len(rows) < data.evaluation_rows:
+        print(f"the text has {len(rows)} rows that were not trained on, {data.evaluation_rows} were wished for",
               file=sys.stderr)
-    batch_rows = config.evaluation.batch_rows  # the scale that a stream finds is not used: the SAE has its own
-    stream = ActivationStream(model, rows, rows, layer, replace(config.activations, cache=False, calibration_rows=1),
-                              RowBlocks(len(rows), batch_rows))
-    for name in ("language_model", "tokenizer"):
-        if known.get(name, stream.provenance[name]) != stream.provenance[name]:
-            raise UserError(f"the {name.replace('_', ' ')} of {chosen.path} (language_model.path) is another than the "
+    settings = replace(config.activations, cache=False, calibration_rows=1)  # the SAE has a scale of its own
+    return ActivationStream(model, rows, rows, lm.layer, settings, RowBlocks(len(rows), config.evaluation.batch_rows))
+
+
+def _measure(
+    sae: SparseAutoencoder, models: LanguageModels, known: Mapping[str, str], trained: RunConfig, config: RunConfig,
+    out: Path, key: str, quiet: bool,
+) -> None:
+    """Measure an SAE of a run, `trained` with these settings, as `config` says, into the folder `out`.
+
+    known: hashes of what it was trained with. Raises `UserError` where other inputs have taken their place.
+    """
+    torch.set_num_threads(config.training.threads)
+    own = config.language_model is None
+    source = open_source(config, quiet) if own else _stream(trained, config, models, quiet)
+    for name in ("language_model", "tokenizer", "activations"):
+        if known.get(name) not in (None, source.provenance.get(name)):
+            raise UserError(f"the {name.replace('_', ' ')} of {config.source.path} "
+                            f"({'stored' if own else 'language_model'}.path) {'are' if own else 'is'} another than the "
                             "run was trained with, as its hash says: put that one back")
-    sae = sae.to(model.device)
-    found = evaluate(sae, HeldOut(stream, batch_rows), model, config.evaluation, layer)
+    sae = sae.to(source.device)
+    found = evaluate(sae, HeldOut(source, config.evaluation.batch_rows), source.language_model, config.evaluation,
+                     source.layer)
     unlearning = None
     if config.unlearning is not None:
-        task = UnlearningTask.build(model, config.unlearning, layer, quiet=quiet,
-                                    instruct=models.of(chosen, config.unlearning.language_model))
+        lm = config.text[0]
+        task = UnlearningTask.build(models.of(lm), config.unlearning, lm.layer, quiet=quiet,
+                                    instruct=models.of(lm, config.unlearning.language_model))
         unlearning = task.evaluate(sae, seed=config.seed)
     with whole_directory(out, EVALUATION) as temporary:
         write_json(temporary / "evaluation.json", found)
         if unlearning is not None:
             unlearning.save(temporary)
         write_json(temporary / "evaluated.json", {
-            "key": key, "run": config.name, "settings": settings_of(config), "hashes": stream.provenance})
+            "key": key, "run": config.name, "settings": settings_of(config), "hashes": source.provenance})
 
 # %% ../nbs/50a_complete_runs.ipynb #7d10c3b3
-FIXED = ("name", "seed", "language_model", "activations", "sae", "training")
+FIXED = ("name", "seed", "stored", "language_model", "activations", "sae", "training")
 
 
 def _changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
@@ -149,8 +159,9 @@ def evaluate_again(
     if sae is None:
         measured = load_sae(folder / "sae")
     else:
-        measured, source = open_sae(sae)
-        source.check(config.language_model.path, config.language_model.layer)
+        measured, origin = open_sae(sae)
+        if config.language_model is not None:
+            origin.check(config.language_model.path, config.language_model.layer)
     out = Path(out or folder.with_name(f"{folder.name}.{'evaluated' if sae is None else Path(sae).absolute().name}"))
     key = content_hash(result_settings(config), measured.content_hash())
     if _kept(out, key):
@@ -164,7 +175,7 @@ def evaluate_again(
             stack.enter_context(in_use(cache, what))
         if not _kept(out, key):  # another process may have written it meanwhile
             known = read_mapping(folder / "manifest.json").get("hashes", {})
-            _measure(measured, models, known, trained.data, config, out, key, quiet)
+            _measure(measured, models, known, trained, config, out, key, quiet)
     return out
 
 # %% ../nbs/50a_complete_runs.ipynb #71e2810c
@@ -181,11 +192,13 @@ def export_run(folder: str | Path, format_name: str, out: str | Path | None = No
         raise UserError(f"there is no format {format_name!r} to write; allowed: {', '.join(EXPORTS)}")
     folder, config = named_folder(folder), complete_config(folder)
     out = Path(out or folder.with_name(f"{folder.name}.{format_name}"))
-    model, layer = config.language_model.path, config.language_model.layer
     if format_name == PAGE:
         if out.exists() and not is_page(out):
             raise UserError(f"{out} is there and is no page of ours: choose another name (--out)")
         return FeatureExplorer(FeatureIndex.of_run(folder)).export_html(out)
-    source = Source(model=model, hook=f"blocks.{layer}.hook_resid_post", context_size=config.data.row_length)
+    source = Source()
+    if config.language_model is not None:
+        lm, data = config.text
+        source = Source(model=lm.path, hook=f"blocks.{lm.layer}.hook_resid_post", context_size=data.row_length)
     export_sae(load_sae(folder / "sae"), out, format_name, FORMATS[format_name].naming(source))
     return out

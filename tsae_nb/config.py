@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Number', 'Share', 'Momentum', 'Positive', 'NotNegative', 'Count', 'PLACEMENT', 'Dtype', 'SIDE_SETS', 'RESERVED',
            'Config', 'VARIANTS', 'PAPER_VARIANTS', 'MOST_VALUES', 'MOST_BYTES', 'UserError', 'ConfigError',
-           'number_meant', 'LanguageModelConfig', 'DataConfig', 'ActivationsConfig', 'SparseCodeConfig',
+           'number_meant', 'LanguageModelConfig', 'DataConfig', 'ActivationsConfig', 'StoredConfig', 'SparseCodeConfig',
            'SparsityConfig', 'DeadFeaturesConfig', 'TemporalEncoderConfig', 'ConsistencyConfig', 'TrackerConfig',
            'MarginConfig', 'AdversaryConfig', 'RouterConfig', 'SAEConfig', 'TrainingConfig', 'EvaluationConfig',
            'QuestionSetConfig', 'DensityCorpusConfig', 'UnlearningConfig', 'RunConfig', 'build', 'settings_of',
@@ -102,6 +102,17 @@ class ActivationsConfig:
     cache: Annotated[bool, PLACEMENT] = True
     cache_gibibytes: Annotated[Positive, Field(le=1e9), PLACEMENT] = 8.0  # of all caches there; longest unused goes
     cache_folder: Annotated[str, PLACEMENT] = "runs/cache"
+
+# %% ../nbs/00_config.ipynb #b51c0e02
+@dataclass(frozen=True, config=_STRICT)
+class StoredConfig:
+    """Activations that are stored in a folder, in place of a language model and its text (notebook 05)."""
+
+    path: str  # a folder with training/ and, where there is one, evaluation/: shards (rows, tokens, width)
+    rows: Count | None = None  # training rows at most; None: all
+    evaluation_rows: Count = 256  # held-out rows; without evaluation/ the last ones, of other documents
+    batch_rows: Count = 32  # rows that are neighbours in training's order, as of language_model
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"), PLACEMENT] = "auto"
 
 # %% ../nbs/00_config.ipynb #e3e1eb90
 @dataclass(frozen=True, config=_STRICT)
@@ -331,14 +342,20 @@ class UnlearningConfig:
 RESERVED = ("cache", "reference")  # folders below runs/ that hold no runs of one's own
 
 
+def _unless_stored(default: Any) -> Any:
+    """The default of a setting that has no place beside stored activations."""
+    return Field(default_factory=lambda given: default if given.get("stored") is None else None)
+
+
 @dataclass(frozen=True, config=_STRICT)
 class RunConfig:
     """Everything that decides a run's result. `name` is its folder below `runs/`."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$"), PLACEMENT] = "tiny/baseline"
     seed: Annotated[int, Field(ge=0)] = 0
-    language_model: LanguageModelConfig = LanguageModelConfig()
-    data: DataConfig = DataConfig()
+    stored: StoredConfig | None = None  # given: there is no language model and no data
+    language_model: LanguageModelConfig | None = _unless_stored(LanguageModelConfig())
+    data: DataConfig | None = _unless_stored(DataConfig())
     activations: ActivationsConfig = ActivationsConfig()
     sae: SAEConfig = SAEConfig()
     training: TrainingConfig = TrainingConfig()
@@ -352,10 +369,39 @@ class RunConfig:
         taken = next((part for part in self.name.split("/") if part in RESERVED or part.endswith(".partial")), None)
         if taken is not None:
             raise ValueError(f"name {self.name!r}: {taken!r} is used for other things below runs/; choose another")
+        if self.stored is not None:
+            beside = [name for name in ("language_model", "data", "unlearning") if getattr(self, name) is not None]
+            if beside:
+                raise ValueError(f"{beside[0]} beside stored: stored activations have no language model, and are cut "
+                                 f"into rows already; leave out {beside[0]}"
+                                 f"{' (and layers)' if beside[0] == 'language_model' else ''}, or stored")
+            return self
+        if self.language_model is None or self.data is None:
+            raise ValueError("language_model and data may be null only where activations are stored (stored.path)")
         if self.data.rows < self.training.rows_per_batch:
             raise ValueError(f"data.rows is {self.data.rows}, fewer than a batch (training.rows_per_batch "
                              f"{self.training.rows_per_batch}): take more rows, or a smaller batch")
         return self
+
+    @property
+    def source(self) -> LanguageModelConfig | StoredConfig:
+        """What the activations come from."""
+        source = self.stored or self.language_model
+        assert source is not None
+        return source
+
+    @property
+    def layer(self) -> int | None:
+        """The block whose residual stream is read; None where no language model is."""
+        return None if self.language_model is None else self.language_model.layer
+
+    @property
+    def text(self) -> tuple[LanguageModelConfig, DataConfig]:
+        """Language model and text. Raises `UserError` for a run on stored activations, which has neither."""
+        if self.language_model is None or self.data is None:
+            raise UserError(f"the run {self.name} has no language model: its activations are stored "
+                            f"({'' if self.stored is None else self.stored.path}); take a run on a language model")
+        return self.language_model, self.data
 
 # %% ../nbs/00_config.ipynb #78ae327c
 def _known_keys(config_type: Any, location: tuple[Any, ...]) -> list[str]:

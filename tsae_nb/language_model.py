@@ -6,8 +6,8 @@
 __all__ = ['PATIENCE', 'DTYPES', 'TOLERANCE', 'block_list_name', 'with_module', 'stand_in', 'residual_streams', 'narrowed_head',
            'resumed', 'predicts_next', 'weight_files', 'check_weights', 'causes_of', 'unreachable', 'hub_trouble',
            'check_access', 'model_folder', 'resolve_device', 'read_tokenizer', 'longest_row', 'read_config',
-           'read_model', 'prefer_fused_attention', 'tokenizer_hash', 'LanguageModel', 'check_passes', 'KnownModel',
-           'look_up', 'option_tokens']
+           'read_model', 'prefer_fused_attention', 'tokenizer_hash', 'token_texts', 'LanguageModel', 'check_passes',
+           'KnownModel', 'look_up', 'option_tokens']
 
 # %% ../nbs/02_language_model.ipynb #3834ecb2
 import copy
@@ -409,6 +409,14 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerFast) -> str:
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     content.pop("truncation", None), content.pop("padding", None)
     return content_hash(content, tokenizer.bos_token_id, tokenizer.eos_token_id, sorted(tokenizer.all_special_ids))
+
+# %% ../nbs/02_language_model.ipynb #b51c3002
+def token_texts(tokenizer: Any) -> list[str]:
+    """The text each vocabulary id adds to a sentence, spaces included."""
+    anchor = tokenizer.decode([0], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    pairs = [[0, token] for token in range(len(tokenizer))]
+    texts = tokenizer.batch_decode(pairs, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return [text.removeprefix(anchor) for text in texts]
 
 # %% ../nbs/02_language_model.ipynb #9c87c990
 def _checked_layer(layer: int, number_of_layers: int) -> int:

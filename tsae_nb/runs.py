@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'DYING', 'UNLEARNING_FILES', 'TEMPLATE', 'SCRATCH', 'TSAE', 'EXTRA', 'MEASURING', 'LABELS', 'RunDirectory',
-           'open_run', 'find_runs', 'check_folders', 'check_names', 'manifest', 'execute', 'caches_of', 'Measured',
-           'own_files', 'HeldOut', 'launch', 'scratch_folder', 'cost_of', 'commands', 'Clock', 'sweep', 'places_of_run',
-           'remove_run', 'CacheEntry', 'cache_entries', 'empty_cache']
+           'open_run', 'find_runs', 'check_folders', 'check_names', 'manifest', 'execute', 'caches_of', 'store',
+           'Measured', 'own_files', 'HeldOut', 'launch', 'scratch_folder', 'cost_of', 'commands', 'Clock', 'sweep',
+           'places_of_run', 'remove_run', 'CacheEntry', 'cache_entries', 'empty_cache']
 
 # %% ../nbs/50_runs.ipynb #20985679
 import dataclasses
@@ -32,20 +32,23 @@ import torch
 from traitlets.config import Config as JupyterConfig
 
 import tsae_nb
-from .activations import ActivationBatch, ActivationStream, open_streams
+from .activations import ActivationBatch, ActivationSource, open_streams
 from .carried import carried
 from .config import RunConfig, UserError, result_settings, settings_of, to_yaml
 from .evaluation.metrics import evaluate
 from .evaluation.unlearning_eval import UnlearningTask
 from .experiments import expand
 from .foundation import content_hash, explained_os_errors
-from .preflight import LanguageModels, check_before_work, look_over, stream_key
+from .language_model import DTYPES
+from .preflight import LanguageModels, Needs, check_before_work, check_disk, look_over, stream_key
 from .processes import PARENT, Children
 from tsae_nb.run_folders import (
     RUN, RUN_FILES, checked_config, final_folder, folders_of_runs, note_failure, partial_folder, read_mapping,
     stored_config,
 )
 from .sae import SparseAutoencoder, save_sae
+from .sources import open_source
+from .stored_activations import STORED_ACTIVATIONS, store_activations
 from tsae_nb.storage import (
     MANIFEST, OWNER, Busy, copies_set_aside, drop_lock, drop_use, emptied, files_of, holder, in_use, is_set_aside,
     is_stored, locked, make_folders, record, remove_stored, sync, tidy, unlisted, whole_file, write_json,
@@ -268,8 +271,7 @@ def _execute_group(
     """Prepare what the runs share, then train and finish those of each layer together; `tasks` are kept for others."""
     started, shared = time.monotonic(), runs[0].config
     torch.set_num_threads(shared.training.threads)
-    language_model = models.of(shared.language_model)
-    streams = open_streams(language_model, shared, sorted({run.config.language_model.layer for run in runs}), quiet)
+    sources = _sources(runs, models, quiet)
     _add_tasks(tasks, models, runs, quiet)
     prepared = time.monotonic()
     with _locked(runs):
@@ -277,10 +279,20 @@ def _execute_group(
         left = [run for run in runs if not run.finished]
         for run in left:
             _begin(run)
-        for layer, stream in streams.items():
-            members = [run for run in left if run.config.language_model.layer == layer]
+        for layer, source in sources.items():
+            members = [run for run in left if run.config.layer == layer]
             if members:
-                _train_and_finish(members, stream, tasks, {"preparation": prepared - started}, quiet)
+                _train_and_finish(members, source, tasks, {"preparation": prepared - started}, quiet)
+
+
+def _sources(runs: Sequence[RunDirectory], models: LanguageModels, quiet: bool) -> dict[int | None, ActivationSource]:
+    """What the runs of a group read, by layer; None where no language model is."""
+    shared = runs[0].config
+    if shared.language_model is None:
+        return {None: open_source(shared, quiet)}
+    layers = sorted({run.config.text[0].layer for run in runs})
+    streams = open_streams(models.of(shared.language_model), shared, layers, quiet)
+    return {layer: stream for layer, stream in streams.items()}  # noqa: C416 - of a wider type
 
 
 def _begin(run: RunDirectory) -> None:
@@ -302,24 +314,24 @@ def _begin(run: RunDirectory) -> None:
 
 
 def _train_and_finish(
-    runs: Sequence[RunDirectory], stream: ActivationStream, tasks: Mapping[str, UnlearningTask],
+    runs: Sequence[RunDirectory], source: ActivationSource, tasks: Mapping[str, UnlearningTask],
     seconds: Mapping[str, float], quiet: bool,
 ) -> None:
     """Train the runs of one layer together, then finish each: evaluation, unlearning, manifest, final name."""
-    started, shared, device = time.monotonic(), runs[0].config, stream.language_model.device
+    started, shared = time.monotonic(), runs[0].config
     trainings = {
         run.partial: SAETraining(
-            run.config, stream.language_model.width, stream.scale, stream.mean, device, stream.provenance)
+            run.config, source.width, source.scale, source.mean, source.device, source.provenance)
         for run in runs
     }
     with _noted(runs):
-        train(trainings, lambda step: stream.batch(step, shared.training.rows_per_batch, shared.seed), quiet=quiet)
+        train(trainings, lambda step: source.batch(step, shared.training.rows_per_batch, shared.seed), quiet=quiet)
     trained, failed = time.monotonic() - started, list[Exception]()
     for run in runs:
         task = tasks.get(_task_key(run.config))
         try:
             with _noted([run]):
-                _finish(run, trainings[run.partial], stream, task, {**seconds, "training_of_group": trained})
+                _finish(run, trainings[run.partial], source, task, {**seconds, "training_of_group": trained})
         except Exception as error:  # the others are measured; this one's training is kept
             failed.append(error)
     if failed:
@@ -351,7 +363,7 @@ def _add_tasks(
     """Prepare the evaluation for each different unlearning setting and layer among runs that is not there yet."""
     for config in {_task_key(run.config): run.config for run in runs}.values():
         if config.unlearning is not None and _task_key(config) not in tasks:
-            chosen, asked = config.language_model, config.unlearning.language_model
+            (chosen, _), asked = config.text, config.unlearning.language_model
             tasks[_task_key(config)] = UnlearningTask.build(
                 models.of(chosen), config.unlearning, chosen.layer, quiet=quiet, instruct=models.of(chosen, asked))
 
@@ -368,6 +380,31 @@ def _tidy(run: RunDirectory) -> None:
     drop_lock(run.folder)
     for cache in caches_of(run.config):
         drop_use(cache)
+
+# %% ../nbs/50_runs.ipynb #b51c4002
+def store(configs: Sequence[RunConfig], out: str | Path, quiet: bool = False) -> Path:
+    """Write the activations that runs would train on to the folder `out`.
+
+    Raises `UserError` where the runs read several streams, or something that is needed is missing or does not fit.
+    """
+    out, (config, *others) = Path(out), list(configs)
+    lm, data = config.text
+    if any(one.layer != lm.layer or stream_key(one) != stream_key(config) for one in others):
+        raise UserError("the runs read different activations: choose those of one seed and layer (--seeds, --layers)")
+    if out.exists() and not is_stored(out, STORED_ACTIVATIONS):
+        raise UserError(f"{out} is there already, and is something else: name another folder")
+    kept = dataclasses.replace(config.activations, cache=True)
+    config = dataclasses.replace(config, unlearning=None, activations=kept)
+    models = check_before_work([config], out.parent, quiet=True)
+    needs, model = Needs(), models.of(lm)
+    tokens = (data.rows + data.evaluation_rows) * data.row_length
+    needs.add(out.parent, "of stored activations", tokens * (model.width * DTYPES[kept.dtype].itemsize + 18))
+    check_disk(needs)
+    torch.set_num_threads(config.training.threads)
+    with in_use(kept.cache_folder, f"storing {out}"), locked(out, "storing activations", wait=False):
+        stream = open_streams(model, config, (lm.layer,), quiet)[lm.layer]
+        store_activations(stream, out, lm.path, config.evaluation.batch_rows, quiet=quiet)
+    return out
 
 # %% ../nbs/50_runs.ipynb #7c331b3f
 class Measured:
@@ -398,19 +435,20 @@ UNLEARNING_FILES = ("unlearning.parquet", "unlearning.json")
 
 
 def _finish(
-    run: RunDirectory, training: SAETraining, stream: ActivationStream, task: UnlearningTask | None,
+    run: RunDirectory, training: SAETraining, source: ActivationSource, task: UnlearningTask | None,
     seconds: dict[str, float],
 ) -> None:
     """Save the SAE, measure it, and give the run its final name."""
     config, place, sae = run.config, run.partial, training.sae.eval()
-    save_sae(sae, place / "sae", {"run": config.name, "layer": stream.layer, **stream.provenance})
+    known = {} if source.layer is None else {"layer": source.layer}
+    save_sae(sae, place / "sae", {"run": config.name, **known, **source.provenance})
     settings = result_settings(config)
     measured = Measured(place, content_hash(
-        sae.content_hash(), stream.provenance, settings["evaluation"], settings["unlearning"], config.seed))
+        sae.content_hash(), source.provenance, settings["evaluation"], settings["unlearning"], config.seed))
     start = time.monotonic()
     if not measured.holds("evaluation.json"):
-        batches = HeldOut(stream, config.evaluation.batch_rows)
-        found = evaluate(sae, batches, stream.language_model, config.evaluation, stream.layer)
+        batches = HeldOut(source, config.evaluation.batch_rows)
+        found = evaluate(sae, batches, source.language_model, config.evaluation, source.layer)
         write_json(place / "evaluation.json", found)
         measured.add("evaluation.json")
     seconds["evaluation"] = time.monotonic() - start
@@ -419,7 +457,7 @@ def _finish(
         task.evaluate(sae, seed=config.seed).save(place)
         measured.add(*UNLEARNING_FILES)
         seconds["unlearning"] = time.monotonic() - start
-    hashes = {**stream.provenance, "sae": sae.content_hash()}
+    hashes = {**source.provenance, "sae": sae.content_hash()}
     write_json(place / "manifest.json", manifest(config, hashes, seconds) | {"machines": training.machines})
     (place / "measured.json").unlink(missing_ok=True)
     record(place, RUN, own_files(place))
@@ -441,11 +479,11 @@ def own_files(place: Path) -> list[str]:
 class HeldOut:
     """The held-out batches, which may be gone through more than once."""
 
-    stream: ActivationStream
+    source: ActivationSource
     batch_rows: int
 
     def __iter__(self) -> Iterator[ActivationBatch]:
-        return self.stream.evaluation_batches(self.batch_rows)
+        return self.source.evaluation_batches(self.batch_rows)
 
 # %% ../nbs/50_runs.ipynb #8b2bddd3
 TEMPLATE = "nbs/experiments/run_variants.ipynb"
@@ -605,8 +643,10 @@ MEASURING = 40  # passes over the held-out rows that all measuring costs, about
 def cost_of(config: RunConfig) -> float:
     """About how much work a run is; only its ratio to another of the same experiment means anything."""
     step = 1 + sum(extra for name, extra in EXTRA.items() if getattr(config.sae, name) is not None)
-    rows = config.training.steps * config.training.rows_per_batch * step + MEASURING * config.data.evaluation_rows
-    return rows * config.data.row_length * config.sae.dictionary_size
+    of_rows = config.stored or config.text[1]  # of stored ones the length is not known here, and the same for all
+    rows = config.training.steps * config.training.rows_per_batch * step + MEASURING * of_rows.evaluation_rows
+    length = config.data.row_length if config.data is not None else 1
+    return rows * length * config.sae.dictionary_size
 
 
 def commands(experiment: Mapping[str, Any], file: str | Path, root: str | Path) -> list[tuple[str, list[str]]]:
@@ -615,7 +655,7 @@ def commands(experiment: Mapping[str, Any], file: str | Path, root: str | Path) 
     check_folders(RunDirectory(Path(root) / config.name, config) for config in configs)
     for config in configs:
         if not _noted_down(RunDirectory(Path(root) / config.name, config)):
-            layers = ["--layers", str(config.language_model.layer)] if experiment.get("layers") else []
+            layers = ["--layers", str(config.layer)] if experiment.get("layers") else []
             chosen = ["--variants", config.sae.variant, "--seeds", str(config.seed), *layers, "--root", str(root)]
             waiting.append((config.name, [*TSAE, "run", str(file), *chosen]))
     return waiting

@@ -292,7 +292,8 @@ def save_checkpoint(training: SAETraining, folder: Path, metrics: str | None = N
 def _weight_settings(config: RunConfig) -> dict[str, Any]:
     """The settings that decide the weights: all but places and what is done after training."""
     settings = result_settings(config)
-    return {name: settings[name] for name in ("seed", "language_model", "data", "activations", "sae", "training")}
+    sections = ("seed", "stored", "language_model", "data", "activations", "sae", "training")
+    return {name: settings[name] for name in sections}
 
 
 def open_checkpoint(folder: Path) -> tuple[dict[str, Any], Stored]:
@@ -305,7 +306,8 @@ def open_checkpoint(folder: Path) -> tuple[dict[str, Any], Stored]:
     return dict(stored.json("state.json")), stored
 
 # %% ../nbs/21_training.ipynb #6ee6adae
-INPUT_PATHS = (("language_model", "path"), ("language_model", "revision"), ("data", "path"))  # their content has hashes
+INPUT_PATHS = (  # their content has hashes
+    ("language_model", "path"), ("language_model", "revision"), ("data", "path"), ("stored", "path"))
 
 
 def _compared(settings: Mapping[str, Any], moved: bool) -> dict[str, Any]:

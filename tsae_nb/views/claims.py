@@ -197,10 +197,12 @@ PLACES = ("cache", "cache_gibibytes", "cache_folder", "device")  # settings that
 
 def same_conditions(run: StoredRun, other: StoredRun) -> bool:
     """Whether two runs had the same model, text, activations and training, as far as both say."""
-    sections = ("language_model", "data", "activations", "training")
-    return run.seed == other.seed and all(
-        run.settings[section][name] == other.settings[section][name]
-        for section in sections for name in {*run.settings[section]} & {*other.settings[section]} - {*PLACES})
+    sections = ("stored", "language_model", "data", "activations", "training")
+    for section in sections:
+        one, another = (each.settings.get(section) or {} for each in (run, other))
+        if bool(one) != bool(another) or any(one[name] != another[name] for name in {*one} & {*another} - {*PLACES}):
+            return False
+    return run.seed == other.seed
 
 
 def reference_of(run: StoredRun, runs: Sequence[StoredRun]) -> StoredRun | None:
@@ -376,7 +378,8 @@ def claim_cost(runs: Sequence[StoredRun]) -> Finding:
     """One evaluation run takes 23 minutes."""
     table = evaluation_cost(runs)
     seconds = table[[name for name in ("evaluation", "unlearning") if name in table]].sum(axis=1) / 60
-    models = ", ".join(sorted({str(run.settings["language_model"]["path"]) for run in runs}))
+    sources = (run.settings.get("stored") or run.settings["language_model"] for run in runs)
+    models = ", ".join(sorted({str(source["path"]) for source in sources}))
     measured = f"{spread(seconds, '.1f')} minutes on {', '.join(sorted(set(table.on)))} (model: {models})"
     return Finding("cost of an evaluation", "23 minutes on one H100 (Gemma-2B)", measured, "not comparable",
                    "comparable on the same model and machine only; the number is ours")

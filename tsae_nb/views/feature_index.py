@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SCHEMA', 'HISTOGRAM_BINS', 'LOGITS', 'NEIGHBOURS', 'KIND', 'BUILDING', 'COACTIVE_SAMPLE', 'GrowingArray', 'CodeBatch',
            'sparse_batch', 'feature_statistics', 'best_cosines', 'promoted_tokens', 'lag_one', 'run_lengths', 'Trace',
-           'trace_of', 'write_index', 'Contexts', 'token_texts', 'encoded_rows', 'FeatureIndex', 'batch_of']
+           'trace_of', 'write_index', 'Contexts', 'read_rows', 'held_out_from', 'encoded_rows', 'FeatureIndex',
+           'batch_of']
 
 # %% ../../nbs/views/41_feature_index.ipynb #9572e03a
 import itertools
@@ -24,7 +25,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..activations import token_rows
+from ..activations import ActivationBatch, ActivationSource, token_rows
 from tsae_nb.foundation import (
     CorruptFileError,
     UserError,
@@ -33,9 +34,10 @@ from tsae_nb.foundation import (
     progress,
     taken_apart,
 )
-from ..language_model import LanguageModel
+from ..language_model import LanguageModel, token_texts
 from ..run_folders import checked_config
 from ..sae import load_sae, stored_hash
+from ..sources import open_source
 from tsae_nb.storage import (
     MANIFEST,
     CheckedArray,
@@ -1045,42 +1047,53 @@ class _WithRelations(_WithSearch):
         )
 
 # %% ../../nbs/views/41_feature_index.ipynb #018111c8
-def token_texts(tokenizer: Any) -> list[str]:
-    """The text each vocabulary id adds to a sentence, spaces included."""
-    anchor = tokenizer.decode([0], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    pairs = [[0, token] for token in range(len(tokenizer))]
-    texts = tokenizer.batch_decode(pairs, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    return [text.removeprefix(anchor) for text in texts]
-
-
-@torch.no_grad()
-def encoded_rows(
-    sae: Any, language_model: Any, token_rows: Any, layer: int, batch_rows: int, memory: int
-) -> Callable[[int], Iterator[tuple[int, CodeBatch]]]:
-    """A function of the first row that yields (rows done, `CodeBatch`) of the rows from there on."""
-    length = token_rows.tokens.shape[1]
-    together = max(1, memory // (4 * length * sae.dictionary_size))
-
-    def batches(first: int) -> Iterator[tuple[int, CodeBatch]]:
+def read_rows(
+    language_model: Any, token_rows: Any, layer: int, batch_rows: int
+) -> Callable[[int], Iterator[ActivationBatch]]:
+    """A function of the first row that yields the activations of the rows from there on."""
+    def batches(first: int) -> Iterator[ActivationBatch]:
         for start in range(first, len(token_rows.tokens), batch_rows):
-            stop = min(start + batch_rows, len(token_rows.tokens))
-            parts = [
-                torch.from_numpy(np.array(getattr(token_rows, name)[start:stop]))
-                for name in ("tokens", "attended", "valid", "documents")
-            ]
+            tokens, attended, valid, documents = (
+                torch.from_numpy(np.array(getattr(token_rows, name)[start : start + batch_rows]))
+                for name in ("tokens", "attended", "valid", "documents"))
             with torch.no_grad():
-                hidden = language_model.run_to_layer(parts[0], parts[1], layer).float()
-                for row in range(0, stop - start, together):
-                    here = slice(row, row + together)
-                    tokens, attended, valid, documents = (part[here] for part in parts)
-                    device = hidden.device
-                    codes = sae.encode(hidden[here], valid=valid.to(device), documents=documents.to(device)).cpu()
-                    yield (
-                        min(start + row + together, stop),
-                        sparse_batch(codes, tokens, attended, valid, documents, hidden[here]),
-                    )
+                hidden = language_model.run_to_layer(tokens, attended, layer).float()
+            yield ActivationBatch(hidden, valid, attended, documents, tokens)
 
     return batches
+
+
+def held_out_from(source: ActivationSource, batch_rows: int) -> Callable[[int], Iterator[ActivationBatch]]:
+    """The same of a source's held-out rows."""
+    def batches(first: int) -> Iterator[ActivationBatch]:
+        for batch in source.evaluation_batches(batch_rows):
+            left, first = first, max(0, first - len(batch.tokens))
+            if left < len(batch.tokens):
+                yield ActivationBatch(**{name: tensor[left:] for name, tensor in vars(batch).items()})
+
+    return batches
+
+
+def encoded_rows(
+    sae: Any, batches: Callable[[int], Iterator[ActivationBatch]], memory: int
+) -> Callable[[int], Iterator[tuple[int, CodeBatch]]]:
+    """A function of the first row that yields (rows done, `CodeBatch`) of the rows from there on."""
+    def encoded(first: int) -> Iterator[tuple[int, CodeBatch]]:
+        for batch in batches(first):
+            rows, length = batch.tokens.shape
+            together, device = max(1, memory // (4 * length * sae.dictionary_size)), batch.activations.device
+            for row in range(0, rows, together):
+                here = ActivationBatch(**{name: part[row : row + together] for name, part in vars(batch).items()})
+                with torch.no_grad():
+                    codes = sae.encode(
+                        here.activations, valid=here.valid.to(device), documents=here.documents.to(device)).cpu()
+                tokens, attended, valid, documents = (
+                    part.cpu() for part in (here.tokens, here.attended, here.valid, here.documents))
+                done = first + min(row + together, rows)
+                yield done, sparse_batch(codes, tokens, attended, valid, documents, here.activations)
+            first += rows
+
+    return encoded
 
 # %% ../../nbs/views/41_feature_index.ipynb #215e738a
 _FORMAT = ("tsae_nb.feature_index", SCHEMA)
@@ -1196,7 +1209,7 @@ class FeatureIndex(_WithRelations):
         }
         return cls.open(
             write_index(
-                encoded_rows(sae, language_model, token_rows, layer, batch_rows, memory),
+                encoded_rows(sae, read_rows(language_model, token_rows, layer, batch_rows), memory),
                 out,
                 sae.dictionary_size,
                 token_texts(language_model.tokenizer),
@@ -1210,6 +1223,18 @@ class FeatureIndex(_WithRelations):
         )
 
     @classmethod
+    def of_source(
+        cls, sae: Any, source: ActivationSource, out: str | Path, *, batch_rows: int = 32, memory: int = 2**28
+    ) -> "FeatureIndex":
+        """Encode the held-out rows of a source that has no language model; otherwise as `build`."""
+        sae = sae.to(source.device)
+        key = {"sae": sae.content_hash(), "language_model": "", "token_rows": content_hash(source.provenance),
+               "layer": source.layer or 0}
+        return cls.open(write_index(
+            encoded_rows(sae, held_out_from(source, batch_rows), memory), out, sae.dictionary_size, source.vocabulary,
+            key, levels=sae.levels.cpu().numpy(), decoder=sae.decoder, memory=memory))
+
+    @classmethod
     def of_run(cls, run: str | Path, language_model: Any = None, rebuild: bool = False) -> "FeatureIndex":
         """The index in `<run>/index`; if there is none of the run's SAE, it is made, on the run's held-out text.
 
@@ -1220,10 +1245,12 @@ class FeatureIndex(_WithRelations):
             index = cls.open(run / "index")
             if index.manifest["sae"] == stored_hash(run / "sae"):
                 return index
-        config = checked_config(run)
-        lm, sae = config.language_model, load_sae(run / "sae")
+        config, sae = checked_config(run), load_sae(run / "sae")
+        if config.language_model is None:
+            return cls.of_source(sae, open_source(config, quiet=True), run / "index")
+        lm, data = config.text
         language_model = language_model or LanguageModel.load(lm.path, lm.dtype, lm.device, lm.revision)
-        _, evaluation = token_rows(config.data, language_model.tokenizer, config.activations.cache_folder)
+        _, evaluation = token_rows(data, language_model.tokenizer, config.activations.cache_folder)
         sae = sae.to(language_model.device)
         return cls.build(sae, language_model, evaluation, run / "index", layer=lm.layer, batch_rows=lm.batch_rows)
 

@@ -64,8 +64,8 @@ class StoredRun:
 
     @property
     def layer(self) -> int:
-        """The layer of the language model, from 0."""
-        return int(self.settings["language_model"]["layer"])
+        """The layer of the language model, from 0; 0 where the activations are stored."""
+        return int((self.settings["language_model"] or {"layer": 0})["layer"])
 
     @cached_property
     def metrics(self) -> list[dict[str, float]]:
