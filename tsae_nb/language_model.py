@@ -546,9 +546,13 @@ class LanguageModel:
                 f"rows of {attended.shape[1]} tokens are longer than the {self.longest_row} this model can read"
             )
         inputs: dict[str, Any] = {"attention_mask": attended.to(self.device, torch.int64), "use_cache": False}
-        if tokens is not None and tokens.device.type == "cpu":  # looking at others would make the GPU wait
+        if tokens is None:
+            return inputs
+        padding = ~attended.to(tokens.device, torch.bool)  # its token may have been added to the tokenizer alone
+        tokens = tokens.masked_fill(padding & (tokens >= self.vocabulary_size), 0)
+        if tokens.device.type == "cpu":  # looking at others would make the GPU wait
             self.check_tokens(tokens)
-        return inputs if tokens is None else inputs | {"input_ids": tokens.to(self.device)}
+        return inputs | {"input_ids": tokens.to(self.device)}
 
     @cached_property
     def _blocks_give_tuples(self) -> bool:

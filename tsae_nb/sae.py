@@ -157,8 +157,9 @@ class SparseAutoencoder(nn.Module):
     def encode(self, activations: Tensor, valid: Tensor | None = None, documents: Tensor | None = None) -> Tensor:
         """Raw residual stream (B, T, d) → codes (B, T, k) in raw units, of unit rows, dense, zero where not valid.
 
-        Without `valid` every token is valid; without `documents` a row is one document. A plain SAE takes any (…, d).
-        Raises `UserError` for another width, or for less than rows where codes depend on the sequence.
+        Without `valid` (bool, or 0 and 1) every token is valid; without `documents` a row is one document. A plain SAE
+        takes any (…, d). Raises `UserError` for another width, for masks of other tokens, or for less than rows where
+        codes depend on the sequence.
         """
         if activations.shape[-1] != self.width:
             raise UserError(f"this SAE reads a residual stream of width {self.width}, not {activations.shape[-1]}: "
@@ -167,9 +168,13 @@ class SparseAutoencoder(nn.Module):
             raise UserError(f"codes of a temporal SAE depend on the sequence: give rows (B, T, {self.width}), "
                             f"not {tuple(activations.shape)}")
         rows = activations if activations.ndim == 3 else activations.reshape(1, -1, self.width)
+        for name, given in (("valid", valid), ("documents", documents)):
+            if given is not None and given.shape not in (rows.shape[:2], activations.shape[:-1]):
+                raise UserError(f"{name} is {tuple(given.shape)}, the tokens are {tuple(activations.shape[:-1])}: "
+                                "give one entry for each of them")
         if valid is None:
             valid = torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device)
-        valid = valid.reshape(rows.shape[:2])
+        valid = valid.reshape(rows.shape[:2]).bool()  # a tokenizer's attention_mask holds 0 and 1
         if documents is None:
             documents = torch.arange(len(rows), device=rows.device)[:, None].expand(rows.shape[:2])
         modes = [(part, part.training) for part in self.modules()]

@@ -204,7 +204,7 @@ class MetricsLog:
         self.waiting: list[tuple[int, dict[str, Tensor | float]]] = []
         lines, damaged = stored_metrics(path) if path.is_file() else ([], [])
         kept = [line for line in lines if line["step"] <= step]
-        self.limit = explosion * abs(kept[0]["loss"]) if kept else None
+        self.limit = next((explosion * abs(line["loss"]) for line in kept if line["loss"]), None)
         text = "".join(json.dumps(line) + "\n" for line in kept)
         self._digest = hashlib.sha256(text.encode())
         if self.hash != written and (written is not None or len(kept) < step):
@@ -245,9 +245,9 @@ class MetricsLog:
         if broken:
             terms = [name for name in broken if name not in ("loss", "gradient_norm")] or broken
             raise Diverged(f"training diverged at step {step}: {', '.join(terms)} is {line[terms[0]]}. {advice}")
-        if self.limit is None:
+        if self.limit is None and line["loss"]:  # 0 where no token is valid: nothing can be measured by it
             self.limit = self.explosion * abs(line["loss"])
-        if abs(line["loss"]) > self.limit:
+        if self.limit is not None and abs(line["loss"]) > self.limit:
             first = self.limit / self.explosion
             raise Diverged(f"training exploded at step {step}: loss {line['loss']:.3g}, at first {first:.3g}. {advice}")
 

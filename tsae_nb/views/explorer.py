@@ -112,7 +112,7 @@ class Prompt:
     """A text as the model reads it: one row of T tokens."""
 
     tokens: Tensor  # (1,T)
-    valid: Tensor  # (1,T) bool: not a special token
+    valid: Tensor  # (1,T) bool: not a special token, and never the first place of the row, as in training (04)
     texts: list[str]  # T, with the spaces before them; "" for a further token of one character
     unknown: list[bool]  # T, whether the vocabulary lacks the word
     notice: str  # a sentence where the text was cut
@@ -135,7 +135,7 @@ def read_prompt(tokenizer: Any, text: str, longest: int | None) -> Prompt:
         ids, texts = ids[:longest], texts[:longest]
     tokens = torch.tensor([ids])
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    valid = torch.tensor([[token not in special for token in ids]])
+    valid = torch.tensor([[place > 0 and token not in special for place, token in enumerate(ids)]])
     return Prompt(tokens, valid, texts, [token == tokenizer.unk_token_id for token in ids], notice)
 
 # %% ../../nbs/views/42_explorer.ipynb #9b1fad8e
