@@ -1,6 +1,7 @@
 """Other libraries' SAEs: read exactly, or refused in one sentence that names file and key."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +291,83 @@ def test_import_and_inspect_from_a_shell(tmp_path: Path, capsys: pytest.CaptureF
         assert (about["format"], about["model"], about["layer"], about["code"]) == ("saelens", "gpt2", 2, "jumprelu")
     assert main(["inspect", out]) == 0
     assert "hook         blocks.3.hook_resid_pre" in capsys.readouterr().out
+
+
+def test_a_folder_of_ours_and_others_lists_both(tmp_path: Path) -> None:
+    save_sae(SparseAutoencoder(WIDTH, SAEConfig(dictionary_size=8, sparsity=None)), tmp_path / "run" / "sae")
+    edited("AutoEncoder", tmp_path / "run.dictionary_learning")
+    assert [one["format"] for one in inspect_saes(tmp_path)] == ["tsae_nb", "dictionary_learning"]
+
+
+def test_what_has_the_same_weights_and_another_source_is_not_replaced(tmp_path: Path) -> None:
+    for model in ("one", "other"):
+        edited("saelens standard", tmp_path / model, {"metadata": {"model_name": model}})
+    keep_sae(tmp_path / "one", tmp_path / "out")
+    with pytest.raises(UserError, match="is something else"):
+        keep_sae(tmp_path / "other", tmp_path / "out")
+    assert open_sae(tmp_path / "out")[1].model == "one"
+
+
+def test_of_two_imports_at_once_the_later_does_not_replace_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (edited(name, tmp_path / name) for name in ("AutoEncoder", "JumpReluAutoEncoder"))
+    refused = list[str]()
+
+    def other() -> None:
+        try:
+            keep_sae(second, tmp_path / "out")
+        except UserError as error:
+            refused.append(str(error))
+
+    thread = threading.Thread(target=other)
+
+    def slow(*given: Any) -> None:
+        if not thread.ident:
+            thread.start()
+            thread.join(0.5)
+        save_sae(*given)
+
+    monkeypatch.setattr("tsae_nb.interop.save_sae", slow)
+    keep_sae(first, tmp_path / "out")
+    thread.join()
+    assert open_sae(tmp_path / "out")[1].architecture == "AutoEncoder" and "is something else" in refused[0]
+
+
+@pytest.mark.parametrize("name", ["a\udc80b", "a\nb", "a\x1b[31m", "layers." + "1" * 5000], ids=ascii)
+def test_a_name_is_one_printable_line(name: str, tmp_path: Path) -> None:
+    for key in ("model_name", "hook_name"):
+        folder = edited("saelens standard", tmp_path / key, {"metadata": {key: name}})
+        with pytest.raises(UserError, match=rf"cfg\.json: 'metadata\.{key}' is .*, not a name") as caught:
+            keep_sae(folder, tmp_path / "out")
+        said = str(caught.value).replace(str(folder), "")
+        assert said.isprintable() and len(said) < 300
+
+
+@pytest.mark.parametrize("odd", [torch.ones(SIZE, WIDTH).to_sparse(), torch.ones(SIZE, WIDTH, device="meta")])
+def test_a_tensor_that_is_not_plain_is_refused_in_one_sentence(odd: Tensor, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"ae\.pt: 'encoder\.weight' is stored sparse or without its numbers") as caught:
+        import_sae(edited("AutoEncoder", tmp_path, **{"encoder.weight": odd}))
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_beyond_float32_are_refused(tmp_path: Path) -> None:
+    for number in (10**400, 1e300, 1e-300):
+        with pytest.raises(UserError, match=r"hyperparams\.json: 'jump_relu_threshold' is .* that float32 holds"):
+            import_sae(edited("llama_scope", tmp_path / "a", {"jump_relu_threshold": number}))
+    with pytest.raises(UserError, match=r"final\.safetensors: its numbers are too large or too small"):
+        import_sae(edited("llama_scope", tmp_path / "b", {"dataset_average_activation_norm": {"in": 1e38}},
+                          **{"decoder.weight": torch.full((WIDTH, SIZE), 10.0)}))
+    with pytest.raises(UserError, match=r"its numbers are too large or too small"):  # the lengths of such rows
+        import_sae(edited("saelens standard", tmp_path / "c", W_dec=torch.full((SIZE, WIDTH), 3e38)))
+
+
+def test_long_keys_and_values_do_not_fill_the_screen(tmp_path: Path) -> None:
+    long = "x" * 100_000
+    for config in ({"architecture": long}, {"d_in": long}, {long: 1}, {"k": [1] * 100_000}):
+        with pytest.raises(UserError) as caught:
+            import_sae(edited("saelens topk", tmp_path, config))
+        assert len(str(caught.value).replace(str(tmp_path), "")) < 400
 
 
 OTHERWISE = {  # what once was accepted in silence, or ended in a traceback: layout, changes, file and key

@@ -14,7 +14,6 @@ __all__ = ['RESIDUAL', 'ELSEWHERE', 'MEANINGS', 'TENSOR_FILES', 'SAELENS_KINDS',
            'SAEBenchAdaptor']
 
 # %% ../nbs/22_interop.ipynb #8a62e6f8
-import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,8 +29,9 @@ from .components.sparse_code import BatchTopK, Gated, JumpReLU, TopK
 from .config import SAEConfig, SparseCodeConfig
 from .foundation import CorruptFileError, UserError, local_path, taken_apart
 from .sae import KIND, SAVE_AGAIN, SparseAutoencoder, load_sae, save_sae, stored_hash
-from .storage import (
-    MANIFEST, Stored, is_stored, read_json, read_tensors, whole_directory, whole_file, write_json, write_tensors)
+from tsae_nb.storage import (
+    MANIFEST, Stored, is_stored, locked, read_json, read_tensors, whole_directory, whole_file, write_json,
+    write_tensors)
 
 # %% ../nbs/22_interop.ipynb #090d5baf
 RESIDUAL = {  # names of the residual stream after a block, and what is added to the number in them
@@ -208,6 +208,12 @@ MEANINGS = {  # names that are known, and stand for what cannot be represented
 }
 
 
+def _shown(value: Any) -> str:
+    """A value of a foreign file for one sentence: one line, not long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 100 else f"{text[:100]}…"
+
+
 class Entries:
     """What a file holds by name, asked for by name; what nobody has asked for is refused by `end`."""
 
@@ -220,7 +226,7 @@ class Entries:
 
     def refused(self, name: str, why: str) -> CorruptFileError:
         """The sentence on an entry: file, key, what is wrong."""
-        return CorruptFileError(f"{self.path}: {self.within + name!r} {why}")
+        return CorruptFileError(f"{self.path}: {_shown(self.within + name)} {why}")
 
     def get(self, name: str, default: Any = None) -> Any:
         """An entry as it is; the default where it is missing or null."""
@@ -242,8 +248,8 @@ class Entries:
         found = self.need(name) if default is None else self.get(name, default)
         if not isinstance(found, (str, bool)) or found not in allowed:
             reason = (why or {}).get(str(found))
-            raise self.refused(name, f"is {found!r}{f' ({reason})' if reason else ''}, which cannot be represented "
-                                     f"here; allowed: {', '.join(map(str, allowed))}")
+            raise self.refused(name, f"is {_shown(found)}{f' ({reason})' if reason else ''}, which cannot be "
+                                     f"represented here; allowed: {', '.join(map(str, allowed))}")
         return found
 
     def flag(self, name: str, default: bool) -> bool:
@@ -253,29 +259,29 @@ class Entries:
         """A whole number from 1 to `most`, where there is one."""
         found = self.get(name)
         if found is not None and (type(found) is not int or not 1 <= found <= most):
-            raise self.refused(name, f"is {found!r}; it must be a whole number from 1 to {most}")
+            raise self.refused(name, f"is {_shown(found)}; it must be a whole number from 1 to {most}")
         return found
 
     def number(self, name: str) -> float:
-        """A positive number."""
-        found = self.need(name)
-        if type(found) not in (int, float) or not 0 < found < math.inf:
-            raise self.refused(name, f"is {found!r}; it must be a number above 0")
+        """A positive number that float32 holds."""
+        found, held = self.need(name), torch.finfo(torch.float32)
+        if type(found) not in (int, float) or not held.tiny <= found <= held.max:
+            raise self.refused(name, f"is {_shown(found)}; it must be a number above 0 that float32 holds")
         return float(found)
 
     def text(self, *names: str) -> str | None:
         """The first of some descriptions that is there."""
         found = [(name, self.get(name)) for name in names]
         for name, value in found:
-            if value is not None and not isinstance(value, str):
-                raise self.refused(name, f"is {str(value)[:40]!r}, not a name")
+            if value is not None and not (isinstance(value, str) and value.isprintable() and len(value) <= 1000):
+                raise self.refused(name, f"is {_shown(value)}, not a name: one printable line is needed")
         return next((value for _, value in found if value), None)
 
     def agree(self, name: str, known: Any, what: str = "the weights have") -> None:
         """Where the entry is there, it must say what is known."""
         found = self.get(name)
         if found is not None and (isinstance(found, bool) or found != known):
-            raise self.refused(name, f"is {found!r}, but {what} {known!r}: which is right is not said")
+            raise self.refused(name, f"is {_shown(found)}, but {what} {known!r}: which is right is not said")
 
     def part(self, name: str) -> "Entries":
         """Entries within an entry; nothing, where it is missing."""
@@ -305,6 +311,9 @@ class Tensors(Entries):
     def __init__(self, path: Path, found: Any) -> None:
         super().__init__(path, found)
         self.sizes, self.dtype = dict[str, int](), torch.float32
+        for name, value in self.found.items():
+            if isinstance(value, Tensor) and (value.layout is not torch.strided or value.is_meta):
+                raise self.refused(str(name), "is stored sparse or without its numbers: a plain tensor is needed")
 
     def take(self, name: str, axes: str) -> Tensor:
         """A tensor of finite numbers, float32, rounded first to what the library computes in (`dtype`)."""
@@ -900,15 +909,22 @@ def import_sae(folder: str | Path, format_name: str | None = None, ignored: Coll
         weights = FORMATS[name].read(foreign)
         for entries in foreign.opened:
             entries.end(ignored)
-        return to_sae(weights)
+        sae = to_sae(weights)
+    if not all(value.isfinite().all() for value in sae.state_dict().values()):  # scaled, or lengths of rows
+        raise CorruptFileError(f"{path}: its numbers are too large or too small to compute with in float32: fetch or "
+                               "copy it again")
+    return sae
 
 
 def keep_sae(folder: str | Path, out: str | Path, ignored: Collection[str] = ()) -> ImportedSAE:
     """Import an SAE and save it as one of ours, its source in its provenance; `UserError` if another is there."""
     sae = import_sae(folder, ignored=ignored)
-    if Path(out).exists() and not (is_stored(out, KIND) and stored_hash(out) == sae.content_hash()):
-        raise UserError(f"{out} is there already, and is something else: name another folder to write")
-    save_sae(sae, out, {"source": asdict(sae.source)})
+    provenance = {"source": asdict(sae.source)}
+    with locked(out, f"importing {folder}"):  # else another import may come between a look and the writing
+        if Path(out).exists() and not (is_stored(out, KIND) and stored_hash(out) == sae.content_hash()
+                                       and read_json(Path(out) / "sae.json")["provenance"] == provenance):
+            raise UserError(f"{out} is there already, and is something else: name another folder to write")
+        save_sae(sae, out, provenance)
     return sae
 
 
@@ -929,8 +945,13 @@ def open_sae(place: str | Path, ignored: Collection[str] = ()) -> tuple[SparseAu
 def inspect_saes(place: str | Path, ignored: Collection[str] = ()) -> list[dict[str, Any]]:
     """What each SAE in a folder is, ours or foreign, or why it cannot be read; a folder of several lists them all."""
     place, found = local_path(place), list[dict[str, Any]]()
-    ours = sorted(path.parent for path in place.glob("**/sae.json"))
-    for one in ours or [path for _, path in foreign_saes(place)]:
+    places = sorted(path.parent for path in place.glob("**/sae.json"))
+    try:
+        places += [path for _, path in foreign_saes(place)]
+    except UserError:
+        if not places:
+            raise
+    for one in places:
         try:
             sae, source = open_sae(one, ignored)
         except UserError as error:
