@@ -11,7 +11,6 @@ from typing import Any
 
 from .activations import ActivationSource
 from .config import PlantedConfig, RunConfig, StoredConfig
-from .foundation import UserError
 from .planted import PlantedActivations
 from .stored_activations import StoredActivations
 

@@ -42,7 +42,7 @@ class Shard:
     def __init__(self, path: Path, check: Callable[[Path], object] = lambda path: None) -> None:
         """Raises `CorruptFileError` for what cannot be read, `UserError` for arrays of another kind or shape.
 
-        check: called once, before the first row is read; it raises where the file is not as it was written.
+        check: called before each row is read; it raises where the file is not as it was written.
         """
         self.path, self.beside, self.check = path, dict[str, np.ndarray](), check
         try:

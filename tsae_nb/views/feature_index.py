@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from ..activations import ActivationBatch, ActivationSource, token_rows
+from ..evaluation.metrics import some_rows
 from tsae_nb.foundation import (
     CorruptFileError,
     UserError,
@@ -1069,7 +1070,7 @@ def held_out_from(source: ActivationSource, batch_rows: int) -> Callable[[int], 
         for batch in source.evaluation_batches(batch_rows):
             left, first = first, max(0, first - len(batch.tokens))
             if left < len(batch.tokens):
-                yield ActivationBatch(**{name: tensor[left:] for name, tensor in vars(batch).items()})
+                yield some_rows(batch, slice(left, None))
 
     return batches
 
@@ -1083,7 +1084,7 @@ def encoded_rows(
             rows, length = batch.tokens.shape
             together, device = max(1, memory // (4 * length * sae.dictionary_size)), batch.activations.device
             for row in range(0, rows, together):
-                here = ActivationBatch(**{name: part[row : row + together] for name, part in vars(batch).items()})
+                here = some_rows(batch, slice(row, row + together))
                 with torch.no_grad():
                     codes = sae.encode(
                         here.activations, valid=here.valid.to(device), documents=here.documents.to(device)).cpu()
