@@ -41,6 +41,7 @@ def test_is_light_and_titled(path: Path) -> None:
     notebook = read(path)
     assert path.stat().st_size < 1_000_000, "a notebook stays below 1 MB"
     assert "widgets" not in notebook.metadata, "no widget state is saved"
+    assert notebook.metadata["kernelspec"]["name"] == "python3", "JupyterLab opens it without asking for a kernel"
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
 
 
