@@ -342,7 +342,7 @@ SIDE_SETS = ("us_history", "computer_science", "geography", "human_aging")
 
 @dataclass(frozen=True, config=_STRICT)
 class UnlearningConfig:
-    """The unlearning evaluation (notebook 31); the defaults ask the embedded world."""
+    """The unlearning evaluation (notebook 34); the defaults ask the embedded world."""
 
     forget: QuestionSetConfig = QuestionSetConfig("bio")
     side: Annotated[tuple[QuestionSetConfig, ...], Field(min_length=1)] = tuple(

@@ -37,7 +37,7 @@ from .carried import carried
 from .config import RunConfig, UserError, result_settings, settings_of, to_yaml
 from .evaluation.metrics import evaluate
 from .evaluation.recovery import recovery
-from .evaluation.unlearning_eval import UnlearningTask
+from .evaluation.unlearning import UnlearningTask
 from .experiments import expand
 from .foundation import content_hash, explained_os_errors
 from .language_model import DTYPES
