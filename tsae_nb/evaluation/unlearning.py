@@ -7,8 +7,8 @@ __all__ = ['DETAIL', 'REASONS', 'ENCODER_ONLY', 'scores', 'allowed_errors', 'Int
            'bootstrap_interval', 'HeldOut', 'held_out_score', 'Setting', 'SettingRow', 'TableRow', 'columns_of',
            'table_of', 'setting_rows', 'table_rows', 'reason_of_zero', 'BestSetting', 'SelectionCounts',
            'StoredQuestion', 'QuestionSetSummary', 'Measured', 'TaskSummary', 'UnlearningSummary', 'UnlearningResult',
-           'UnlearningTask', 'task_summary', 'check_task', 'Densities', 'density_pass', 'raw_multipliers',
-           'settings_for', 'run_setting', 'Checkpoint', 'answer_all', 'best_setting', 'measure', 'selection_counts',
+           'UnlearningTask', 'prepared', 'task_summary', 'check_task', 'Densities', 'density_pass', 'raw_multipliers',
+           'settings_for', 'run_setting', 'Checkpoint', 'answer_all', 'best_setting', 'selection_counts', 'measure',
            'evaluate_sae']
 
 # %% ../../nbs/evaluation/34_unlearning.ipynb #q34imports
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from ..config import UnlearningConfig, result_settings
@@ -101,7 +101,7 @@ def _halves(sets: np.ndarray, splits: int, seed: int) -> np.ndarray:
         halves[:, members] = np.stack([random_state.permutation(half) for _ in range(splits)])
     return np.concatenate((halves, 1 - halves))
 
-
+# %% ../../nbs/evaluation/34_unlearning.ipynb #q34heldscore
 def held_out_score(
     right: np.ndarray, sets: np.ndarray, forget_set: int, gate: float, splits: int, seed: int
 ) -> HeldOut:
@@ -159,7 +159,7 @@ class SettingRow:
     passed: bool
     stopped: bool
 
-
+# %% ../../nbs/evaluation/34_unlearning.ipynb #q34tablerow
 @dataclass(frozen=True)
 class TableRow(SettingRow):
     """A row of the table: a setting on one question set; accuracies of a set without a question are NaN."""
@@ -341,6 +341,15 @@ class UnlearningSummary(TaskSummary, Measured):
             content[each.name] = content.pop(each.name)
         return content
 
+    @classmethod
+    def read(cls, content: dict[str, Any]) -> "UnlearningSummary":
+        """What `stored` gave, from JSON; `ValueError` names the first part that is missing or not what it should be."""
+        try:
+            return TypeAdapter(cls).validate_python(content)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
 # %% ../../nbs/evaluation/34_unlearning.ipynb #q34result
 @dataclass
 class UnlearningResult:
@@ -374,7 +383,7 @@ class UnlearningResult:
         except (OSError, ValueError) as error:
             raise CorruptFileError(f"{path} is missing or damaged ({error}): evaluate again") from error
         with taken_apart(path.with_suffix(".json"), "evaluate again"):
-            summary = TypeAdapter(UnlearningSummary).validate_python(content)
+            summary = UnlearningSummary.read(content)
             result = cls(float(content["score"]), content["reason"], content["explanation"], table, summary)
         with taken_apart(path, "evaluate again"):
             _ = result.settings
@@ -415,22 +424,7 @@ class UnlearningTask:
         Where `config.language_model` names another model than the one given, `instruct` is that model, or it is loaded.
         Raises `UserError` for an encoder-only model, a layer beyond it, questions or corpora that cannot be used.
         """
-        language_model = _checked_model(language_model, config, layer, instruct)
-        options = Options(language_model.tokenizer)
-        loaded = {questions.name: load_questions(questions, setting) for setting, questions in sets_of(config).items()}
-        corpora = density_rows(language_model, config, seed)
-        asked, prompts = ask(language_model, config, loaded, options, orders)
-        streams = cached_streams(language_model, config, layer, prompts)
-        names = list(loaded)
-        sets = np.array([names.index(question.set_name) for question in asked], dtype=np.int64)
-        answers = np.array([question.question.answer for question in asked], dtype=np.int64)
-        key = content_hash(
-            PROTOCOL, language_model.content_hash(), layer, result_settings(config), prompts, answers, sets,
-            *(part for rows in corpora.values() for part in (rows.tokens, rows.valid)))
-        untouched = untouched_options(language_model, layer, streams, options, config.batch_tokens)
-        totals = {name: len(questions) for name, questions in loaded.items()}
-        return cls(language_model, config, layer, asked, prompts, totals, corpora, options, streams, sets, answers,
-                   untouched, mean_norm(streams), key, quiet)
+        return prepared(language_model, config, layer, seed, quiet, orders, instruct)
 
     def densities(self, saes: Sequence[SAELike]) -> list["Densities"]:
         """The densities of many SAEs from one pass over both corpora; give each to `evaluate`."""
@@ -463,6 +457,30 @@ def _checked_model(
         raise UserError(f"layer {layer} is beyond this model: 0 to {language_model.number_of_layers - 1}")
     check_passes(language_model, [layer], config.language_model or Path(str(language_model.model.name_or_path)).name)
     return language_model
+
+# %% ../../nbs/evaluation/34_unlearning.ipynb #q34prepared
+def prepared(
+    language_model: LanguageModel, config: UnlearningConfig, layer: int, seed: int, quiet: bool,
+    orders: Sequence[tuple[int, ...]], instruct: LanguageModel | None,
+) -> UnlearningTask:
+    """The task of a model, a layer and settings; see `UnlearningTask.build`."""
+    language_model = _checked_model(language_model, config, layer, instruct)
+    options = Options(language_model.tokenizer)
+    loaded = {questions.name: load_questions(questions, setting) for setting, questions in sets_of(config).items()}
+    corpora = density_rows(language_model, config, seed)
+    asked, prompts = ask(language_model, config, loaded, options, orders)
+    streams = cached_streams(language_model, config, layer, prompts)
+    names = list(loaded)
+    sets = np.array([names.index(question.set_name) for question in asked], dtype=np.int64)
+    answers = np.array([question.question.answer for question in asked], dtype=np.int64)
+    key = content_hash(
+        PROTOCOL, language_model.content_hash(), layer, result_settings(config), prompts, answers, sets,
+        *(part for rows in corpora.values() for part in (rows.tokens, rows.valid)))
+    untouched = untouched_options(language_model, layer, streams, options, config.batch_tokens)
+    totals = {name: len(questions) for name, questions in loaded.items()}
+    return UnlearningTask(
+        language_model, config, layer, asked, prompts, totals, corpora, options, streams, sets, answers, untouched,
+        mean_norm(streams), key, quiet)
 
 # %% ../../nbs/evaluation/34_unlearning.ipynb #q34about
 def task_summary(task: UnlearningTask) -> TaskSummary:
@@ -649,6 +667,14 @@ def best_setting(rows: Sequence[TableRow]) -> BestSetting | None:
     shared = {each.name for each in dataclasses.fields(BestSetting)} & set(SettingRow.__dataclass_fields__)
     return BestSetting(**{name: getattr(best, name) for name in shared}, accuracy=accuracy)
 
+# %% ../../nbs/evaluation/34_unlearning.ipynb #q34selcounts
+def selection_counts(measured: Densities, threshold: float, decimals: int | None) -> SelectionCounts:
+    """How many features fire on the forget corpus, are too dense on the retain corpus, and are left."""
+    forget, retain = measured.shares(decimals)
+    dense = (forget > 0) & (retain >= threshold)
+    return SelectionCounts(
+        threshold, int((forget > 0).sum()), int(dense.sum()), len(survivors(forget, retain, threshold)))
+
 # %% ../../nbs/evaluation/34_unlearning.ipynb #q34measured
 def measure(
     task: UnlearningTask, seed: int, measured: Densities, answers: Sequence[np.ndarray | None],
@@ -673,17 +699,19 @@ def measure(
     )
 
 
-def selection_counts(measured: Densities, threshold: float, decimals: int | None) -> SelectionCounts:
-    """How many features fire on the forget corpus, are too dense on the retain corpus, and are left."""
-    forget, retain = measured.shares(decimals)
-    dense = (forget > 0) & (retain >= threshold)
-    return SelectionCounts(
-        threshold, int((forget > 0).sum()), int(dense.sum()), len(survivors(forget, retain, threshold)))
-
-
 def _score_of(settings: pd.DataFrame, gate: float) -> float:
     """The score of the settings in these rows."""
     return float(scores(settings.forget_accuracy.to_numpy(), settings.side_accuracy.to_numpy(), gate))
+
+# %% ../../nbs/evaluation/34_unlearning.ipynb #q34cannotask
+def _cannot_ask(task: UnlearningTask, sae: SAELike, seed: int) -> UnlearningResult | None:
+    """The result where no question qualifies."""
+    empty = [name for name, own in (("forget", task.sets == 0), ("side", task.sets != 0)) if not own.any()]
+    if not empty:
+        return None
+    explanation = f"no {' and no '.join(empty)} question is answered right under all 24 orders by the untouched model"
+    summary = UnlearningSummary(**vars(task_summary(task)), sae=sae.content_hash(), seed=seed)
+    return UnlearningResult(0.0, "no_qualifying_question", explanation, table_of([]), summary)
 
 # %% ../../nbs/evaluation/34_unlearning.ipynb #q34evaluate
 def evaluate_sae(
@@ -712,13 +740,3 @@ def evaluate_sae(
     summary = UnlearningSummary(**vars(task_summary(task)), **vars(beside), sae=sae.content_hash(), seed=seed)
     checkpoint.path.unlink(missing_ok=True)
     return UnlearningResult(_score_of(own, task.config.gate), reason, explanation, table, summary)
-
-
-def _cannot_ask(task: UnlearningTask, sae: SAELike, seed: int) -> UnlearningResult | None:
-    """The result where no question qualifies."""
-    empty = [name for name, own in (("forget", task.sets == 0), ("side", task.sets != 0)) if not own.any()]
-    if not empty:
-        return None
-    explanation = f"no {' and no '.join(empty)} question is answered right under all 24 orders by the untouched model"
-    summary = UnlearningSummary(**vars(task_summary(task)), sae=sae.content_hash(), seed=seed)
-    return UnlearningResult(0.0, "no_qualifying_question", explanation, table_of([]), summary)
