@@ -71,7 +71,7 @@ class PlantedWorld:
 
     @property
     def rate(self) -> Tensor:
-        """How likely a feature (n,) is set anew at a token; 1: the tokens before say nothing of it, as when shuffled."""
+        """How likely a feature (n,) is set anew at a token; 1: those before say nothing of it, as when shuffled."""
         rate = torch.ones_like(self.density)
         if self.config.shuffled == "none":
             rate[: self.config.slow] = look_rate(self.density[: self.config.slow], self.config.run_length)

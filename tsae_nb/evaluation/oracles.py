@@ -13,7 +13,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..foundation import UserError
 from ..planted import PlantedActivations, PlantedWorld
 
 # %% ../../nbs/evaluation/36_oracles.ipynb #b51d6010
@@ -139,7 +138,7 @@ class Beliefs:
             _, codes = self._believed(alone, self.deviations[-1])
 
     def __call__(self, activations: Tensor) -> tuple[Tensor, Tensor]:
-        """The probability that each feature is on (B, T, n), and the strength it has in the mean of what is believed."""
+        """The probability that each feature is on (B, T, n), and its strength, the mean of what is believed."""
         codes, sure = self._first(activations), torch.empty(0)
         for deviation in self.deviations:
             sure, codes = self._believed(seen_alone(activations, codes, self.world.features), deviation)
@@ -178,7 +177,7 @@ def linear(world: PlantedWorld) -> Reading:
     """The `Reading` of the best linear estimate, features being independent of each other."""
     (mean, variance), noise = moments(world), world.config.noise**2 * torch.eye(world.config.width)
     together = world.features.T * variance  # (d, n), covariance of activations and codes
-    encoder = torch.linalg.solve(together @ world.features + noise.to(together), together)
+    encoder = torch.linalg.pinv(together @ world.features + noise.to(together), hermitian=True) @ together
 
     def read(activations: Tensor) -> tuple[Tensor, Tensor]:
         estimate = mean + (activations - mean @ world.features) @ encoder
@@ -191,6 +190,7 @@ def oracles(source: PlantedActivations, rounds: int = 3, levels: int = 8) -> dic
 
     One round, one level: sparse coding once, and no knowledge of how strong a feature was at the tokens before.
     """
-    readings = {"tied": tied(source.world), "linear": linear(source.world),
-                **{name: Beliefs(source, read, rounds, levels) for name, read in READERS.items()}}
+    readings: dict[str, Reading] = {
+        "tied": tied(source.world), "linear": linear(source.world),
+        **{name: Beliefs(source, read, rounds, levels) for name, read in READERS.items()}}
     return {name: KnownDictionary(source, read) for name, read in readings.items()}
