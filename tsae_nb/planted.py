@@ -73,7 +73,7 @@ class PlantedWorld:
     def rate(self) -> Tensor:
         """How likely a feature (n,) is set anew at a token; 1: those before say nothing of it, as when shuffled."""
         rate = torch.ones_like(self.density)
-        if self.config.shuffled == "none":
+        if self.config.shuffled is None:
             rate[: self.config.slow] = look_rate(self.density[: self.config.slow], self.config.run_length)
         return rate
 
@@ -160,6 +160,5 @@ class PlantedActivations:
     @cached_property
     def provenance(self) -> dict[str, str]:
         """A hash of the settings, of which everything follows."""
-        says_nothing = {("device", self.config.device), ("shuffled", "none")}  # the second: as before it was a setting
-        known = {name: value for name, value in settings_of(self.config).items() if (name, value) not in says_nothing}
+        known = {name: value for name, value in settings_of(self.config).items() if name != "device"}
         return {"activations": content_hash(known, self.device.type)}
