@@ -68,6 +68,7 @@ TESTS: dict[str, tuple[str, ...]] = {  # start of a module's name: what checks i
     "sources": ("tests/test_planted.py", "tests/test_stored.py"),
     "evaluation.metrics": (COMPLETE, "tests/test_commands.py"),
     "evaluation.recovery": ("tests/test_planted.py",),
+    "evaluation.oracles": ("tests/test_planted.py",),
     "evaluation.questions": (ODD, "tests/test_hub.py"),
     "evaluation.asking": ("nbs/evaluation/34_unlearning.ipynb", COMPLETE),
     "evaluation.clamping": ("nbs/evaluation/34_unlearning.ipynb", COMPLETE, "tests/test_hub.py"),
