@@ -229,7 +229,7 @@ class Reference:
     # -- further looks (notebook 18b) -------------------------------------------------------------------------------
     def looked(self, encoder: Tensor, bias: Tensor, valid: Tensor, documents: Tensor, training: bool, found: Found
                ) -> Tensor:
-        """u = f ∗ W_enc(x − b_dec) + b; then p = λ u where above inference's threshold, u = p + f ∗ W(x − b_dec − pD) + b."""
+        """u = f ∗ W_enc(x − b_dec) + b; p = λ u where above inference's threshold; u = p + f ∗ W(x − b_dec − pD) + b"""
         config, name = self.config.temporal_code, "sae.temporal_code"
         assert config is not None
         row, token = torch.nonzero(valid, as_tuple=True)
