@@ -333,7 +333,8 @@ class SAEConfig:
         if self.router is not None and active is not None and active != int(active):
             raise ValueError(f"sparse_code.active {active}: the router shares a whole number out over its levels")
         if self.temporal_code is not None and self.gate is not None:
-            raise ValueError("sparse_code.kind 'gated' with temporal_code: a gate has no second look; take another kind")
+            raise ValueError("sparse_code.kind 'gated' with temporal_code: gates have no second look; "
+                             "leave temporal_code out, or take another kind")
         if self.router is not None and self.gate is not None:
             raise ValueError("sparse_code.kind 'gated' with a router: what gates reconstruct by themselves is defined "
                              "for one level only; leave the router out, or take another kind")
