@@ -334,6 +334,9 @@ class SAEConfig:
             raise ValueError("contrast compares the first group of features: it needs nested")
         if self.router is not None and active is not None and active != int(active):
             raise ValueError(f"sparse_code.active {active}: the router shares a whole number out over its levels")
+        if self.temporal_code is not None and self.gate is not None:
+            raise ValueError("sparse_code.kind 'gated' with temporal_code: gates have no second look; "
+                             "leave temporal_code out, or take another kind")
         if self.router is not None and self.gate is not None:
             raise ValueError("sparse_code.kind 'gated' with a router: what gates reconstruct by themselves is defined "
                              "for one level only; leave the router out, or take another kind")
@@ -678,6 +681,8 @@ VARIANTS: dict[str, dict[str, Any]] = _accumulated(_STEPS_OF_THE_PAPER) | {
     "batch_topk": {"sparse_code": {"kind": "batch_topk", "active": 16}, "sparsity": None, "dead_features": {}},
     "jumprelu": {"sparse_code": {"kind": "jumprelu"}, "sparsity": {"weight": 0.1}},
     "gated": {"sparse_code": {"kind": "gated"}, "sparsity": {"weight": 1.6}},
+    **{name: {"sparse_code": {"kind": "batch_topk", "active": 16}, "sparsity": None, "dead_features": {},
+              "temporal_code": settings} for name, settings in (("temporal_code", {}), ("lista", {"taps": 1}))},
 }
 PAPER_VARIANTS = tuple(_STEPS_OF_THE_PAPER)
 
