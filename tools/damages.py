@@ -53,7 +53,7 @@ def _monitor(folder: Path) -> Any:
 def _list(folder: Path) -> Any:
     found = summaries(folder)
     print(*(run.reason for run in found), file=sys.stderr)
-    return [(run.name, run.state, run.evaluation, run.unlearning) for run in found]
+    return [(run.name, run.state, run.results) for run in found]
 
 
 def _figures(folder: Path) -> Any:

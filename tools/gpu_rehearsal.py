@@ -38,7 +38,7 @@ import wide_model  # noqa: E402
 
 from tsae_nb import activations, runs, training  # noqa: E402
 from tsae_nb.config import RunConfig, override  # noqa: E402
-from tsae_nb.evaluation import unlearning_eval  # noqa: E402
+from tsae_nb.evaluation import metrics, unlearning_eval  # noqa: E402
 from tsae_nb.experiments import expand, load_experiment, nested  # noqa: E402
 from tsae_nb.foundation import named_generator  # noqa: E402
 from tsae_nb.language_model import LanguageModel  # noqa: E402
@@ -284,7 +284,7 @@ def summed(parts: dict[str, list[float]]) -> dict[str, Any]:
 
 TIMED = {  # part of a run → where it is called
     "streams": (runs, "open_streams"), "training": (runs, "train"), "checkpoint": (training, "save_checkpoint"),
-    "batch": (activations.ActivationStream, "batch"), "evaluation": (runs, "evaluate"),
+    "batch": (activations.ActivationStream, "batch"), "evaluation": (metrics, "evaluate"),
     "questions": (unlearning_eval, "ask"), "prompts' streams": (unlearning_eval, "cached_streams"),
     "densities": (unlearning_eval, "density_pass"), "setting": (unlearning_eval, "run_setting"),
     "unlearning": (unlearning_eval, "evaluate_sae"),

@@ -26,6 +26,7 @@ from readme import DIRECTIVE, render
 from trials import ROOT, changed, git
 
 from tsae_nb.config import RunConfig, UserError, differences, result_settings
+from tsae_nb.evaluation.evaluations import FILES
 from tsae_nb.experiments import expand, load_experiment, nested
 from tsae_nb.foundation import content_hash, find_chrome
 from tsae_nb.processes import Terminated, terminable
@@ -41,7 +42,7 @@ SEEDS = (0, 1, 2)
 STORED = Path("runs") / "reference"
 WORK = Path("runs") / ".reference"  # hidden: nobody takes what is in it for runs of one's own
 KIND = "a reference under way"
-KEPT = ("config.yaml", "manifest.json", "evaluation.json", "unlearning.json", "unlearning.parquet")
+KEPT = ("config.yaml", "manifest.json", *FILES)
 EVERY = 10
 EXPLORED = ("topk", "temporal")  # and of each folder the run with the highest unlearning score
 SUMMARY = "reference.json"

@@ -23,13 +23,13 @@ from .comparison import EVALUATION, complete_config
 from tsae_nb.config import (
     OWN_SOURCES, DataConfig, RunConfig, UserError, build, differences, merge, result_settings, settings_of,
 )
-from .evaluation.metrics import evaluate
-from .evaluation.unlearning_eval import UnlearningTask
+from .evaluation.evaluations import Prepared, asked_of, by_file, write_results
 from .foundation import CorruptFileError, content_hash
 from .interop import FORMATS, Source, after_block, export_sae, open_sae
-from .preflight import LanguageModels, check_before_work
+from .language_model import LanguageModels
+from .preflight import check_before_work
 from .run_folders import named_folder, read_mapping
-from .runs import HeldOut, caches_of
+from .runs import caches_of
 from .sae import SparseAutoencoder, load_sae
 from .sources import open_source
 from .storage import Stored, in_use, is_stored, locked, whole_directory, write_json
@@ -101,18 +101,11 @@ def _measure(
             raise UserError(f"the {name.replace('_', ' ')}{where} {'are' if own else 'is'} another than the run was "
                             "trained with, as its hash says: put that one back")
     sae = sae.to(source.device)
-    found = evaluate(sae, HeldOut(source, config.evaluation.batch_rows), source.language_model, config.evaluation,
-                     source.layer)
-    unlearning = None
-    if config.unlearning is not None:
-        lm = config.text[0]
-        task = UnlearningTask.build(models.of(lm), config.unlearning, lm.layer, quiet=quiet,
-                                    instruct=models.of(lm, config.unlearning.language_model))
-        unlearning = task.evaluate(sae, seed=config.seed)
+    groups, prepared = list(by_file(asked_of(config)).values()), Prepared(models, quiet)
+    measured = [prepared.results(evaluations, sae, source, config) for evaluations in groups]
     with whole_directory(out, EVALUATION) as temporary:
-        write_json(temporary / "evaluation.json", found)
-        if unlearning is not None:
-            unlearning.save(temporary)
+        for evaluations, results in zip(groups, measured, strict=True):
+            write_results(evaluations, results, temporary)
         write_json(temporary / "evaluated.json", {
             "key": key, "run": config.name, "settings": settings_of(config), "hashes": source.provenance})
 

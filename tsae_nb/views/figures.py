@@ -34,8 +34,9 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from ..config import VARIANTS, read_yaml
+from ..evaluation.evaluations import FILES, NUMBERS
 from ..foundation import CorruptFileError, UserError, find_chrome, taken_apart
-from ..run_folders import PARTIAL, RUN, check_files, folders_of_runs, read_mapping
+from ..run_folders import PARTIAL, REQUIRED, RUN, check_files, folders_of_runs, read_mapping
 from ..storage import is_stored, read_json, whole_file
 from ..training import read_metrics
 
@@ -116,16 +117,15 @@ def stored_runs(folders: Folders) -> list[StoredRun]:
 
 def _checked_run(folder: Path) -> StoredRun:
     """A run whose files are what was written, as far as hashes and shapes say. Raises `UserError` for what is not."""
-    check_files(folder, ("config.yaml", "manifest.json", "metrics.jsonl", "evaluation.json", "unlearning.json",
-                         "unlearning.parquet"))
+    check_files(folder, ("config.yaml", "manifest.json", "metrics.jsonl", *FILES))
     run = StoredRun(folder, read_yaml(folder / "config.yaml"))
     try:
         _ = run.name, run.variant, run.seed, run.layer
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptFileError(f"{folder / 'config.yaml'} is damaged: {error!r}") from None
-    read_mapping(folder / "evaluation.json", ("explained_variance", "l0"))
-    if (folder / "unlearning.json").is_file():
-        read_mapping(folder / "unlearning.json", ("score",))
+    for name, numbers in NUMBERS.items():
+        if name in REQUIRED or (folder / name).is_file():
+            read_mapping(folder / name, numbers)
     if not any(isinstance(line.get("loss"), (int, float)) for line in run.metrics):
         raise CorruptFileError(f"{folder / 'metrics.jsonl'} is damaged: no step in it has a loss")
     return run
