@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tsae_nb import complete_runs, runs
-from tsae_nb.activations import token_rows, world_documents
 from tsae_nb.cli import main
 from tsae_nb.complete_runs import evaluate_again, held_out_rows
 from tsae_nb.config import DataConfig
+from tsae_nb.corpus import token_rows, world_documents
 from tsae_nb.evaluation import metrics
 from tsae_nb.experiments import expand
 from tsae_nb.language_model import LanguageModel

@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from tsae_nb.activations import (
-    ARRAYS, ActivationSource, ActivationStream, RowBlocks, TokenRows, corpus_files, token_rows,
-)
+from .activations import ActivationSource, ActivationStream, RowBlocks
 from .comparison import EVALUATION, complete_config
 from tsae_nb.config import (
     OWN_SOURCES, DataConfig, RunConfig, UserError, build, differences, merge, result_settings, settings_of,
 )
+from .corpus import ARRAYS, CORPUS_SOURCES, TokenRows, token_rows
 from .evaluation.evaluations import Prepared, asked_of, by_file, write_results
 from .foundation import CorruptFileError, content_hash
 from .interop import FORMATS, Source, after_block, export_sae, open_sae
@@ -39,13 +38,14 @@ from .views.feature_index import FeatureIndex
 # %% ../nbs/50a_complete_runs.ipynb #bf951a7f
 def _trained_here(trained: Set[str], stored: DataConfig, wanted: DataConfig) -> Set[str]:
     """The names that trained documents have in another text: a file is known by its content, wherever it lies."""
-    if stored.source != "files" or wanted.source != "files":
+    files = CORPUS_SOURCES[stored.source].files
+    if files is None or stored.source != wanted.source:
         return trained if (stored.source, stored.subset) == (wanted.source, wanted.subset) else set()
     now: dict[str, list[str]] = {}
-    for file in corpus_files(wanted.path or ""):
+    for file in files(wanted):
         now.setdefault(content_hash(file), []).append(file.name)
     names: dict[str, set[str]] = {}
-    for file in corpus_files(stored.path or ""):
+    for file in files(stored):
         names.setdefault(file.name, set()).update(now.get(content_hash(file), ()))
     parts = (name.rpartition(":") for name in trained)
     return {f"{name}:{number}" for file, _, number in parts for name in names.get(file, ())}
@@ -56,8 +56,9 @@ def held_out_rows(stored: DataConfig, wanted: DataConfig, tokenizer: Any, cache_
     training, evaluation = token_rows(stored, tokenizer, cache_folder)
     if wanted == stored:
         return evaluation
-    place, looked = ("source", "path", "subset", "split"), replace(wanted, rows=1)
-    if wanted.source != "world" and all(getattr(stored, name) == getattr(wanted, name) for name in place):
+    same_text = all(getattr(stored, name) == getattr(wanted, name) for name in ("source", "path", "subset", "split"))
+    looked = replace(wanted, rows=1)
+    if same_text and not CORPUS_SOURCES[wanted.source].held_out:
         first = min(stored.evaluation_rows, wanted.evaluation_rows)  # after them, rows trained on and others
         looked = replace(wanted, evaluation_rows=first, rows=len(training) + wanted.evaluation_rows)
     after, rows = token_rows(looked, tokenizer, cache_folder)

@@ -20,8 +20,8 @@ import torch
 from huggingface_hub import constants as hub_constants
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from .activations import check_corpus
 from .config import OWN_SOURCES, LanguageModelConfig, RunConfig, SAEConfig, UserError, settings_of
+from .corpus import check_corpus
 from .evaluation.evaluations import EVALUATIONS, asked_of
 from .foundation import content_hash, size_text
 from .language_model import DTYPES, KnownModel, LanguageModels, check_passes, look_up, resolve_device

@@ -16,9 +16,10 @@ from pretend_cuda.counts import Counts
 from pretend_cuda.rules import MixedDevices
 from torch import Tensor, nn
 
-from tsae_nb.activations import ActivationBatch, build_rows
+from tsae_nb.activations import ActivationBatch
 from tsae_nb.components.feature_tracker import gru_states
 from tsae_nb.config import DataConfig, EvaluationConfig, RunConfig, UnlearningConfig, build, override
+from tsae_nb.corpus import build_rows
 from tsae_nb.evaluation.metrics import evaluate
 from tsae_nb.evaluation.unlearning_eval import ORDERS, UnlearningTask
 from tsae_nb.experiments import expand, load_experiment

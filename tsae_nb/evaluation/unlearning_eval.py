@@ -39,8 +39,8 @@ import torch
 from torch import Tensor
 
 from .. import world
-from ..activations import RECORDS, csv_records, file_documents, hub_revision, kind_of, read_errors, text_of
 from ..config import DensityCorpusConfig, QuestionSetConfig, UnlearningConfig, result_settings
+from ..corpus import RECORDS, csv_records, file_documents, hub_revision, kind_of, read_errors, text_of
 from tsae_nb.foundation import (
     CorruptFileError, UserError, content_hash, local_path, named_generator, progress, taken_apart,
 )
