@@ -21,12 +21,11 @@ from tsae_nb.evaluation import metrics
 from tsae_nb.experiments import expand
 from tsae_nb.foundation import CorruptFileError, UserError
 from tsae_nb.interop import export_sae, import_sae
-from tsae_nb.run_folders import summarise, summaries
+from tsae_nb.run_folders import stored_runs, summarise, summaries
 from tsae_nb.runs import TSAE, cache_entries, execute, remove_run
 from tsae_nb.sae import load_sae, stored_hash
 from tsae_nb.storage import Busy, claim, lock_file, locked, record, verify
 from tsae_nb.views.feature_index import FeatureIndex
-from tsae_nb.views.figures import stored_runs
 from tsae_nb.views.training_monitor import TrainingMonitor
 from tsae_nb.views.unlearning_explorer import UnlearningExplorer
 
