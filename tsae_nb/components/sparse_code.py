@@ -471,7 +471,7 @@ class TopK(SparseActivation):
 
     def __init__(self, config: SparseCodeConfig, dictionary_size: int) -> None:
         super().__init__()
-        self.active = min(config.active or 0, dictionary_size)
+        self.active = min(int(config.active or 0), dictionary_size)
         self.register_buffer("factor", None)
 
     def select(self, dense: Tensor) -> Pattern:
@@ -481,6 +481,8 @@ class TopK(SparseActivation):
 # %% ../../nbs/components/10_sparse_code.ipynb #87dde759
 class BatchTopK(SparseActivation):
     """In training the N·K largest of the batch, at inference all above a threshold (Bussmann et al. 2024).
+
+    K need not be a whole number.
 
     The threshold (a buffer) is the moving average of each training batch's smallest active value.
     """
@@ -498,7 +500,7 @@ class BatchTopK(SparseActivation):
         if not self.training:
             return self._above(dense, self.threshold.to(dense.dtype))
         tokens, features = dense.shape
-        positions = operations_on(dense.device).largest_in_batch(dense, tokens * self.active)
+        positions = operations_on(dense.device).largest_in_batch(dense, round(tokens * self.active))
         return pattern_of_positions(positions, tokens, features)
 
     def activate(self, entries: Tensor, pattern: Pattern | None) -> Codes:
