@@ -37,6 +37,8 @@ def test_the_preset_is_trained_measured_and_gone_on_with(tmp_path: Path, monkeyp
     run("--set", "training.steps=12", "--variants", "topk", "--name", "whole")
     assert load_sae("runs/planted/topk/sae").content_hash() == load_sae("runs/whole/topk/sae").content_hash()
     assert main(["figures", "runs/planted"]) == main(["evaluate", "runs/whole/topk"]) == 0
+    again, once = (read_json(f"runs/whole/{name}/evaluation.json") for name in ("topk.evaluated", "topk"))
+    assert again == once and "recovery" in again, "measured again, all of it is"
     assert FeatureIndex.of_run("runs/whole/topk").valid_tokens == 16 * 64
 
 

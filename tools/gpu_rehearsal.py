@@ -38,7 +38,7 @@ import wide_model  # noqa: E402
 
 from tsae_nb import activations, runs, training  # noqa: E402
 from tsae_nb.config import RunConfig, override  # noqa: E402
-from tsae_nb.evaluation import asking, unlearning  # noqa: E402
+from tsae_nb.evaluation import asking, metrics, unlearning  # noqa: E402
 from tsae_nb.experiments import expand, load_experiment, nested  # noqa: E402
 from tsae_nb.foundation import named_generator  # noqa: E402
 from tsae_nb.language_model import LanguageModel  # noqa: E402
@@ -284,7 +284,7 @@ def summed(parts: dict[str, list[float]]) -> dict[str, Any]:
 
 TIMED = {  # part of a run → where it is called
     "streams": (runs, "open_streams"), "training": (runs, "train"), "checkpoint": (training, "save_checkpoint"),
-    "batch": (activations.ActivationStream, "batch"), "evaluation": (runs, "evaluate"),
+    "batch": (activations.ActivationStream, "batch"), "evaluation": (metrics, "evaluate"),
     "questions": (unlearning, "ask"), "prompts' streams": (unlearning, "cached_streams"),
     "densities": (unlearning, "density_pass"), "setting": (unlearning, "run_setting"),
     "unlearning": (unlearning, "evaluate_sae"),

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from .experiments import expand as expand, load_experiment as load_experiment
     from .interop import export_sae as export_sae, import_sae as import_sae
     from .language_model import LanguageModel as LanguageModel
-    from .runs import execute as execute, find_runs as find_runs, launch as launch, open_run as open_run
-    from .runs import sweep as sweep
+    from .run_folders import find_runs as find_runs, open_run as open_run
+    from .runs import execute as execute, launch as launch, sweep as sweep
     from .sae import SparseAutoencoder as SparseAutoencoder, load_sae as load_sae, save_sae as save_sae
     from .sources import open_source as open_source
     from .stored_activations import StoredActivations as StoredActivations
@@ -39,7 +39,8 @@ _MODULES = {  # what a type checker reads above, for when the program runs; a te
     "experiments": "expand load_experiment",
     "interop": "export_sae import_sae",
     "language_model": "LanguageModel",
-    "runs": "execute find_runs launch open_run sweep",
+    "run_folders": "find_runs open_run",
+    "runs": "execute launch sweep",
     "sae": "SparseAutoencoder load_sae save_sae",
     "sources": "open_source",
     "stored_activations": "StoredActivations",

@@ -114,7 +114,7 @@ class ActivationsConfig:
 # %% ../nbs/00_config.ipynb #b51c0e02
 @dataclass(frozen=True, config=_STRICT)
 class StoredConfig:
-    """Activations that are stored in a folder, in place of a language model and its text (notebook 05)."""
+    """Activations that are stored in a folder, in place of a language model and its text (notebook 05a)."""
 
     path: str  # a folder with training/ and, where there is one, evaluation/: shards (rows, tokens, width)
     rows: Count | None = None  # training rows at most; None: all

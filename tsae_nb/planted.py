@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .activations import ActivationBatch, TokenRows, batch_of_rows, calibrated
+from .activations import ActivationBatch, batch_of_rows, calibrated
 from .config import ActivationsConfig, PlantedConfig, settings_of
+from .corpus import TokenRows
 from .foundation import content_hash, named_generator
 from .language_model import DTYPES, resolve_device
 
@@ -118,7 +119,7 @@ class PlantedWorld:
 
 # %% ../nbs/06_planted.ipynb #b51c8019
 class PlantedActivations:
-    """Planted truth as an `ActivationSource` (notebook 04), with the truth of the held-out rows beside it."""
+    """Planted truth as an `ActivationSource` (notebook 05), with the truth of the held-out rows beside it."""
 
     language_model = None
     layer = None

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from .. import world
-from ..activations import file_documents, text_of
 from ..config import DensityCorpusConfig, QuestionSetConfig, UnlearningConfig
+from ..corpus import file_documents, text_of
 from .asking import PROTOCOL, Options, kept_by_content, padded, run_batches
 from .metrics import SAELike
 from tsae_nb.evaluation.questions import (

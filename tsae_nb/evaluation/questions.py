@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .. import world
-from ..activations import RECORDS, csv_records, hub_revision, kind_of, read_errors
 from ..config import DensityCorpusConfig, QuestionSetConfig, UnlearningConfig
+from ..corpus import RECORDS, csv_records, hub_revision, kind_of, read_errors
 from ..foundation import UserError, local_path
 from ..language_model import hub_trouble
 

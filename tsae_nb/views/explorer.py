@@ -29,7 +29,7 @@ import torch
 import traitlets
 from torch import Tensor
 
-from ..activations import start_tokens
+from ..corpus import start_tokens
 from ..evaluation.clamping import clamped, encoded
 from ..foundation import UserError, explained_os_errors, named_generator, progress, report_of
 from ..storage import whole_file
