@@ -70,6 +70,7 @@ TESTS: dict[str, tuple[str, ...]] = {  # start of a module's name: what checks i
     "evaluation.metrics": (COMPLETE, "tests/test_commands.py"),
     "evaluation.recovery": ("tests/test_planted.py",),
     "evaluation.evaluations": (COMPLETE, "tests/test_planted.py"),
+    "evaluation.oracles": ("tests/test_planted.py",),
     "evaluation.unlearning_eval": (ODD, COMPLETE, "tests/test_hub.py"),
     "interop": (ODD, "tests/test_interop.py", "tests/test_processes.py"),
     "views.": (ODD, "tests/test_explorer_browser.py", "tests/test_processes.py"),

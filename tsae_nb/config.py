@@ -138,6 +138,8 @@ class PlantedConfig:
     children: Annotated[int, Field(ge=0)] = 0  # so many fast features are on only while a slow one is, half the time
     correlation: Annotated[Number, Field(ge=0.0, lt=1.0)] = 0.0  # of what decides on pairs of fast features
     row_length: Annotated[int, Field(ge=8)] = 64  # tokens in a row, which is one document
+    # time taken away: tokens in another order inside each row, or each from a row of its own
+    shuffled: Literal["inside", "all"] | None = dataclasses.field(default=None, metadata=LATER)
     evaluation_rows: Count = 256
     seed: Annotated[int, Field(ge=0)] = 0  # of the features and of what is drawn
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"), PLACEMENT] = "auto"
