@@ -104,7 +104,7 @@ def test_arrays_of_ones_own_are_trained_on_and_explored(said: Said) -> None:
     manifest = read_json("runs/own/batch_topk/manifest.json")
     assert manifest["hashes"].keys() == {"activations", "sae"}
     index = FeatureIndex.of_run("runs/own/batch_topk")
-    assert index.vocabulary == ["·"] and index.valid_tokens == 10 * 16
+    assert index.arrays.vocabulary == ["·"] and index.valid_tokens == 10 * 16
 
 
 def test_a_run_goes_on_from_a_moved_folder_and_from_no_other(said: Said) -> None:
