@@ -85,9 +85,9 @@ def test_every_command_takes_such_a_run(said: Said) -> None:
 def test_features_of_stored_activations_are_explored(said: Said) -> None:
     """With the texts of its tokens the index is that of the language model's own run, its logits apart."""
     kept, text = (FeatureIndex.of_run(f"runs/{name}/topk") for name in ("kept", "text"))
-    assert kept.vocabulary == text.vocabulary and kept.valid_tokens == text.valid_tokens
+    assert kept.arrays.vocabulary == text.arrays.vocabulary and kept.valid_tokens == text.valid_tokens
     for name in ("csr_ptr", "csr_id", "csr_act", "tokens"):
-        mine, theirs = kept.array(name), text.array(name)
+        mine, theirs = kept.arrays.get(name), text.arrays.get(name)
         assert mine is not None and theirs is not None and np.array_equal(mine[:], theirs[:]), name
     FeatureExplorer(kept).export_html("page.html")
     assert Path("page.html").stat().st_size > 10_000
