@@ -21,7 +21,7 @@ from tsae_nb.config import SAEConfig, TrainingConfig
 SILENT = 100_000  # tokens after which a feature is shown as dead
 KNOWN: dict[str, str] = {  # the settings that this reference reads (or that may not change a number)
     "SAEConfig": "variant dictionary_size subtract_decoder_bias sparse_code sparsity dead_features temporal_encoder "
-                 "consistency tracker margin adversary router",
+                 "consistency tracker margin adversary router nested contrast temporal_code prediction",
     "SparseCodeConfig": "kind active threshold_decay bandwidth initial_threshold",
     "SparsityConfig": "weight",
     "DeadFeaturesConfig": "after_tokens auxiliary_features weight",

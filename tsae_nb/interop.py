@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from .components.sparse_code import BatchTopK, Gated, JumpReLU, TopK
 from .config import SAEConfig, SparseCodeConfig
 from .foundation import CorruptFileError, UserError, local_path, taken_apart
-from .sae import KIND, SAVE_AGAIN, SparseAutoencoder, load_sae, save_sae, stored_hash
+from .sae import PARTS, KIND, SAVE_AGAIN, SparseAutoencoder, load_sae, save_sae, stored_hash
 from tsae_nb.storage import (
     MANIFEST, Stored, is_stored, locked, read_json, read_tensors, whole_directory, whole_file, write_json,
     write_tensors)
@@ -178,12 +178,12 @@ def to_sae(weights: PlainWeights) -> ImportedSAE:
 
 
 def from_sae(sae: SparseAutoencoder) -> PlainWeights:
-    """The plain description of our SAE, in raw units. Raises `UserError` for a temporal encoder or a router."""
-    parts = {"temporal encoder": sae.temporal_encoder, "hierarchical router": sae.router}
-    for name, part in parts.items():
-        if part is not None:
-            raise UserError(f"an SAE with a {name} cannot be written in another library's format, which knows only "
-                            "two matrices: save it with save_sae, or evaluate it through SAEBenchAdaptor")
+    """The plain description of our SAE, in raw units. Raises `UserError` where parts stand beside the two matrices."""
+    for name in PARTS:
+        if getattr(sae, name) is not None:
+            part = name.replace("_", " ")
+            raise UserError(f"an SAE with a {part} cannot be written in another library's format, which knows only two "
+                            "matrices: save it with save_sae, or evaluate it through SAEBenchAdaptor")
     values = {name: value.detach().cpu() for name, value in sae.state_dict().items()}
     activation, scale = sae.sparse_codes[0], values["scale"]
     threshold = activation.threshold.detach().cpu() if isinstance(activation, (BatchTopK, JumpReLU)) else None
@@ -193,7 +193,8 @@ def from_sae(sae: SparseAutoencoder) -> PlainWeights:
     code = sae.config.sparse_code
     return PlainWeights(
         values["encoder_weight"], values["encoder_bias"] / scale, values["decoder_weight"],
-        values["decoder_bias"] / scale, code.kind, sae.config.subtract_decoder_bias, code.active,
+        values["decoder_bias"] / scale, code.kind, sae.config.subtract_decoder_bias,
+        None if code.active is None else round(code.active),  # for the record: BatchTopK has its threshold
         None if threshold is None else (threshold / scale).expand(sae.dictionary_size).clone(),
         isinstance(activation, TopK) and activation.factor is not None,
         magnitudes=magnitudes, source=sae.source if isinstance(sae, ImportedSAE) else Source(),

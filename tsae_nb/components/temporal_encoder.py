@@ -93,6 +93,8 @@ class TemporalEncoder(nn.Module):
     `valid` is False. Raises `UserError` when `config.heads` does not divide `width`.
     """
 
+    reads_sequence = True  # a token's codes depend on its neighbours
+
     def __init__(self, width: int, config: TemporalEncoderConfig, generator: torch.Generator) -> None:
         super().__init__()
         before = config.kernel - 1 if config.causal else (config.kernel - 1) // 2
