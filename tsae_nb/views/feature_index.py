@@ -161,6 +161,9 @@ class Labels(Mapping[int, str]):
     def __len__(self) -> int:
         return len(self._known)
 
+    def __repr__(self) -> str:
+        return repr(self._known)
+
     def _saved(self) -> dict[int, str]:
         path = self._arrays.folder / "labels.json"
         advice = "mend it, or move it away; the text in it can be read in any editor"
