@@ -738,7 +738,7 @@ class Place:
                                       "unlearning": {**EXPERIMENT["unlearning"], **cache}}  # type: ignore[dict-item]
         with contextlib.redirect_stderr(io.StringIO()):
             run = execute(expand(experiment), self.stored)[0]
-            FeatureIndex.of_run(run.folder).set_label(3, "a label")
+            FeatureIndex.of_run(run.folder).labels.set(3, "a label")
         self.fresh_folder("stored", self.stored)
         self.good = {name: read(self) for name, read in READERS.items()}
 

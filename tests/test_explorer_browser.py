@@ -207,7 +207,7 @@ def test_export_of_dense_features(project: Path, page: Page, tmp_path: Path) -> 
         widget.locator("input[type=search]").fill(f"#{feature}")
         widget.locator("input[type=search]").press("Enter")
         expect(widget).to_have_attribute("data-painted", str(feature))
-        piece = int(index.contexts(feature, top=1, each_fifth=0, random=0).pieces[0])
+        piece = int(index.contexts.of(feature, top=1, each_fifth=0, random=0).pieces[0])
         expect(trace).to_have_attribute("data-traced", str(piece))
         expect(trace.locator(".tsae-lane-name").first).to_contain_text("routing")
         expect(trace.locator(".tsae-lane-names")).to_contain_text(f"#{feature}")

@@ -22,8 +22,9 @@ from tsae_nb.storage import (
     Busy, Cache, Stored, drop_lock, holder, lock_file, locked, read_json, read_sealed, record, remove_stored, settled,
     verify, whole_directory, write_json, write_sealed,
 )
-from tsae_nb.views import feature_index
-from tsae_nb.views.feature_index import FeatureIndex, batch_of
+from tsae_nb.views import index_build
+from tsae_nb.views.feature_index import FeatureIndex
+from tsae_nb.views.index_build import batch_of
 
 # Each writer keeps version `n` below a folder; the reader says which one is there, whole. `None`: there is none.
 
@@ -226,7 +227,7 @@ def until(true: Callable[[], bool]) -> None:
 
 def test_after_a_power_cut_an_index_opens_and_keeps_its_labels(memory: Path) -> None:
     disk = _made(memory / "disk")
-    small_index(disk / "index", batches=1).set_label(2, "a week of labelling")
+    small_index(disk / "index", batches=1).labels.set(2, "a week of labelling")
     with recorded(disk) as recording:
         small_index(disk / "index", batches=2)
     with pytest.MonkeyPatch.context() as patch:
@@ -254,9 +255,9 @@ def test_after_a_power_cut_an_index_opens_and_keeps_its_labels(memory: Path) -> 
 def test_builders_of_one_index_at_once_and_builds_killed_anywhere_end_with_the_same_bytes(tmp_path: Path) -> None:
     small_index(tmp_path / "alone")
     expected = digest(tmp_path / "alone")
-    plain = feature_index.put_in_place
+    plain = index_build.put_in_place
     with pytest.MonkeyPatch.context() as patch:  # so slow that the three meet
-        patch.setattr(feature_index, "put_in_place", lambda *places: (time.sleep(2), plain(*places))[1])
+        patch.setattr(index_build, "put_in_place", lambda *places: (time.sleep(2), plain(*places))[1])
         builders = [Forked(small_index, tmp_path / "index") for _ in range(3)]
     assert [builder.wait() for builder in builders] == [0] * 3, [builder.said for builder in builders]
     assert digest(tmp_path / "index") == expected
@@ -278,9 +279,9 @@ def test_builders_of_one_index_at_once_and_builds_killed_anywhere_end_with_the_s
 def test_labels_of_four_processes_and_a_builder_are_all_kept(tmp_path: Path) -> None:
     def label(feature: int) -> None:
         for number in range(40):
-            FeatureIndex.open(tmp_path / "index").set_label(feature, str(number))
+            FeatureIndex.open(tmp_path / "index").labels.set(feature, str(number))
 
-    small_index(tmp_path / "index").set_label(7, "first")
+    small_index(tmp_path / "index").labels.set(7, "first")
     processes = [Forked(label, feature) for feature in range(4)]
     for _ in range(3):
         small_index(tmp_path / "index", batches=2)  # what is labelled meanwhile goes along
@@ -290,14 +291,14 @@ def test_labels_of_four_processes_and_a_builder_are_all_kept(tmp_path: Path) -> 
 
 
 def test_a_rebuild_killed_before_its_name_keeps_labels_and_work(tmp_path: Path) -> None:
-    small_index(tmp_path / "index").set_label(2, "a week of labelling")
+    small_index(tmp_path / "index").labels.set(2, "a week of labelling")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tsae_nb.views.feature_index.put_in_place", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        patch.setattr("tsae_nb.views.index_build.put_in_place", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
         assert Forked(small_index, tmp_path / "index", 3).wait() == -signal.SIGKILL
     assert FeatureIndex.open(tmp_path / "index").labels == {2: "a week of labelling"}
     assert (tmp_path / ".index.building").is_dir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tsae_nb.views.feature_index._Streams", None)  # nothing is encoded again
+        patch.setattr("tsae_nb.views.index_build.GrowingFiles", None)  # nothing is encoded again
         again = small_index(tmp_path / "index", batches=3)
     assert again.labels == {2: "a week of labelling"} and again.manifest["tokens"] == 3 * TOKENS
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
@@ -316,9 +317,10 @@ def test_folders_of_others_beside_an_index_stay(tmp_path: Path) -> None:
 
 def test_a_damaged_index_is_named_wherever_the_damage_is_read(tmp_path: Path) -> None:
     index = small_index(tmp_path / "index", batches=130)  # large enough for arrays in blocks
-    index.set_label(1, "one")
+    index.labels.set(1, "one")
     draw, silent = random.Random(os.urandom(4)), []
-    expected = [tuple(map(np.copy, index.column(feature))) for feature in range(FEATURES)]  # not a map of the file
+    columns = map(index.arrays.column, range(FEATURES))
+    expected = [tuple(map(np.copy, column)) for column in columns]  # not a map of the file
     for path in sorted(index.folder.iterdir()):
         whole = path.read_bytes()
         for way in ("bit", "bit", "cut", "gone"):
@@ -328,7 +330,7 @@ def test_a_damaged_index_is_named_wherever_the_damage_is_read(tmp_path: Path) ->
             try:
                 found = FeatureIndex.open(index.folder)
                 same = all(np.array_equal(one, other) for feature in range(FEATURES)
-                           for one, other in zip(found.column(feature), expected[feature], strict=True))
+                           for one, other in zip(found.arrays.column(feature), expected[feature], strict=True))
                 if not same or (found.labels != {1: "one"} and way != "gone"):
                     silent.append((path.name, way))
                 if path.name != "labels.json" and path.name != "stored.json":
@@ -376,7 +378,7 @@ def test_every_bit_of_a_sealed_file_is_checked(beside_others: bool, tmp_path: Pa
 def test_a_folder_whose_mark_is_damaged_is_named_and_left_as_it_is(tmp_path: Path) -> None:
     folder = tmp_path / ".index.building"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tsae_nb.views.feature_index.put_in_place", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        patch.setattr("tsae_nb.views.index_build.put_in_place", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
         assert Forked(small_index, tmp_path / "index", 3).wait() == -signal.SIGKILL
     manifest, before = folder / "stored.json", sorted(folder.iterdir())
     manifest.write_bytes(manifest.read_bytes().replace(b"owner", b"owned"))

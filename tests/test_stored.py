@@ -85,9 +85,9 @@ def test_every_command_takes_such_a_run(said: Said) -> None:
 def test_features_of_stored_activations_are_explored(said: Said) -> None:
     """With the texts of its tokens the index is that of the language model's own run, its logits apart."""
     kept, text = (FeatureIndex.of_run(f"runs/{name}/topk") for name in ("kept", "text"))
-    assert kept.vocabulary == text.vocabulary and kept.valid_tokens == text.valid_tokens
+    assert kept.arrays.vocabulary == text.arrays.vocabulary and kept.valid_tokens == text.valid_tokens
     for name in ("csr_ptr", "csr_id", "csr_act", "tokens"):
-        mine, theirs = kept.array(name), text.array(name)
+        mine, theirs = kept.arrays.get(name), text.arrays.get(name)
         assert mine is not None and theirs is not None and np.array_equal(mine[:], theirs[:]), name
     FeatureExplorer(kept).export_html("page.html")
     assert Path("page.html").stat().st_size > 10_000
@@ -104,7 +104,7 @@ def test_arrays_of_ones_own_are_trained_on_and_explored(said: Said) -> None:
     manifest = read_json("runs/own/batch_topk/manifest.json")
     assert manifest["hashes"].keys() == {"activations", "sae"}
     index = FeatureIndex.of_run("runs/own/batch_topk")
-    assert index.vocabulary == ["·"] and index.valid_tokens == 10 * 16
+    assert index.arrays.vocabulary == ["·"] and index.valid_tokens == 10 * 16
 
 
 def test_a_run_goes_on_from_a_moved_folder_and_from_no_other(said: Said) -> None:

@@ -26,7 +26,7 @@ from tsae_nb.run_folders import open_run, stored_runs, summaries
 from tsae_nb.sae import load_sae
 from tsae_nb.storage import verify
 from tsae_nb.training import open_checkpoint
-from tsae_nb.views import feature_index
+from tsae_nb.views import index_build
 from tsae_nb.views.feature_index import FeatureIndex
 from tsae_nb.views.training_monitor import TrainingMonitor
 from tsae_nb.views.unlearning_explorer import UnlearningExplorer
@@ -37,8 +37,8 @@ EXPORTS = [name for name, form in FORMATS.items() if form.write is not None]
 
 def _index(folder: Path) -> Any:
     index = FeatureIndex.of_run(folder)
-    arrays = [content_hash(np.asarray(index.array(name))) for name in sorted(index.manifest["arrays"])]
-    return arrays, index.labels, index.vocabulary[:], index.features.to_csv(), index.manifest
+    arrays = [content_hash(np.asarray(index.arrays.get(name))) for name in sorted(index.manifest["arrays"])]
+    return arrays, dict(index.labels), index.arrays.vocabulary[:], index.features.to_csv(), index.manifest
 
 
 def _monitor(folder: Path) -> Any:
@@ -129,7 +129,7 @@ STOPS: dict[str, Callable[[], None]] = {
     "training": lambda: stopping(training, "save_checkpoint", 12),
     "unlearning": stop_writing_progress,
     "measured": lambda: stopping(runs, "manifest"),
-    "indexing": lambda: stopping(feature_index._Streams, "record"),
+    "indexing": lambda: stopping(index_build.GrowingFiles, "record"),
 }
 
 
@@ -144,8 +144,8 @@ def export_all(place: Path) -> None:
     for form in EXPORTS:
         export_sae(load_sae(RUN / "sae"), Path("exports") / form, form)
     index = FeatureIndex.of_run(RUN)
-    index.set_label(1, "one")
-    index.set_label(2, "two")
+    index.labels.set(1, "one")
+    index.labels.set(2, "two")
 
 
 def kinds_of(stage: str, place: Path) -> dict[str, list[Path]]:

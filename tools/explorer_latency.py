@@ -23,7 +23,8 @@ import numpy as np
 import torch
 
 from tsae_nb.views.explorer import FeatureExplorer
-from tsae_nb.views.feature_index import CodeBatch, FeatureIndex, write_index
+from tsae_nb.views.feature_index import FeatureIndex
+from tsae_nb.views.index_build import CodeBatch, write_index
 
 VOCABULARY, DOCUMENT, ACTIVE = 5000, 512, 32
 KERNEL_P95_MS, BROWSER_P95_MS, OPEN_MS = 60.0, 250.0, 2000.0
@@ -130,8 +131,9 @@ def measure(folder: Path, times: int) -> dict[str, dict[str, float]]:
     explorer = FeatureExplorer(FeatureIndex.open(folder))
     index = explorer.index
     random = np.random.default_rng(1)
-    features, pieces = random.permutation(index.dictionary_size), random.integers(0, len(index.document_id), 1000)
-    words = [index.vocabulary[token].strip() for token in np.minimum(random.zipf(1.3, 1000) - 1, VOCABULARY - 1)]
+    features = random.permutation(index.dictionary_size)
+    pieces = random.integers(0, len(index.arrays.document_id), 1000)
+    words = [index.arrays.vocabulary[token].strip() for token in np.minimum(random.zipf(1.3, 1000) - 1, VOCABULARY - 1)]
     requests = {
         "feature": lambda i: {"kind": "card", "feature": int(features[i])},
         "dense feature": lambda i: {"kind": "card", "feature": i},

@@ -68,6 +68,7 @@ TESTS: dict[str, tuple[str, ...]] = {  # start of a module's name: what checks i
     "planted": ("nbs/evaluation/35_recovery.ipynb", "tests/test_planted.py"),
     "sources": ("tests/test_planted.py", "tests/test_stored.py"),
     "evaluation.metrics": (COMPLETE, "tests/test_commands.py"),
+    "evaluation.sparse_statistics": ("nbs/views/41a_feature_index.ipynb", "tests/test_planted.py"),
     "evaluation.recovery": ("tests/test_planted.py",),
     "evaluation.oracles": ("tests/test_planted.py",),
     "evaluation.questions": (ODD, "tests/test_hub.py"),
@@ -76,6 +77,8 @@ TESTS: dict[str, tuple[str, ...]] = {  # start of a module's name: what checks i
     "evaluation.unlearning": (ODD, COMPLETE, "tests/test_hub.py"),
     "evaluation.evaluations": (COMPLETE, "tests/test_planted.py"),
     "interop": (ODD, "tests/test_interop.py", "tests/test_processes.py"),
+    "views.index_build": ("nbs/views/41a_feature_index.ipynb", "tests/test_storage.py", ODD),
+    "views.feature_index": (ODD, "tests/test_storage.py", "tests/test_explorer_browser.py", "tests/test_processes.py"),
     "views.": (ODD, "tests/test_explorer_browser.py", "tests/test_processes.py"),
 }
 EXPORTED = re.compile(r"^#\|\s*export\s*$", re.MULTILINE)

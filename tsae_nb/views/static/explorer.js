@@ -12,6 +12,14 @@ function levelBadge(level, levels) {
   return levels > 1 ? h("span", { class: `tsae-level tsae-level-${level}`, title: `level ${level} of ${levels}, 1 is the lowest` }, `L${level}`) : null;
 }
 
+/** The tabs: a name, and the function of (panel, what all views share) that draws it and returns {refresh}. */
+const TABS = [
+  ["Trace", traceView],
+  ["Steer", steerView],
+  ["Ablate", ablateView],
+  ["Compare", compareView],
+];
+
 /** The explorer over a backend; `state` is {get, set, on} of feature, selected, _about, _table. */
 function explore(root, state, backend) {
   let about = state.get("_about");
@@ -117,24 +125,16 @@ function explore(root, state, backend) {
   }
 
   // ---- right: trace, steer, ablate, compare ---------------------------------------------------------------------------------------
-  const panels = tabs(["Trace", "Steer", "Ablate", "Compare"], (name) => refresh(name));
-  const [tracePanel, steerPanel, ablatePanel, comparePanel] = panels.panels;
-  const tracing = traceView(tracePanel, { about: () => about, state, backend, featureLink, label, open, moved: (where) => { place = where; } });
-  const steering = steerView(steerPanel, { about: () => about, state, backend, featureLink, card });
-  const ablating = ablateView(ablatePanel, { about: () => about, state, backend, featureLink, card });
-  const comparing = compareView(comparePanel, { about: () => about, state, backend, featureLink, place: () => place });
+  const shared = { about: () => about, state, backend, featureLink, label, card, place: () => place, moved: (where) => { place = where; } };
+  const panels = tabs(TABS.map(([name]) => name), (name) => refresh(name));
+  const views = Object.fromEntries(TABS.map(([name, view], i) => [name, view(panels.panels[i], shared)]));
 
   function trace(where) {
     place = where;
     if (panels.current() !== "Trace") panels.show("Trace");
     else refresh("Trace");
   }
-  function refresh(name) {
-    if (name === "Trace" && place) tracing.show(place);
-    if (name === "Steer") steering.refresh();
-    if (name === "Ablate") ablating.refresh();
-    if (name === "Compare") comparing.refresh();
-  }
+  function refresh(name) { views[name].refresh(); }
 
   // ---- the whole -------------------------------------------------------------------------------------------------------------------
   let wanted = 0;
@@ -359,7 +359,7 @@ function cellWidth(panel, length) {
   return Math.max(2, Math.min(16, Math.floor((2 * ((panel.clientWidth || 700) - 275)) / Math.max(1, length)) / 2));
 }
 
-function traceView(panel, { about, state, backend, featureLink, label, open, moved }) {
+function traceView(panel, { about, state, backend, featureLink, label, place, moved }) {
   let rank = "total", hidden = new Set(), last = null;
   const text = h("textarea", { rows: 2, placeholder: "Paste a text and read it …", "aria-label": "text to read" });
   const read = h("button", { onclick: () => show({ text: text.value }) }, "Read");
@@ -458,7 +458,7 @@ function traceView(panel, { about, state, backend, featureLink, label, open, mov
       onToken,
     ];
   }
-  return { show };
+  return { refresh() { if (place()) show(place()); } };
 }
 
 /** The features that steering and ablation act on: the chosen ones, else the one on the card. */
