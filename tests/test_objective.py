@@ -63,6 +63,15 @@ OTHER: dict[str, dict[str, Any]] = {  # settings that no variant of the table ha
                                     "subtract_decoder_bias": False, "margin": None, "adversary": None}},
     "temporal topk": {
         "base": "topk", "sae": {"temporal_encoder": {"start": "random"}, "consistency": {"temperature": 0.5}}},
+    "tfa of topk, two heads": {
+        "base": "tfa", "sae": {"sparse_code": {"kind": "topk", "active": 4},
+                               "prediction": {"heads": 2, "bottleneck": 4}}},
+    "tfa of few, wide": {"base": "tfa", "sae": {"sparse_code": {"active": 2}, "prediction": {"bottleneck": 1}}},
+    "tfa of relu, not centred": {
+        "base": "tfa", "sae": {"sparse_code": {"kind": "relu", "active": None}, "sparsity": {"weight": 0.3},
+                               "dead_features": None, "subtract_decoder_bias": False, "consistency": {}}},
+    "tfa behind a convolution": {
+        "base": "tfa", "sae": {"temporal_encoder": {"attention": False}, "sparse_code": {"active": 3}}},
 }
 CASES = [*VARIANTS, *OTHER]
 TRAINING = {"learning_rate": 0.01, "betas": [0.8, 0.95], "steps": 20, "warmup_steps": 4, "decay_fraction": 0.4}
@@ -127,7 +136,8 @@ def scrambled(case: str, training: Mapping[str, Any] | None = None) -> SAETraini
         memory = {"step": torch.tensor(5.0), "exp_avg": 0.05 * torch.randn_like(value),
                   "exp_avg_sq": 0.01 * (0.5 + torch.rand_like(value))}
         made.optimizer.state[value] = memory
-    made.sae.encoder_bias.add_(OTHER.get(case, {}).get("bias", 0.0))
+    if made.config.sae.prediction is None:
+        made.sae.encoder_bias.add_(OTHER.get(case, {}).get("bias", 0.0))
     made.sae.constrain()
     for name, value in buffers.items():
         if name.endswith(("silent_for", "tokens_since_active")):
@@ -152,9 +162,12 @@ def scrambled(case: str, training: Mapping[str, Any] | None = None) -> SAETraini
     if (auxiliary := buffers.get("objective.terms.auxiliary.reconstruction.tokens_since_active")) is not None:
         silent = random.sample(range(FEATURES), FEATURES // 3)  # small beside the living, yet positive on some tokens
         auxiliary[silent] = 100_000 - 5
-        made.sae.encoder_bias.add_(1.5)
-        made.sae.encoder_weight[silent[1:]] *= 0.1  # the first of them wakes up
-        made.sae.encoder_bias[silent[1:]] *= 0.1
+        if made.sae.prediction is not None:
+            made.sae.prediction.log_gain[silent[1:]] += math.log(0.1)
+        else:
+            made.sae.encoder_bias.add_(1.5)
+            made.sae.encoder_weight[silent[1:]] *= 0.1  # the first of them wakes up
+            made.sae.encoder_bias[silent[1:]] *= 0.1
     return made
 
 
@@ -278,6 +291,7 @@ def test_batches_without_pairs_or_with_one_document(case: str) -> None:
 def test_every_term_is_at_work() -> None:
     """The draws reach what they are to test: margins broken and kept, both sides of λ3, dead features at work."""
     seen: dict[str, list[float]] = {}
+    assert float(beside(scrambled("tfa of topk, two heads"), batch())[0].values["auxiliary"].detach()) > 1e-4
     for case in ("temporal", "margins wide, half selected", "topk", "topk, some dead", "adversary without margins"):
         for _ in range(3):
             wanted = beside(scrambled(case), batch())[0]
@@ -436,7 +450,8 @@ def test_bfloat16(case: str) -> None:
     assert loss.dtype == torch.float32 and float(loss) != float(other), "bfloat16 changes nothing"
     near(loss, wanted.loss(), "loss in bfloat16", 0.05)
     gradients, true = gradients_of(loss, parts(training)[0]), gradients_of(wanted.loss(), copies)
-    for name in ("sae.decoder_weight", "sae.encoder_weight"):
+    tied = training.config.sae.prediction is not None
+    for name in ("sae.decoder_weight", "sae.prediction.output" if tied else "sae.encoder_weight"):
         ours, theirs = gradients[name], true[name]
         assert ours is not None and theirs is not None and ours.dtype == torch.float32
         alike = torch.cosine_similarity(ours.double().flatten(), theirs.flatten(), dim=0)
@@ -461,8 +476,10 @@ def test_starts(case: str) -> None:
         rows = rows / rows.norm(dim=1, keepdim=True)
         gain = min(1.0, 2 * WIDTH / features) if settings.sparse_code.active is None else 1.0
         gain *= 3 if settings.router is not None else 1  # gates start at a third
-        wanted |= {"sae.decoder_weight": rows, "sae.encoder_weight": gain * rows,
-                   "sae.encoder_bias": torch.zeros(features), "sae.decoder_bias": 0.3 * mean}
+        wanted |= {"sae.decoder_weight": rows, "sae.decoder_bias": 0.3 * mean}
+        if settings.prediction is None:
+            wanted |= {"sae.encoder_weight": gain * rows, "sae.encoder_bias": torch.zeros(features)}
+        wanted |= _prediction_start(settings, seed, features, gain)
         wanted |= _temporal_start(settings, seed) | _router_start(settings, features)
         if settings.sparse_code.kind == "jumprelu":
             sizes = _sizes(settings, features)
@@ -499,6 +516,18 @@ def _router_start(settings: SAEConfig, features: int) -> dict[str, Tensor]:
     return {f"sae.router.{name}": torch.zeros(shape) for name, shape in shapes.items()}
 
 
+def _prediction_start(settings: SAEConfig, seed: int, features: int, gain: float) -> dict[str, Tensor]:
+    """Notebook 18a: values and output are the unit matrix, queries and keys random."""
+    if settings.prediction is None:
+        return {}
+    heads, bottleneck = settings.prediction.heads, settings.prediction.bottleneck
+    narrow, draws = heads * max(1, features // (bottleneck * heads)), named_generator(seed, "prediction")
+    queries, keys = torch.randn(2, features, narrow, generator=draws) / math.sqrt(features)
+    found = {"log_gain": torch.full((features,), math.log(gain)), "queries": queries, "keys": keys,
+             "values": torch.eye(features), "output": torch.eye(features)}
+    return {f"sae.prediction.{name}": value for name, value in found.items()}
+
+
 def _temporal_start(settings: SAEConfig, seed: int) -> dict[str, Tensor]:
     """Notebook 11: with "identity" the stream is ReLU(x + 1) − 1, and attention reads Q = K = V = x."""
     config = settings.temporal_encoder
@@ -533,7 +562,8 @@ def test_encode_and_decode(case: str) -> None:
     before = doubles(parts(training)[1])
     data, wanted, copies = decided(training, evaluating=True)
     codes = training.sae.encode(data.activations, data.valid, data.documents)
-    near(codes[data.valid], wanted.codes / 0.4, "codes")
+    said = wanted.codes if wanted.predicted is None else torch.cat([wanted.codes, wanted.predicted], 1)
+    near(codes[data.valid], said / 0.4, "codes")
     assert not codes[~data.valid].any()
     decoded = training.sae.decode(codes)
     near(decoded[data.valid], wanted.reconstruction / 0.4, "reconstruction")
