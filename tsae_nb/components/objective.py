@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from .attribution_adversary import AdversaryStep, adversary, attribution
+from .dead_features import AuxiliaryReconstruction
 from .feature_tracker import FeatureTracker
 from .hierarchical_router import RoutedCodes, routing_entropy
 from .margin_ema import DynamicMargin, MarginStep, nearest_rows, pair_cosines
-from .sparse_code import (
-    AuxiliaryReconstruction, Codes, Moves, SparseActivation, SparseCodes, open_gates)
+from .sparse_code import Codes, Moves, SparseActivation, SparseCodes, open_gates
 from .temporal_consistency import adjacent_pairs, temporal_consistency
 from ..config import SAEConfig
 from ..foundation import named_generator
