@@ -33,7 +33,9 @@ from pathlib import Path
 from tsae_nb import activations, language_model
 from tsae_nb.activations import *
 from tsae_nb.config import *
-from tsae_nb.evaluation.unlearning_eval import *
+from tsae_nb.evaluation.clamping import *
+from tsae_nb.evaluation.questions import *
+from tsae_nb.evaluation.unlearning import *
 from tsae_nb.foundation import named_generator
 from tsae_nb.language_model import *
 for case in json.load(sys.stdin):

@@ -72,6 +72,15 @@ OTHER: dict[str, dict[str, Any]] = {  # settings that no variant of the table ha
                                "dead_features": None, "subtract_decoder_bias": False, "consistency": {}}},
     "tfa behind a convolution": {
         "base": "tfa", "sae": {"temporal_encoder": {"attention": False}, "sparse_code": {"active": 3}}},
+    "temporal code, few taps": {
+        "base": "topk", "sae": {"temporal_code": {"taps": 3}, "sparse_code": {"active": 4}}},
+    "temporal code, two further looks": {
+        "base": "temporal_code", "sae": {"temporal_code": {"taps": 2, "steps": 2}, "sparse_code": {"active": 2.5}}},
+    "temporal code, relu, not centred": {
+        "base": "baseline", "bias": -1.5, "sae": {"temporal_code": {"taps": 4}, "subtract_decoder_bias": False}},
+    "lista, jumprelu": {"base": "jumprelu", "sae": {"temporal_code": {"taps": 1}, "dead_features": {}}},
+    "temporal code behind an encoder": {
+        "base": "temporal_code", "sae": {"temporal_encoder": {"residual": True}, "temporal_code": {"taps": 2}}},
 }
 CASES = [*VARIANTS, *OTHER]
 TRAINING = {"learning_rate": 0.01, "betas": [0.8, 0.95], "steps": 20, "warmup_steps": 4, "decay_fraction": 0.4}
@@ -136,8 +145,11 @@ def scrambled(case: str, training: Mapping[str, Any] | None = None) -> SAETraini
         memory = {"step": torch.tensor(5.0), "exp_avg": 0.05 * torch.randn_like(value),
                   "exp_avg_sq": 0.01 * (0.5 + torch.rand_like(value))}
         made.optimizer.state[value] = memory
-    if made.config.sae.prediction is None:
-        made.sae.encoder_bias.add_(OTHER.get(case, {}).get("bias", 0.0))
+    looks = made.sae.temporal_code.looks if made.sae.temporal_code is not None else []
+    tied = made.sae.prediction is not None
+    biases = [] if tied else [made.sae.encoder_bias, *(look.bias for look in looks)]
+    for bias in biases:
+        bias.add_(OTHER.get(case, {}).get("bias", 0.0))
     made.sae.constrain()
     for name, value in buffers.items():
         if name.endswith(("silent_for", "tokens_since_active")):
@@ -164,10 +176,11 @@ def scrambled(case: str, training: Mapping[str, Any] | None = None) -> SAETraini
         auxiliary[silent] = 100_000 - 5
         if made.sae.prediction is not None:
             made.sae.prediction.log_gain[silent[1:]] += math.log(0.1)
-        else:
-            made.sae.encoder_bias.add_(1.5)
-            made.sae.encoder_weight[silent[1:]] *= 0.1  # the first of them wakes up
-            made.sae.encoder_bias[silent[1:]] *= 0.1
+        weights = [] if tied else [made.sae.encoder_weight, *(look.encoder for look in looks)]
+        for bias, weight in zip(biases, weights, strict=True):
+            bias.add_(1.5)
+            weight[silent[1:]] *= 0.1  # the first of them wakes up
+            bias[silent[1:]] *= 0.1
     return made
 
 
@@ -481,6 +494,7 @@ def test_starts(case: str) -> None:
             wanted |= {"sae.encoder_weight": gain * rows, "sae.encoder_bias": torch.zeros(features)}
         wanted |= _prediction_start(settings, seed, features, gain)
         wanted |= _temporal_start(settings, seed) | _router_start(settings, features)
+        wanted |= _looks_start(settings, gain * rows)
         if settings.sparse_code.kind == "jumprelu":
             sizes = _sizes(settings, features)
             wanted |= {f"sae.sparse_codes.{level}.threshold":
@@ -526,6 +540,18 @@ def _prediction_start(settings: SAEConfig, seed: int, features: int, gain: float
     found = {"log_gain": torch.full((features,), math.log(gain)), "queries": queries, "keys": keys,
              "values": torch.eye(features), "output": torch.eye(features)}
     return {f"sae.prediction.{name}": value for name, value in found.items()}
+
+
+def _looks_start(settings: SAEConfig, encoder: Tensor) -> dict[str, Tensor]:
+    """Notebook 18b: further looks start with the encoder, the guess half trusted, filters as the identity."""
+    if (config := settings.temporal_code) is None:
+        return {}
+    names = [f"sae.temporal_code.looks.{step}" for step in range(config.steps)]
+    start = {f"{look}.{part}": torch.zeros(len(encoder)) for look in names for part in ("bias", "trust")}
+    start |= {f"{look}.encoder": encoder for look in names}
+    identity = torch.stack([torch.full((len(encoder),), float(back == 0)) for back in range(config.taps)])
+    filters = {f"{name}.answers.filters": identity for name in ("sae.temporal_code", *names)}
+    return start | (filters if config.taps > 1 else {})
 
 
 def _temporal_start(settings: SAEConfig, seed: int) -> dict[str, Tensor]:

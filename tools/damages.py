@@ -19,7 +19,7 @@ import pandas as pd
 
 from tsae_nb import runs, training
 from tsae_nb.config import UserError
-from tsae_nb.evaluation import unlearning_eval
+from tsae_nb.evaluation import unlearning
 from tsae_nb.foundation import content_hash
 from tsae_nb.interop import FORMATS, export_sae, import_sae
 from tsae_nb.run_folders import summaries
@@ -115,14 +115,14 @@ def stopping(owner: Any, name: str, after: int = 1) -> None:
 
 def stop_writing_progress() -> None:
     """The unlearning evaluation writes its progress at once, and ends there."""
-    plain = unlearning_eval.Checkpoint.write
+    plain = unlearning.Checkpoint.write
 
     def write(self: Any, clamps: Any) -> None:
         self.seconds = 0.0
         plain(self, clamps)
         os._exit(0)
 
-    unlearning_eval.Checkpoint.write = write  # type: ignore[method-assign]
+    unlearning.Checkpoint.write = write  # type: ignore[method-assign]
 
 
 # Where work is stopped: name → what stops the runs, or the build of the index

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .config import ConfigError as ConfigError, RunConfig as RunConfig, SAEConfig as SAEConfig
     from .config import UserError as UserError
     from .evaluation.metrics import evaluate as evaluate
-    from .evaluation.unlearning_eval import UnlearningResult as UnlearningResult, UnlearningTask as UnlearningTask
+    from .evaluation.unlearning import UnlearningResult as UnlearningResult, UnlearningTask as UnlearningTask
     from .experiments import expand as expand, load_experiment as load_experiment
     from .interop import export_sae as export_sae, import_sae as import_sae
     from .language_model import LanguageModel as LanguageModel
@@ -35,7 +35,7 @@ _MODULES = {  # what a type checker reads above, for when the program runs; a te
     "complete_runs": "evaluate_again export_run",
     "config": "ConfigError RunConfig SAEConfig UserError",
     "evaluation.metrics": "evaluate",
-    "evaluation.unlearning_eval": "UnlearningResult UnlearningTask",
+    "evaluation.unlearning": "UnlearningResult UnlearningTask",
     "experiments": "expand load_experiment",
     "interop": "export_sae import_sae",
     "language_model": "LanguageModel",

@@ -24,7 +24,7 @@ from tsae_nb.config import (
     OWN_SOURCES, DataConfig, RunConfig, UserError, build, differences, merge, result_settings, settings_of,
 )
 from .evaluation.metrics import evaluate
-from .evaluation.unlearning_eval import UnlearningTask
+from .evaluation.unlearning import UnlearningTask
 from .foundation import CorruptFileError, content_hash
 from .interop import FORMATS, Source, after_block, export_sae, open_sae
 from .preflight import LanguageModels, check_before_work

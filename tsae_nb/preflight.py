@@ -23,7 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from .activations import check_corpus
 from .components.prediction import map_weights
 from .config import OWN_SOURCES, LanguageModelConfig, RunConfig, SAEConfig, UserError, settings_of
-from .evaluation.unlearning_eval import check_task
+from .evaluation.unlearning import check_task
 from .foundation import content_hash, size_text
 from .language_model import DTYPES, KnownModel, LanguageModel, check_passes, look_up, resolve_device
 from .run_folders import partial_folder

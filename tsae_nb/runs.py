@@ -37,7 +37,7 @@ from .carried import carried
 from .config import RunConfig, UserError, result_settings, settings_of, to_yaml
 from .evaluation.metrics import evaluate
 from .evaluation.recovery import recovery
-from .evaluation.unlearning_eval import UnlearningTask
+from .evaluation.unlearning import UnlearningTask
 from .experiments import expand
 from .foundation import content_hash, explained_os_errors
 from .language_model import DTYPES
@@ -640,7 +640,8 @@ def _execute_notebook(template: Path, executed: Path, parameters: Mapping[str, A
 TSAE = (sys.executable, "-c", "import sys; from tsae_nb.entry import main; sys.exit(main())")
 
 
-EXTRA = {"temporal_encoder": 3.0, "tracker": 1.0, "router": 0.7}  # of a step's cost, beside 1 for the SAE alone
+# of a step's cost, beside 1 for the SAE alone
+EXTRA = {"temporal_encoder": 3.0, "tracker": 1.0, "router": 0.7, "temporal_code": 1.5}
 MEASURING = 40  # passes over the held-out rows that all measuring costs, about
 
 

@@ -21,6 +21,7 @@ from .components.objective import SAEOutput, Weights
 from .components.prediction import Prediction
 from .components.sparse_code import Codes, DenseCodes, Moves, SparseActivation, build_sparse_code
 from .components.sparse_products import centred_bias
+from .components.temporal_code import TemporalCode
 from .components.temporal_encoder import TemporalEncoder
 from .config import ConfigError, SAEConfig, build, merge, settings_of
 from .foundation import CorruptFileError, UserError, content_hash, named_generator, taken_apart
@@ -66,6 +67,8 @@ PARTS: dict[str, Part] = {  # the setting that builds it, and its name in an SAE
         width, config.dictionary_size, _given(config.router)),
     "prediction": lambda width, config, generator: Prediction(
         config.dictionary_size, _given(config.prediction), encoder_gain(width, config), generator),
+    "temporal_code": lambda width, config, generator: TemporalCode(
+        width, config.dictionary_size, _given(config.temporal_code)),
 }
 
 
@@ -141,6 +144,18 @@ def _predicted_and_novel(sae: "SparseAutoencoder", reading: Reading) -> Encoded:
     return Encoded(novel, reconstruction, codes_of, [novel], [novel], predicted=found.codes)
 
 
+def _by_looks(sae: "SparseAutoencoder", reading: Reading) -> Encoded:
+    """A guess, and a further look at what it leaves, through filters over each feature's own past (notebook 18b)."""
+    def codes_of(features: Tensor, activation: SparseActivation) -> Codes:
+        return activation(temporal_code.of_features(looked, features))
+
+    temporal_code, activation = _given(sae.temporal_code), sae.sparse_codes[0]
+    looked = temporal_code(reading.centred(), reading.valid, reading.documents, sae.encoder_weight, sae.encoder_bias,
+                           sae.decoder_weight, activation)
+    codes = activation(looked.pre_activations)
+    return Encoded(codes, codes.decode(sae.decoder_weight) + sae.decoder_bias, codes_of, [codes], [codes])
+
+
 def _in_units(codes: Codes, scale: Tensor, row_lengths: Tensor | None) -> Codes:
     """Codes of the scaled stream in raw units, of unit rows."""
     values = codes.values / scale
@@ -152,6 +167,7 @@ def _in_units(codes: Codes, scale: Tensor, row_lengths: Tensor | None) -> Codes:
 WAYS: dict[str, Callable[["SparseAutoencoder", Reading], Encoded]] = {  # the setting that asks for it
     "router": _by_levels,
     "prediction": _predicted_and_novel,
+    "temporal_code": _by_looks,
 }
 
 # %% ../nbs/20_sae.ipynb #52df7331
@@ -167,6 +183,7 @@ class SparseAutoencoder(nn.Module):
     temporal_encoder: TemporalEncoder | None
     router: HierarchicalRouter | None
     prediction: Prediction | None
+    temporal_code: TemporalCode | None
 
     def __init__(self, width: int, config: SAEConfig, seed: int = 0, scale: float = 1.0, mean: Tensor | None = None):
         super().__init__()
@@ -184,6 +201,8 @@ class SparseAutoencoder(nn.Module):
         for name, part in PARTS.items():
             on = getattr(config, name) is not None
             setattr(self, name, part(width, config, named_generator(seed, name)) if on else None)
+        if self.temporal_code is not None:
+            self.temporal_code.start_with(self.encoder_weight)
         self.sparse_codes: Sequence[SparseActivation] = nn.ModuleList(_sparse_codes(config, gain))  # type: ignore[assignment]
 
     @property

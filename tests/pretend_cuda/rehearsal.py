@@ -20,7 +20,8 @@ from tsae_nb.activations import ActivationBatch, build_rows
 from tsae_nb.components.feature_tracker import gru_states
 from tsae_nb.config import DataConfig, EvaluationConfig, RunConfig, UnlearningConfig, build, override
 from tsae_nb.evaluation.metrics import evaluate
-from tsae_nb.evaluation.unlearning_eval import ORDERS, UnlearningTask
+from tsae_nb.evaluation.questions import ORDERS
+from tsae_nb.evaluation.unlearning import UnlearningTask
 from tsae_nb.experiments import expand, load_experiment
 from tsae_nb.foundation import named_generator
 from tsae_nb.language_model import LanguageModel

@@ -632,7 +632,7 @@ def _seeds(runs: Sequence[StoredRun]) -> str:
     return (f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])) + " seed" + "s" * (counts[-1] > 1)
 
 # %% ../../nbs/views/40_figures.ipynb #6907b8e2
-REASONS = {  # of a score of zero, as notebook 31 names them
+REASONS = {  # of a score of zero, as notebook 34 names them
     "no_qualifying_question": "no qualifying question", "nothing_selected": "no feature selected",
     "gate": "no setting passes the gate", "forget_unchanged": "no answer of the forget set changes",
 }
