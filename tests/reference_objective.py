@@ -31,6 +31,7 @@ KNOWN: dict[str, str] = {  # the settings that this reference reads (or that may
     "MarginConfig": "decay deviations weight block",
     "AdversaryConfig": "percentile threshold base floor block",
     "RouterConfig": "shares entropy_weight",
+    "PredictionConfig": "heads bottleneck",
     "TemporalCodeConfig": "taps steps",
 }
 
@@ -54,6 +55,7 @@ class Found:
     monitors: dict[str, float] = field(default_factory=dict)
     state: dict[str, Tensor] = field(default_factory=dict)  # of what has moved
     codes: Tensor = torch.empty(0)
+    predicted: Tensor | None = None  # codes beside them
     reconstruction: Tensor = torch.empty(0)
     closest: float = math.inf  # the smallest distance of a number from a decision on it, relative to such numbers
 
@@ -203,13 +205,22 @@ class Reference:
         """Of scaled rows (B, T, d): codes, reconstruction, gates, stream and the sparsity penalty."""
         config, found = self.config, Found()
         decoder, bias = self.p("sae.decoder_weight"), self.p("sae.decoder_bias")
-        encoder, encoder_bias = self.p("sae.encoder_weight"), self.p("sae.encoder_bias")
+        if config.prediction is None:
+            encoder, encoder_bias = self.p("sae.encoder_weight"), self.p("sae.encoder_bias")
+        else:  # tied
+            encoder = self.p("sae.prediction.log_gain").exp()[:, None] * decoder
+            encoder_bias = torch.zeros(len(encoder)).double()
+        self.encoder, self.encoder_bias = encoder, encoder_bias
         here = x[valid]
         self.seen = here - bias if config.subtract_decoder_bias else here  # what the encoder reads, and the router
         if config.temporal_encoder is not None:
             stream = self.temporal_stream(x - bias if config.subtract_decoder_bias else x, valid, documents, found)
             self.seen = stream[valid]
         self.here, tokens = here, len(here)
+        of_past = torch.zeros(())
+        if config.prediction is not None:
+            found.predicted, self.seen = self.of_past(self.seen, valid, documents, found)
+            of_past = found.predicted @ decoder
         pre = self.seen @ encoder.T + encoder_bias
         if config.temporal_code is not None:
             pre = self.looked(encoder, encoder_bias, valid, documents, training, found)
@@ -217,7 +228,7 @@ class Reference:
         self.gates: Tensor | None = None
         if config.router is None:
             codes, steps = self.activated(pre, 0, active, training, found)
-            found.codes, found.reconstruction = codes, codes @ decoder + bias
+            found.codes, found.reconstruction = codes, codes @ decoder + of_past + bias
         else:
             found.codes, found.reconstruction, steps = self.routed(pre, self.seen, here, training, found)
         # L_sparse = mean over tokens of ‖z‖₁ (3.2), or the expected L0, or of ‖ReLU(π)‖₁
@@ -225,6 +236,32 @@ class Reference:
         penalty = charged.get(config.sparse_code.kind, found.codes.sum)()
         self.sparsity = penalty / max(tokens, 1)
         return found
+
+    def of_past(self, x: Tensor, valid: Tensor, documents: Tensor, found: Found) -> tuple[Tensor, Tensor]:
+        """TFA: (z_pred = p z̃, what it leaves of x), p = ⟨z̃D, x⟩/‖z̃D‖², z̃ = relu(attention over 0, z_1, …, z_{t−1})."""
+        config, name, decoder = self.config.prediction, "sae.prediction", self.p("sae.decoder_weight")
+        assert config is not None
+        pre = x @ self.encoder.T
+        codes = pre * found.above(pre, 0.0)
+        query, key, value = (codes @ self.p(f"{name}.{by}") for by in ("queries", "keys", "values"))
+        places, narrow, many = valid.nonzero().tolist(), query.shape[1] // config.heads, len(decoder) // config.heads
+        assert narrow == max(1, len(decoder) // config.bottleneck // config.heads)
+        read = []
+        for token, (row, column) in enumerate(places):
+            before = [other for other, (its_row, its_column) in enumerate(places) if its_row == row
+                      and its_column < column and documents[row, its_column] == documents[row, column]]
+            heads = []
+            for head in range(config.heads):
+                few, own = (slice(head * size, (head + 1) * size) for size in (narrow, many))
+                scores = key[before][:, few] @ query[token, few] / math.sqrt(narrow)
+                shares = torch.cat([torch.zeros(1).double(), scores]).softmax(0)[1:]  # a zero stands before the first
+                heads.append(shares @ value[before][:, own])
+            read.append(torch.cat(heads))
+        pre = (torch.stack(read) if read else value) @ self.p(f"{name}.output")
+        mixed = pre * found.above(pre, 0.0)
+        direction = mixed @ decoder
+        p = (direction * x).sum(1, keepdim=True) / direction.square().sum(1, keepdim=True).clamp_min(1e-12)
+        return p * mixed, x - p * direction
 
     # -- further looks (notebook 18b) -------------------------------------------------------------------------------
     def looked(self, encoder: Tensor, bias: Tensor, valid: Tensor, documents: Tensor, training: bool, found: Found
@@ -464,7 +501,7 @@ class Reference:
         dead = torch.nonzero(silent >= config.after_tokens).flatten()
         if len(dead) == 0:
             return torch.zeros(()).double()
-        pre = self.seen.detach() @ self.p("sae.encoder_weight")[dead].T + self.p("sae.encoder_bias")[dead]
+        pre = self.seen.detach() @ self.encoder[dead].T + self.encoder_bias[dead]
         if (looks := self.config.temporal_code) is not None:  # in the last look
             last = f"sae.temporal_code.looks.{looks.steps - 1}"
             own, bias = (self.p(f"{last}.{part}")[dead] for part in ("encoder", "bias"))

@@ -63,6 +63,15 @@ OTHER: dict[str, dict[str, Any]] = {  # settings that no variant of the table ha
                                     "subtract_decoder_bias": False, "margin": None, "adversary": None}},
     "temporal topk": {
         "base": "topk", "sae": {"temporal_encoder": {"start": "random"}, "consistency": {"temperature": 0.5}}},
+    "tfa of topk, two heads": {
+        "base": "tfa", "sae": {"sparse_code": {"kind": "topk", "active": 4},
+                               "prediction": {"heads": 2, "bottleneck": 4}}},
+    "tfa of few, wide": {"base": "tfa", "sae": {"sparse_code": {"active": 2}, "prediction": {"bottleneck": 1}}},
+    "tfa of relu, not centred": {
+        "base": "tfa", "sae": {"sparse_code": {"kind": "relu", "active": None}, "sparsity": {"weight": 0.3},
+                               "dead_features": None, "subtract_decoder_bias": False, "consistency": {}}},
+    "tfa behind a convolution": {
+        "base": "tfa", "sae": {"temporal_encoder": {"attention": False}, "sparse_code": {"active": 3}}},
     "temporal code, few taps": {
         "base": "topk", "sae": {"temporal_code": {"taps": 3}, "sparse_code": {"active": 4}}},
     "temporal code, two further looks": {
@@ -137,7 +146,8 @@ def scrambled(case: str, training: Mapping[str, Any] | None = None) -> SAETraini
                   "exp_avg_sq": 0.01 * (0.5 + torch.rand_like(value))}
         made.optimizer.state[value] = memory
     looks = made.sae.temporal_code.looks if made.sae.temporal_code is not None else []
-    biases = [made.sae.encoder_bias, *(look.bias for look in looks)]
+    tied = made.sae.prediction is not None
+    biases = [] if tied else [made.sae.encoder_bias, *(look.bias for look in looks)]
     for bias in biases:
         bias.add_(OTHER.get(case, {}).get("bias", 0.0))
     made.sae.constrain()
@@ -164,7 +174,10 @@ def scrambled(case: str, training: Mapping[str, Any] | None = None) -> SAETraini
     if (auxiliary := buffers.get("objective.terms.auxiliary.reconstruction.tokens_since_active")) is not None:
         silent = random.sample(range(FEATURES), FEATURES // 3)  # small beside the living, yet positive on some tokens
         auxiliary[silent] = 100_000 - 5
-        for bias, weight in zip(biases, [made.sae.encoder_weight, *(look.encoder for look in looks)], strict=True):
+        if made.sae.prediction is not None:
+            made.sae.prediction.log_gain[silent[1:]] += math.log(0.1)
+        weights = [] if tied else [made.sae.encoder_weight, *(look.encoder for look in looks)]
+        for bias, weight in zip(biases, weights, strict=True):
             bias.add_(1.5)
             weight[silent[1:]] *= 0.1  # the first of them wakes up
             bias[silent[1:]] *= 0.1
@@ -291,6 +304,7 @@ def test_batches_without_pairs_or_with_one_document(case: str) -> None:
 def test_every_term_is_at_work() -> None:
     """The draws reach what they are to test: margins broken and kept, both sides of λ3, dead features at work."""
     seen: dict[str, list[float]] = {}
+    assert float(beside(scrambled("tfa of topk, two heads"), batch())[0].values["auxiliary"].detach()) > 1e-4
     for case in ("temporal", "margins wide, half selected", "topk", "topk, some dead", "adversary without margins"):
         for _ in range(3):
             wanted = beside(scrambled(case), batch())[0]
@@ -449,7 +463,8 @@ def test_bfloat16(case: str) -> None:
     assert loss.dtype == torch.float32 and float(loss) != float(other), "bfloat16 changes nothing"
     near(loss, wanted.loss(), "loss in bfloat16", 0.05)
     gradients, true = gradients_of(loss, parts(training)[0]), gradients_of(wanted.loss(), copies)
-    for name in ("sae.decoder_weight", "sae.encoder_weight"):
+    tied = training.config.sae.prediction is not None
+    for name in ("sae.decoder_weight", "sae.prediction.output" if tied else "sae.encoder_weight"):
         ours, theirs = gradients[name], true[name]
         assert ours is not None and theirs is not None and ours.dtype == torch.float32
         alike = torch.cosine_similarity(ours.double().flatten(), theirs.flatten(), dim=0)
@@ -474,10 +489,12 @@ def test_starts(case: str) -> None:
         rows = rows / rows.norm(dim=1, keepdim=True)
         gain = min(1.0, 2 * WIDTH / features) if settings.sparse_code.active is None else 1.0
         gain *= 3 if settings.router is not None else 1  # gates start at a third
-        wanted |= {"sae.decoder_weight": rows, "sae.encoder_weight": gain * rows,
-                   "sae.encoder_bias": torch.zeros(features), "sae.decoder_bias": 0.3 * mean}
+        wanted |= {"sae.decoder_weight": rows, "sae.decoder_bias": 0.3 * mean}
+        if settings.prediction is None:
+            wanted |= {"sae.encoder_weight": gain * rows, "sae.encoder_bias": torch.zeros(features)}
+        wanted |= _prediction_start(settings, seed, features, gain)
         wanted |= _temporal_start(settings, seed) | _router_start(settings, features)
-        wanted |= _looks_start(settings, wanted["sae.encoder_weight"])
+        wanted |= _looks_start(settings, gain * rows)
         if settings.sparse_code.kind == "jumprelu":
             sizes = _sizes(settings, features)
             wanted |= {f"sae.sparse_codes.{level}.threshold":
@@ -511,6 +528,18 @@ def _router_start(settings: SAEConfig, features: int) -> dict[str, Tensor]:
     low, middle, _ = _sizes(settings, features)
     shapes = {"level_bias": (3,), "scores": (2, WIDTH), "left_score": (WIDTH,), "left_encoder": (low + middle, WIDTH)}
     return {f"sae.router.{name}": torch.zeros(shape) for name, shape in shapes.items()}
+
+
+def _prediction_start(settings: SAEConfig, seed: int, features: int, gain: float) -> dict[str, Tensor]:
+    """Notebook 18a: values and output are the unit matrix, queries and keys random."""
+    if settings.prediction is None:
+        return {}
+    heads, bottleneck = settings.prediction.heads, settings.prediction.bottleneck
+    narrow, draws = heads * max(1, features // (bottleneck * heads)), named_generator(seed, "prediction")
+    queries, keys = torch.randn(2, features, narrow, generator=draws) / math.sqrt(features)
+    found = {"log_gain": torch.full((features,), math.log(gain)), "queries": queries, "keys": keys,
+             "values": torch.eye(features), "output": torch.eye(features)}
+    return {f"sae.prediction.{name}": value for name, value in found.items()}
 
 
 def _looks_start(settings: SAEConfig, encoder: Tensor) -> dict[str, Tensor]:
@@ -559,7 +588,8 @@ def test_encode_and_decode(case: str) -> None:
     before = doubles(parts(training)[1])
     data, wanted, copies = decided(training, evaluating=True)
     codes = training.sae.encode(data.activations, data.valid, data.documents)
-    near(codes[data.valid], wanted.codes / 0.4, "codes")
+    said = wanted.codes if wanted.predicted is None else torch.cat([wanted.codes, wanted.predicted], 1)
+    near(codes[data.valid], said / 0.4, "codes")
     assert not codes[~data.valid].any()
     decoded = training.sae.decode(codes)
     near(decoded[data.valid], wanted.reconstruction / 0.4, "reconstruction")

@@ -330,6 +330,8 @@ class SAEConfig:
             raise ValueError(f"{ways[0]} and {ways[1]}: each says how codes are made; leave one of them out")
         if self.router is not None and self.nested is not None:
             raise ValueError("router and nested: each puts the features into groups; leave one of them out")
+        if self.prediction is not None:
+            self._fits_prediction(self.prediction)
         if self.contrast is not None and self.nested is None:
             raise ValueError("contrast compares the first group of features: it needs nested")
         if self.router is not None and active is not None and active != int(active):
@@ -341,6 +343,14 @@ class SAEConfig:
             raise ValueError("sparse_code.kind 'gated' with a router: what gates reconstruct by themselves is defined "
                              "for one level only; leave the router out, or take another kind")
         return self
+
+    def _fits_prediction(self, prediction: PredictionConfig) -> None:
+        if self.dictionary_size % prediction.heads:
+            raise ValueError(f"prediction.heads {prediction.heads}: must divide dictionary_size {self.dictionary_size}")
+        for name, alone in (("nested", self.nested), ("sparse_code.kind 'gated'", self.gate)):
+            if alone is not None:
+                raise ValueError(f"prediction and {name}: what that reconstructs by itself is defined without a "
+                                 "prediction only; leave one of them out")
 
     @property
     def gate(self) -> SparseCodeConfig | None:
@@ -681,6 +691,8 @@ VARIANTS: dict[str, dict[str, Any]] = _accumulated(_STEPS_OF_THE_PAPER) | {
     "batch_topk": {"sparse_code": {"kind": "batch_topk", "active": 16}, "sparsity": None, "dead_features": {}},
     "jumprelu": {"sparse_code": {"kind": "jumprelu"}, "sparsity": {"weight": 0.1}},
     "gated": {"sparse_code": {"kind": "gated"}, "sparsity": {"weight": 1.6}},
+    "tfa": {"sparse_code": {"kind": "batch_topk", "active": 16}, "sparsity": None, "dead_features": {},
+            "prediction": {}},
     **{name: {"sparse_code": {"kind": "batch_topk", "active": 16}, "sparsity": None, "dead_features": {},
               "temporal_code": settings} for name, settings in (("temporal_code", {}), ("lista", {"taps": 1}))},
 }

@@ -1032,9 +1032,11 @@ class SAEBenchAdaptor(nn.Module):
         size, width, scale = sae.dictionary_size, sae.width, sae.scale.detach()
         constant = lambda tensor: nn.Parameter(tensor.detach().clone(), requires_grad=False)  # noqa: E731
         lengths = 1.0 if sae.row_lengths is None else sae.row_lengths
-        self.W_enc = constant(sae.encoder_weight.T * lengths)  # (d, k)
+        encoder, bias, *_ = sae.weights
+        times = size // len(encoder)  # novel and predicted features have the same rows
+        self.W_enc = constant(encoder.repeat(times, 1).T * lengths)  # (d, k)
         self.W_dec = constant(sae.decoder)  # (k, d)
-        self.b_enc = constant(sae.encoder_bias * lengths / scale)
+        self.b_enc = constant(bias.repeat(times) * lengths / scale)
         self.b_dec = constant(sae.decoder_bias / scale)
         self.device, self.dtype = self.W_dec.device, self.W_dec.dtype
         self._read: tuple[Tensor, Tensor, Any] | None = None  # tokens, the stream they gave, the tokenizer

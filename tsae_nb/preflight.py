@@ -20,6 +20,7 @@ import torch
 from huggingface_hub import constants as hub_constants
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from .components.prediction import map_weights
 from .config import OWN_SOURCES, LanguageModelConfig, RunConfig, SAEConfig, UserError, settings_of
 from .corpus import check_corpus
 from .evaluation.evaluations import EVALUATIONS, asked_of
@@ -57,6 +58,7 @@ class Needs:
 
     disk: dict[tuple[Path, str], int] = field(default_factory=dict)
     memory: int = 0
+    maps: int = 0  # of the memory, what maps between features need: it grows with k²
 
     def add(self, place: str | Path, purpose: str, count: int) -> None:
         """So many more bytes at a place."""
@@ -65,7 +67,12 @@ class Needs:
 
     def __str__(self) -> str:
         parts = [f"{size_text(count)} {purpose} in {place}" for (place, purpose), count in self.disk.items() if count]
-        return f"needed: {', '.join(parts)}; at least {size_text(self.memory)} of memory"
+        return f"needed: {', '.join(parts)}; at least {size_text(self.memory)} of memory{self.of_maps}"
+
+    @property
+    def of_maps(self) -> str:
+        """How much of the memory it is, in words; nothing where there are none."""
+        return f" (of it {size_text(self.maps)} for the k × k maps of sae.prediction)" if self.maps else ""
 
 # %% ../nbs/49_preflight.ipynb #296da9c7
 def stream_key(config: RunConfig) -> str:
@@ -111,6 +118,11 @@ def _add_caches(needs: Needs, configs: Sequence[RunConfig], widths: Mapping[str,
         needs.add(kept.cache_folder, "of token rows", 18 * tokens)  # two numbers and two truths a token
 
 # %% ../nbs/49_preflight.ipynb #068c4a01
+def _in_training(weights: Sequence[int]) -> int:
+    """Bytes for SAEs that train together: weights and two moments of each, and the gradient of one."""
+    return 12 * sum(weights) + 4 * max(weights)
+
+
 def needs_of(
     configs: Sequence[RunConfig], known: Mapping[str, KnownModel], widths: Mapping[str, int], root: str | Path
 ) -> Needs:
@@ -118,10 +130,14 @@ def needs_of(
     needs = Needs()
     _add_caches(needs, configs, widths)
     trained: dict[tuple[str, int | None], list[int]] = {}
+    maps: dict[tuple[str, int | None], list[int]] = {}
     for config in configs:
         kept, beside = parameter_counts(widths[_source_key(config)], config.sae)
         needs.add(root, "of runs", 4 * kept + 12 * (kept + beside))  # the SAE, and its checkpoint
-        trained.setdefault((stream_key(config), config.layer), []).append(kept + beside)
+        together = stream_key(config), config.layer
+        trained.setdefault(together, []).append(kept + beside)
+        maps.setdefault(together, []).append(
+            0 if config.sae.prediction is None else map_weights(config.sae.dictionary_size))
     largest = max(max(group) for group in trained.values())
     needs.add(root, "of runs", 12 * largest)  # a checkpoint is written beside the one it replaces
     for model in known.values():
@@ -129,7 +145,8 @@ def needs_of(
     dtypes = {lm.path: DTYPES[lm.dtype] for config in configs if (lm := config.language_model) is not None}
     of_others = next(iter(dtypes.values()), torch.float32)  # instruct models are loaded as their run's own
     needs.memory = sum(loaded_bytes(model, dtypes.get(path, of_others)) for path, model in known.items())
-    needs.memory += max(12 * sum(group) + 4 * max(group) for group in trained.values())
+    needs.memory += max(map(_in_training, trained.values()))
+    needs.maps = max(map(_in_training, maps.values()))
     return needs
 
 # %% ../nbs/49_preflight.ipynb #aeec475d
@@ -181,8 +198,8 @@ def check_memory(needs: Needs, device: torch.device) -> None:
     if free is not None and needs.memory > free:
         raise UserError(
             f"{device} has too little memory: the language models and the SAEs that train together hold at least "
-            f"{size_text(needs.memory)}, {size_text(free)} are free. Train fewer at a time (--variants, --layers), or "
-            "choose a smaller sae.dictionary_size or language_model.dtype: bfloat16")
+            f"{size_text(needs.memory)}{needs.of_maps}, {size_text(free)} are free. Train fewer at a time (--variants, "
+            "--layers), or choose a smaller sae.dictionary_size or language_model.dtype: bfloat16")
 
 # %% ../nbs/49_preflight.ipynb #a2096e47
 def _different(values: Iterable[Any]) -> list[Any]:

@@ -80,6 +80,7 @@ class SAEOutput:
     routing: RoutedCodes | None = None
     moves: Moves = field(default_factory=list)  # of the sparse activation
     groups: Mapping[str, Tensor] = field(default_factory=dict)  # name → features (m,) of a group: levels, nested parts
+    predicted: Tensor | None = None  # (N, k) dense codes beside them, in `reconstruction` but no part of `codes`
 
 # %% ../../nbs/components/19_objective.ipynb #88ea7e41
 class Step:
