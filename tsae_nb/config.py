@@ -267,6 +267,11 @@ class NestedConfig:
         many = range(1, len(self.shares) + 1)
         return ("high", "low") if len(many) == 2 else tuple(f"part{number}" for number in many)
 
+    @property
+    def of_each(self) -> tuple[float, ...]:
+        """The weight of each reconstruction, first to last."""
+        return (1.0,) * len(self.shares) if self.weights is None else self.weights
+
 
 @dataclass(frozen=True, config=_STRICT)
 class ContrastConfig:
@@ -275,6 +280,7 @@ class ContrastConfig:
     weight: NotNegative = 0.1  # α
     temperature: Positive | None = 0.1  # of cosines; None: dot products as they are, as the released code has it
     partner: Literal["previous", "earlier"] = "previous"  # earlier: any token before it in the document, by chance
+    negatives: Literal["other_documents", "batch"] = "other_documents"  # batch: partners of its own document too
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -326,8 +332,9 @@ class SAEConfig:
         ways = [name for name in ("router", "temporal_code", "prediction") if getattr(self, name) is not None]
         if len(ways) > 1:
             raise ValueError(f"{ways[0]} and {ways[1]}: each says how codes are made; leave one of them out")
-        if self.router is not None and self.nested is not None:
-            raise ValueError("router and nested: each puts the features into groups; leave one of them out")
+        grouping = [name for name in ("router", "nested", "prediction") if getattr(self, name) is not None]
+        if len(grouping) > 1:
+            raise ValueError(f"{' and '.join(grouping)}: each puts the features into groups; leave one of them out")
         if self.contrast is not None and self.nested is None:
             raise ValueError("contrast compares the first group of features: it needs nested")
         if self.router is not None and active is not None and active != int(active):
@@ -677,6 +684,11 @@ VARIANTS: dict[str, dict[str, Any]] = _accumulated(_STEPS_OF_THE_PAPER) | {
     "jumprelu": {"sparse_code": {"kind": "jumprelu"}, "sparsity": {"weight": 0.1}},
     "gated": {"sparse_code": {"kind": "gated"}, "sparsity": {"weight": 1.6}},
 }
+_ON_BATCH_TOPK: dict[str, dict[str, Any]] = {
+    "matryoshka": {"nested": {}},
+    "t_sae": {"nested": {}, "contrast": {}},
+}
+VARIANTS |= {name: VARIANTS["batch_topk"] | added for name, added in _ON_BATCH_TOPK.items()}
 PAPER_VARIANTS = tuple(_STEPS_OF_THE_PAPER)
 
 # %% ../nbs/00_config.ipynb #e1b8a95f

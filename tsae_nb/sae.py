@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .components.hierarchical_router import HierarchicalRouter, RoutedCodes, level_sizes
+from .components.nested_groups import nested_groups
 from .components.objective import SAEOutput, Weights
 from .components.sparse_code import (
     Codes, DenseCodes, Moves, SparseActivation, build_sparse_code, centred_bias)
@@ -169,6 +170,8 @@ class SparseAutoencoder(nn.Module):
     @property
     def groups(self) -> dict[str, Tensor]:
         """Named groups of features: name → their indices (m,) int64; empty where the features are all of one kind."""
+        if self.config.nested is not None:
+            return nested_groups(self.dictionary_size, self.config.nested, self.scale.device)
         return {} if self.router is None else self.router.groups
 
     @property
