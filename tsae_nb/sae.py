@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from .components.hierarchical_router import HierarchicalRouter, RoutedCodes, level_sizes
 from .components.nested_groups import nested_groups
 from .components.objective import SAEOutput, Weights
-from .components.sparse_code import (
-    Codes, DenseCodes, Moves, SparseActivation, build_sparse_code, centred_bias)
+from .components.sparse_code import Codes, DenseCodes, Moves, SparseActivation, build_sparse_code
+from .components.sparse_products import centred_bias
 from .components.temporal_encoder import TemporalEncoder
 from .config import ConfigError, SAEConfig, build, merge, settings_of
 from .foundation import CorruptFileError, UserError, content_hash, named_generator, taken_apart

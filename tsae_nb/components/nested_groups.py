@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .hierarchical_router import consecutive_groups, level_sizes
-from .sparse_code import Codes, DenseCodes, Pattern, SparseCodes, operations_on
+from .sparse_code import Codes, DenseCodes, SparseCodes
+from .sparse_products import Pattern, operations_on
 from .temporal_consistency import adjacent_pairs, inverse_norms
 from ..config import ContrastConfig, NestedConfig
 
@@ -45,12 +46,12 @@ def nested_reconstructions(
 
     `groups` follow one another, as `nested_groups` has them; each is decoded once.
     """
-    found, reconstruction, begin = dict[str, Tensor](), bias, 0
+    reconstructions, reconstruction, begin = dict[str, Tensor](), bias, 0
     for name, features in [*groups.items()][:-1]:
         end = begin + len(features)
         reconstruction = reconstruction + codes_between(codes, begin, end).decode(decoder[begin:end])
-        found[name], begin = reconstruction, end
-    return found
+        reconstructions[name], begin = reconstruction, end
+    return reconstructions
 
 # %% ../../nbs/components/18_nested_groups.ipynb #nest0021
 def earlier_tokens(valid: Tensor, documents: Tensor) -> Tensor:
@@ -96,13 +97,13 @@ class _Comparison:
     def similarities(self, decoded: Tensor, chosen: slice) -> Tensor:
         """(P, b) of a block whose similarities to all tokens are (N, b); what is no negative is out of the running."""
         tokens = self.pairs[:, 1]
-        found = decoded.detach()[tokens]
+        similarities = decoded.detach()[tokens]
         if self.documents is not None:
             of = self.documents[tokens]
             same = of.unsqueeze(1) == of[chosen]
             same[chosen].fill_diagonal_(False)
-            found.masked_fill_(same, torch.finfo(found.dtype).min)
-        return found
+            similarities.masked_fill_(same, torch.finfo(similarities.dtype).min)
+        return similarities
 
 
 class _InfoNCE(torch.autograd.Function):

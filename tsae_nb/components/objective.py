@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from .attribution_adversary import AdversaryStep, adversary, attribution
+from .dead_features import AuxiliaryReconstruction
 from .feature_tracker import FeatureTracker
 from .hierarchical_router import RoutedCodes, routing_entropy
 from .margin_ema import DynamicMargin, MarginStep, nearest_rows, pair_cosines
 from .nested_groups import (
     codes_between, contrast, nested_groups, nested_reconstructions, partners)
-from .sparse_code import (
-    AuxiliaryReconstruction, Codes, Moves, SparseActivation, SparseCodes, open_gates)
+from .sparse_code import Codes, Moves, SparseActivation, SparseCodes, open_gates
 from .temporal_consistency import adjacent_pairs, temporal_consistency
 from ..config import SAEConfig
 from ..foundation import named_generator
@@ -167,9 +167,9 @@ class Nested(nn.Module):
 
     def forward(self, step: Step) -> tuple[Tensor, float]:
         output, weights = step.output, step.weights
-        found = nested_reconstructions(output.codes, weights.decoder, weights.decoder_bias, output.groups)
-        losses = [weight * reconstruction_loss(output.x, nested)
-                  for weight, nested in zip(self.weights, found.values(), strict=True)]
+        nested = nested_reconstructions(output.codes, weights.decoder, weights.decoder_bias, output.groups)
+        losses = [weight * reconstruction_loss(output.x, reconstruction)
+                  for weight, reconstruction in zip(self.weights, nested.values(), strict=True)]
         return torch.stack(losses).sum(), 1.0
 
 
