@@ -26,11 +26,11 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from tsae_nb.activations import build_rows, file_documents
 from tsae_nb.cli import main
 from tsae_nb.comparison import compare
 from tsae_nb.config import DataConfig, QuestionSetConfig, RunConfig, SAEConfig, build, parse_yaml, settings_of, to_yaml
-from tsae_nb.evaluation.unlearning_eval import ChoiceQuestion, load_questions
+from tsae_nb.corpus import build_rows, file_documents
+from tsae_nb.evaluation.questions import ChoiceQuestion, load_questions
 from tsae_nb.experiments import expand
 from tsae_nb.foundation import UserError
 from tsae_nb.interop import FORMATS, export_sae, import_sae

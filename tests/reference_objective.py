@@ -34,6 +34,7 @@ KNOWN: dict[str, str] = {  # the settings that this reference reads (or that may
     "RouterConfig": "shares entropy_weight",
     "NestedConfig": "shares weights",
     "ContrastConfig": "weight temperature partner negatives",
+    "TemporalCodeConfig": "taps steps",
 }
 
 
@@ -159,7 +160,7 @@ class Reference:
         elif config.kind == "batch_topk":
             assert active is not None
             if training:
-                keep = found.largest(pre, active * len(pre)) & found.above(pre, 0.0)
+                keep = found.largest(pre, round(active * len(pre))) & found.above(pre, 0.0)
                 # the threshold at inference: a moving average of the smallest active value, young at first
                 seen, old = int(self.before[f"{name}.batches_seen"]), self.before[f"{name}.threshold"]
                 decay = min(seen / (9 + seen), config.threshold_decay)
@@ -222,6 +223,8 @@ class Reference:
             self.seen = stream[valid]
         self.here, tokens = here, len(here)
         pre = self.seen @ encoder.T + encoder_bias
+        if config.temporal_code is not None:
+            pre = self.looked(encoder, encoder_bias, valid, documents, training, found)
         active = config.sparse_code.active
         self.gates: Tensor | None = None
         if config.router is None:
@@ -234,6 +237,40 @@ class Reference:
         penalty = charged.get(config.sparse_code.kind, found.codes.sum)()
         self.sparsity = penalty / max(tokens, 1)
         return found
+
+    # -- further looks (notebook 18b) -------------------------------------------------------------------------------
+    def looked(self, encoder: Tensor, bias: Tensor, valid: Tensor, documents: Tensor, training: bool, found: Found
+               ) -> Tensor:
+        """u = f ∗ W_enc(x − b_dec) + b; p = λ u where above inference's threshold; u = p + f ∗ W(x − b_dec − pD) + b"""
+        config, name = self.config.temporal_code, "sae.temporal_code"
+        assert config is not None
+        row, token = torch.nonzero(valid, as_tuple=True)
+        of, taps = documents[valid], range(config.taps)
+        self.reads = [[[other for other in range(len(of)) if row[other] == row[one] and of[other] == of[one]
+                        and token[one] - token[other] == back] for one in range(len(of))] for back in taps]
+        pre = self.answers(self.seen, encoder, bias, f"{name}.answers.filters")
+        for step in range(config.steps):
+            look = f"{name}.looks.{step}"
+            if self.config.sparse_code.kind == "batch_topk":
+                above = pre * (found.above(pre, self.before["sae.sparse_codes.0.threshold"]) & found.above(pre, 0.0))
+            else:
+                above, _ = self.activated(pre, 0, self.config.sparse_code.active, training, found)
+            self.guess = self.p(f"{look}.trust").sigmoid() * above
+            self.remainder = self.seen - self.guess @ self.p("sae.decoder_weight")
+            pre = self.guess + self.answers(self.remainder, self.p(f"{look}.encoder"), self.p(f"{look}.bias"),
+                                            f"{look}.answers.filters")
+        return pre
+
+    def answers(self, read: Tensor, encoder: Tensor, bias: Tensor, filters: str, features: Any = slice(None)) -> Tensor:
+        """f ∗ W x + b: a filter for each feature over tokens of the same row and document, 0, 1, … before."""
+        answers = read @ encoder.T
+        if len(self.reads) == 1:  # one tap: no filter
+            return answers + bias
+        padded = torch.cat([answers, torch.zeros(1, len(bias)).double()])
+        total = bias.expand_as(answers)
+        for tap, others in zip(self.p(filters)[:, features], self.reads, strict=True):
+            total = total + tap * padded[[other[0] if other else -1 for other in others]]
+        return total
 
     def routed(self, pre: Tensor, stream: Tensor, here: Tensor, training: bool, found: Found
                ) -> tuple[Tensor, Tensor, Tensor]:
@@ -492,6 +529,11 @@ class Reference:
         if len(dead) == 0:
             return torch.zeros(()).double()
         pre = self.seen.detach() @ self.p("sae.encoder_weight")[dead].T + self.p("sae.encoder_bias")[dead]
+        if (looks := self.config.temporal_code) is not None:  # in the last look
+            last = f"sae.temporal_code.looks.{looks.steps - 1}"
+            own, bias = (self.p(f"{last}.{part}")[dead] for part in ("encoder", "bias"))
+            pre = self.guess.detach()[:, dead] + self.answers(
+                self.remainder.detach(), own, bias, f"{last}.answers.filters", dead)
         if self.gates is not None:
             routed = []
             for column, feature in enumerate(dead.tolist()):

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from tsae_nb import complete_runs, runs
-from tsae_nb.activations import token_rows, world_documents
 from tsae_nb.cli import main
 from tsae_nb.complete_runs import evaluate_again, held_out_rows
 from tsae_nb.config import DataConfig
+from tsae_nb.corpus import token_rows, world_documents
+from tsae_nb.evaluation import metrics
 from tsae_nb.experiments import expand
 from tsae_nb.language_model import LanguageModel
 from tsae_nb.run_folders import RUN, check_files, summarise
@@ -136,7 +137,7 @@ def test_damaged_results_are_measured_again_and_caches_are_in_use_meanwhile(
     results = Path("runs/demo/topk.evaluated/evaluation.json")
     written = results.read_bytes()
     results.write_bytes(written.replace(b"0", b"1"))
-    evaluate, looked = complete_runs.evaluate, []
+    evaluate, looked = metrics.evaluate, []
 
     def looking(*arguments: object) -> object:
         with pytest.raises(Busy, match="measuring runs/demo/topk again"):
@@ -146,7 +147,7 @@ def test_damaged_results_are_measured_again_and_caches_are_in_use_meanwhile(
         looked.append(True)
         return evaluate(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(complete_runs, "evaluate", looking)
+    monkeypatch.setattr(metrics, "evaluate", looking)
     assert said("evaluate", "runs/demo/topk")[0] == 0 and looked
     assert results.read_bytes() == written and not list(verify("runs"))
 

@@ -19,7 +19,7 @@ import zstandard
 from local_hub import LocalHub
 
 import tsae_nb
-from tsae_nb.activations import world_documents
+from tsae_nb.corpus import world_documents
 
 EMBEDDED = Path(tsae_nb.__path__[0]) / "embedded"
 WEIGHTS = (EMBEDDED / "model.safetensors").stat().st_size
@@ -30,10 +30,12 @@ import torch
 torch.set_num_threads(1)
 from dataclasses import replace
 from pathlib import Path
-from tsae_nb import activations, language_model
-from tsae_nb.activations import *
+from tsae_nb import corpus, language_model
 from tsae_nb.config import *
-from tsae_nb.evaluation.unlearning_eval import *
+from tsae_nb.corpus import *
+from tsae_nb.evaluation.clamping import *
+from tsae_nb.evaluation.questions import *
+from tsae_nb.evaluation.unlearning import *
 from tsae_nb.foundation import named_generator
 from tsae_nb.language_model import *
 for case in json.load(sys.stdin):
@@ -261,7 +263,7 @@ ROWS = (
 )
 WATCHED = (  # from which document on the hub is read
     "firsts = []; original = hub_documents; "
-    "activations.hub_documents = lambda *asked: firsts.append(asked[4]) or original(*asked)"
+    "corpus.hub_documents = lambda *asked: firsts.append(asked[4]) or original(*asked)"
 )
 QUICKLY = "time.sleep = lambda seconds: None"  # the clients' waits, and ours
 
@@ -319,6 +321,6 @@ def test_a_data_set_that_changes_meanwhile_is_read_at_the_commit_it_began_with(t
 
 
 def test_local_work_imports_nothing_of_the_hub_for_data() -> None:
-    script = ("import sys, tsae_nb.cli\nfrom tsae_nb.activations import check_corpus, DataConfig\n"
+    script = ("import sys, tsae_nb.cli\nfrom tsae_nb.corpus import check_corpus, DataConfig\n"
               "check_corpus(DataConfig())\nsys.exit('datasets' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", script], timeout=120).returncode == 0

@@ -72,11 +72,21 @@ OTHER: dict[str, dict[str, Any]] = {  # settings that no variant of the table ha
     "t_sae of topk, some dead": {
         "base": "topk", "sae": {"nested": {"shares": [0.6, 0.4]}, "contrast": {"weight": 3.0, "partner": "earlier"},
                                 "dead_features": {"auxiliary_features": 2, "weight": 0.7}}},
+    "t_sae of temporal codes": {"base": "temporal_code", "sae": {"nested": {}, "contrast": {"weight": 2.0}}},
     "t_sae, temporal encoder, consistency": {
         "base": "t_sae", "sae": {"temporal_encoder": {}, "consistency": {}, "contrast": {"partner": "earlier"},
                                  "sparse_code": {"active": 9}}},
     "temporal topk": {
         "base": "topk", "sae": {"temporal_encoder": {"start": "random"}, "consistency": {"temperature": 0.5}}},
+    "temporal code, few taps": {
+        "base": "topk", "sae": {"temporal_code": {"taps": 3}, "sparse_code": {"active": 4}}},
+    "temporal code, two further looks": {
+        "base": "temporal_code", "sae": {"temporal_code": {"taps": 2, "steps": 2}, "sparse_code": {"active": 2.5}}},
+    "temporal code, relu, not centred": {
+        "base": "baseline", "bias": -1.5, "sae": {"temporal_code": {"taps": 4}, "subtract_decoder_bias": False}},
+    "lista, jumprelu": {"base": "jumprelu", "sae": {"temporal_code": {"taps": 1}, "dead_features": {}}},
+    "temporal code behind an encoder": {
+        "base": "temporal_code", "sae": {"temporal_encoder": {"residual": True}, "temporal_code": {"taps": 2}}},
 }
 CASES = [*VARIANTS, *OTHER]
 TRAINING = {"learning_rate": 0.01, "betas": [0.8, 0.95], "steps": 20, "warmup_steps": 4, "decay_fraction": 0.4}
@@ -141,7 +151,10 @@ def scrambled(case: str, training: Mapping[str, Any] | None = None) -> SAETraini
         memory = {"step": torch.tensor(5.0), "exp_avg": 0.05 * torch.randn_like(value),
                   "exp_avg_sq": 0.01 * (0.5 + torch.rand_like(value))}
         made.optimizer.state[value] = memory
-    made.sae.encoder_bias.add_(OTHER.get(case, {}).get("bias", 0.0))
+    looks = made.sae.temporal_code.looks if made.sae.temporal_code is not None else []
+    biases = [made.sae.encoder_bias, *(look.bias for look in looks)]
+    for bias in biases:
+        bias.add_(OTHER.get(case, {}).get("bias", 0.0))
     made.sae.constrain()
     for name, value in buffers.items():
         if name.endswith(("silent_for", "tokens_since_active")):
@@ -166,9 +179,10 @@ def scrambled(case: str, training: Mapping[str, Any] | None = None) -> SAETraini
     if (auxiliary := buffers.get("objective.terms.auxiliary.reconstruction.tokens_since_active")) is not None:
         silent = random.sample(range(FEATURES), FEATURES // 3)  # small beside the living, yet positive on some tokens
         auxiliary[silent] = 100_000 - 5
-        made.sae.encoder_bias.add_(1.5)
-        made.sae.encoder_weight[silent[1:]] *= 0.1  # the first of them wakes up
-        made.sae.encoder_bias[silent[1:]] *= 0.1
+        for bias, weight in zip(biases, [made.sae.encoder_weight, *(look.encoder for look in looks)], strict=True):
+            bias.add_(1.5)
+            weight[silent[1:]] *= 0.1  # the first of them wakes up
+            bias[silent[1:]] *= 0.1
     return made
 
 
@@ -478,6 +492,7 @@ def test_starts(case: str) -> None:
         wanted |= {"sae.decoder_weight": rows, "sae.encoder_weight": gain * rows,
                    "sae.encoder_bias": torch.zeros(features), "sae.decoder_bias": 0.3 * mean}
         wanted |= _temporal_start(settings, seed) | _router_start(settings, features)
+        wanted |= _looks_start(settings, wanted["sae.encoder_weight"])
         if settings.sparse_code.kind == "jumprelu":
             sizes = _sizes(settings, features)
             wanted |= {f"sae.sparse_codes.{level}.threshold":
@@ -511,6 +526,18 @@ def _router_start(settings: SAEConfig, features: int) -> dict[str, Tensor]:
     low, middle, _ = _sizes(settings, features)
     shapes = {"level_bias": (3,), "scores": (2, WIDTH), "left_score": (WIDTH,), "left_encoder": (low + middle, WIDTH)}
     return {f"sae.router.{name}": torch.zeros(shape) for name, shape in shapes.items()}
+
+
+def _looks_start(settings: SAEConfig, encoder: Tensor) -> dict[str, Tensor]:
+    """Notebook 18b: further looks start with the encoder, the guess half trusted, filters as the identity."""
+    if (config := settings.temporal_code) is None:
+        return {}
+    names = [f"sae.temporal_code.looks.{step}" for step in range(config.steps)]
+    start = {f"{look}.{part}": torch.zeros(len(encoder)) for look in names for part in ("bias", "trust")}
+    start |= {f"{look}.encoder": encoder for look in names}
+    identity = torch.stack([torch.full((len(encoder),), float(back == 0)) for back in range(config.taps)])
+    filters = {f"{name}.answers.filters": identity for name in ("sae.temporal_code", *names)}
+    return start | (filters if config.taps > 1 else {})
 
 
 def _temporal_start(settings: SAEConfig, seed: int) -> dict[str, Tensor]:

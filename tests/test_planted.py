@@ -3,8 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from tsae_nb.cli import main
+from tsae_nb.config import ActivationsConfig, PlantedConfig
+from tsae_nb.evaluation.oracles import KnownDictionary, oracles
+from tsae_nb.evaluation.recovery import recovery
+from tsae_nb.planted import PlantedActivations
 from tsae_nb.sae import load_sae
 from tsae_nb.storage import read_json
 from tsae_nb.views.feature_index import FeatureIndex
@@ -32,6 +37,8 @@ def test_the_preset_is_trained_measured_and_gone_on_with(tmp_path: Path, monkeyp
     run("--set", "training.steps=12", "--variants", "topk", "--name", "whole")
     assert load_sae("runs/planted/topk/sae").content_hash() == load_sae("runs/whole/topk/sae").content_hash()
     assert main(["figures", "runs/planted"]) == main(["evaluate", "runs/whole/topk"]) == 0
+    again, once = (read_json(f"runs/whole/{name}/evaluation.json") for name in ("topk.evaluated", "topk"))
+    assert again == once and "recovery" in again, "measured again, all of it is"
     assert FeatureIndex.of_run("runs/whole/topk").valid_tokens == 16 * 64
 
 
@@ -44,3 +51,40 @@ def test_another_world_is_another_run(
                  "planted.noise=0.4"]) == 2
     assert "planted.noise: 0.25 → 0.4" in capsys.readouterr().err
     assert main(["run", "planted", "--layers", "1"]) == main(["store", "planted", "arrays"]) == 2
+    assert main(["run", "planted", *SHORT, "--set", "planted.shuffled=time"]) == 2
+    assert "planted.shuffled: got 'time'; Input should be 'inside' or 'all'" in capsys.readouterr().err
+
+
+def test_without_time_nothing_flickers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("--set", "training.steps=2", "--variants", "topk", "--name", "shuffled", "--set", "planted.shuffled=all")
+    slow = read_json("runs/shuffled/topk/evaluation.json")["recovery"]["slow"]
+    assert slow["flicker"] < 3  # the truth itself changes as often; in runs of 32 tokens it would be above 15
+
+
+def source_of(**settings: object) -> PlantedActivations:
+    return PlantedActivations(PlantedConfig(evaluation_rows=24, **settings), ActivationsConfig(calibration_rows=4))
+
+
+def test_the_oracles_stand_in_order_and_read_what_they_may() -> None:
+    source = source_of(noise=0.4)
+    readers = oracles(source)
+    scores = {name: recovery(oracle, source).slow for name, oracle in readers.items()}
+    f1 = [scores[name].f1 for name in ("tied", "linear", "token", "past", "both")]
+    assert f1 == sorted(f1) and f1[3] > f1[2] + 0.2
+    _, seen = source.drawn(4, "leak")
+    later = torch.cat([seen[:, :40], seen[:, 40:].flip(1)], 1)
+    for name, oracle in readers.items():
+        same = torch.equal(oracle.encode(seen)[:, :40], oracle.encode(later)[:, :40])
+        assert same == (name != "both"), name
+
+
+@pytest.mark.parametrize("settings", [{"slow": 0}, {"fast": 0}, {"noise": 0.0}, {"spread": 0.0}, {"zipf": 1.0}, {
+    "children": 8, "correlation": 0.5}, {"shuffled": "all"}], ids=str)
+def test_there_are_oracles_of_every_world(settings: dict[str, object]) -> None:
+    source = source_of(**settings)
+    for name, oracle in oracles(source, rounds=1).items():
+        found = recovery(oracle, source)
+        assert isinstance(oracle, KnownDictionary)
+        for features in (features for features in (found.slow, found.fast) if features is not None):
+            assert 0.3 < features.f1 <= 1 and features.mcc == pytest.approx(1), (name, found)

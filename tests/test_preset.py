@@ -27,8 +27,8 @@ from safetensors.torch import load_file
 from wide_model import EMBEDDED, PLACES, STAND_INS, wide_config, wide_weights, write_hub, write_model
 
 from tsae_nb.config import RunConfig, UnlearningConfig, build, read_yaml, settings_of
-from tsae_nb.evaluation.unlearning_eval import (
-    Options, load_questions, prompt_text, prompt_tokens, qualifying, subject_named)
+from tsae_nb.evaluation.asking import Options, qualifying
+from tsae_nb.evaluation.questions import load_questions, prompt_text, prompt_tokens, subject_named
 from tsae_nb.experiments import expand, load_experiment, nested
 from tsae_nb.language_model import LanguageModel
 from tsae_nb.world import TITLES, World

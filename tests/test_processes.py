@@ -17,15 +17,15 @@ import yaml
 
 from tsae_nb.cli import main
 from tsae_nb.config import merge
+from tsae_nb.evaluation import metrics
 from tsae_nb.experiments import expand
 from tsae_nb.foundation import CorruptFileError, UserError
 from tsae_nb.interop import export_sae, import_sae
-from tsae_nb.run_folders import summarise, summaries
+from tsae_nb.run_folders import stored_runs, summarise, summaries
 from tsae_nb.runs import TSAE, cache_entries, execute, remove_run
 from tsae_nb.sae import load_sae, stored_hash
 from tsae_nb.storage import Busy, claim, lock_file, locked, record, verify
 from tsae_nb.views.feature_index import FeatureIndex
-from tsae_nb.views.figures import stored_runs
 from tsae_nb.views.training_monitor import TrainingMonitor
 from tsae_nb.views.unlearning_explorer import UnlearningExplorer
 
@@ -352,9 +352,8 @@ def test_what_is_measured_is_measured_once_unless_it_is_damaged(
     damaged: bool, complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = merge(SMALL, {"variants": ["topk"], "activations": {"cache_folder": str(complete / "cache")}})
-    evaluate, asked = execute.__globals__["evaluate"], list[object]()
-    monkeypatch.setitem(
-        execute.__globals__, "evaluate", lambda *arguments: (asked.append(arguments), evaluate(*arguments))[1])
+    evaluate, asked = metrics.evaluate, list[object]()
+    monkeypatch.setattr(metrics, "evaluate", lambda *arguments: (asked.append(arguments), evaluate(*arguments))[1])
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -375,7 +374,7 @@ def test_a_failed_evaluation_is_told_and_repeated_alone(
     complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = merge(SMALL, {"activations": {"cache_folder": str(complete / "cache")}})
-    evaluate, asked = execute.__globals__["evaluate"], list[object]()
+    evaluate, asked = metrics.evaluate, list[object]()
 
     def fails_first(*arguments: object) -> object:
         asked.append(arguments)
@@ -383,7 +382,7 @@ def test_a_failed_evaluation_is_told_and_repeated_alone(
             raise MemoryError("no room for the evaluation")
         return evaluate(*arguments)
 
-    monkeypatch.setitem(execute.__globals__, "evaluate", fails_first)
+    monkeypatch.setattr(metrics, "evaluate", fails_first)
     with pytest.raises(MemoryError):
         execute(expand(experiment), tmp_path / "runs", quiet=True)
     states = {run.name: (run.state, run.reason) for run in summaries(tmp_path / "runs")}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tsae_nb.activations import world_documents
 from tsae_nb.cli import main
+from tsae_nb.corpus import world_documents
 from tsae_nb.world import World
 
 ROOT = Path(__file__).resolve().parents[1]

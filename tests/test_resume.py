@@ -335,7 +335,7 @@ def test_another_version_is_refused_and_stays_in_its_place(copy: Callable[[], Pa
 
 # --- more steps
 
-@pytest.mark.parametrize("variant", ["baseline", "topk", "batch_topk", "temporal"])
+@pytest.mark.parametrize("variant", ["baseline", "topk", "batch_topk", "temporal", "temporal_code"])
 def test_a_longer_run_is_the_run_of_that_length(variant: str, tmp_path: Path) -> None:
     trained(tmp_path / "grown", variant, warmup_steps=3)
     grown = trained(tmp_path / "grown", variant, warmup_steps=3, steps=20)

@@ -12,7 +12,7 @@ import torch
 from local_hub import LocalHub
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizerFast, RwkvConfig, RwkvForCausalLM
 
-from tsae_nb.activations import world_documents
+from tsae_nb.corpus import world_documents
 
 ROOT = Path(__file__).parents[1]
 TSAE = str(Path(sys.executable).with_name("tsae"))

@@ -19,16 +19,15 @@ import pandas as pd
 
 from tsae_nb import runs, training
 from tsae_nb.config import UserError
-from tsae_nb.evaluation import unlearning_eval
+from tsae_nb.evaluation import unlearning
 from tsae_nb.foundation import content_hash
 from tsae_nb.interop import FORMATS, export_sae, import_sae
-from tsae_nb.run_folders import summaries
+from tsae_nb.run_folders import open_run, stored_runs, summaries
 from tsae_nb.sae import load_sae
 from tsae_nb.storage import verify
 from tsae_nb.training import open_checkpoint
 from tsae_nb.views import feature_index
 from tsae_nb.views.feature_index import FeatureIndex
-from tsae_nb.views.figures import stored_runs
 from tsae_nb.views.training_monitor import TrainingMonitor
 from tsae_nb.views.unlearning_explorer import UnlearningExplorer
 
@@ -53,7 +52,7 @@ def _monitor(folder: Path) -> Any:
 def _list(folder: Path) -> Any:
     found = summaries(folder)
     print(*(run.reason for run in found), file=sys.stderr)
-    return [(run.name, run.state, run.evaluation, run.unlearning) for run in found]
+    return [(run.name, run.state, run.results) for run in found]
 
 
 def _figures(folder: Path) -> Any:
@@ -75,7 +74,7 @@ READINGS: dict[str, Callable[[], Any]] = {
     "list": lambda: _list(Path("runs")), "figures": lambda: _figures(Path("runs")),
     "monitor": lambda: _monitor(Path("runs")), "unlearning": lambda: UnlearningExplorer(RUN)._about,
     "SAE": lambda: load_sae(RUN / "sae").content_hash(), "checkpoint": lambda: _checkpoint(RUN / "checkpoint"),
-    "config": lambda: runs.open_run(RUN).config, "index": lambda: _index(RUN), "verify": lambda: _verify(Path(".")),
+    "config": lambda: open_run(RUN).config, "index": lambda: _index(RUN), "verify": lambda: _verify(Path(".")),
     **{form: lambda form=form: import_sae(Path("exports") / form).content_hash() for form in EXPORTS},
 }
 
@@ -115,14 +114,14 @@ def stopping(owner: Any, name: str, after: int = 1) -> None:
 
 def stop_writing_progress() -> None:
     """The unlearning evaluation writes its progress at once, and ends there."""
-    plain = unlearning_eval.Checkpoint.write
+    plain = unlearning.Checkpoint.write
 
     def write(self: Any, clamps: Any) -> None:
         self.seconds = 0.0
         plain(self, clamps)
         os._exit(0)
 
-    unlearning_eval.Checkpoint.write = write  # type: ignore[method-assign]
+    unlearning.Checkpoint.write = write  # type: ignore[method-assign]
 
 
 # Where work is stopped: name → what stops the runs, or the build of the index

@@ -38,7 +38,7 @@ import wide_model  # noqa: E402
 
 from tsae_nb import activations, runs, training  # noqa: E402
 from tsae_nb.config import RunConfig, override  # noqa: E402
-from tsae_nb.evaluation import unlearning_eval  # noqa: E402
+from tsae_nb.evaluation import asking, metrics, unlearning  # noqa: E402
 from tsae_nb.experiments import expand, load_experiment, nested  # noqa: E402
 from tsae_nb.foundation import named_generator  # noqa: E402
 from tsae_nb.language_model import LanguageModel  # noqa: E402
@@ -284,10 +284,10 @@ def summed(parts: dict[str, list[float]]) -> dict[str, Any]:
 
 TIMED = {  # part of a run → where it is called
     "streams": (runs, "open_streams"), "training": (runs, "train"), "checkpoint": (training, "save_checkpoint"),
-    "batch": (activations.ActivationStream, "batch"), "evaluation": (runs, "evaluate"),
-    "questions": (unlearning_eval, "ask"), "prompts' streams": (unlearning_eval, "cached_streams"),
-    "densities": (unlearning_eval, "density_pass"), "setting": (unlearning_eval, "run_setting"),
-    "unlearning": (unlearning_eval, "evaluate_sae"),
+    "batch": (activations.ActivationStream, "batch"), "evaluation": (metrics, "evaluate"),
+    "questions": (unlearning, "ask"), "prompts' streams": (unlearning, "cached_streams"),
+    "densities": (unlearning, "density_pass"), "setting": (unlearning, "run_setting"),
+    "unlearning": (unlearning, "evaluate_sae"),
 }
 
 
@@ -318,7 +318,7 @@ def timed(parts: dict[str, list[float]]) -> Iterator[None]:
 @contextlib.contextmanager
 def taken_as_qualifying() -> Iterator[None]:
     """Inside, questions are asked as ever, and then all count as answered rightly."""
-    right, tree = unlearning_eval.right_in_order, unlearning_eval.qualifying_by_tree
+    right, tree = asking.right_in_order, asking.qualifying_by_tree
 
     def all_of_them(*arguments: Any) -> list[int]:
         right(*arguments)
@@ -328,11 +328,11 @@ def taken_as_qualifying() -> Iterator[None]:
         tree(language_model, prompts, answers, *rest)
         return list(range(len(answers)))
 
-    unlearning_eval.right_in_order, unlearning_eval.qualifying_by_tree = all_of_them, all_after_asking
+    asking.right_in_order, asking.qualifying_by_tree = all_of_them, all_after_asking
     try:
         yield
     finally:
-        unlearning_eval.right_in_order, unlearning_eval.qualifying_by_tree = right, tree
+        asking.right_in_order, asking.qualifying_by_tree = right, tree
 
 
 STAGES = ("machine", "model", "passes", "training_steps", "chain")

@@ -26,22 +26,23 @@ from readme import DIRECTIVE, render
 from trials import ROOT, changed, git
 
 from tsae_nb.config import RunConfig, UserError, differences, result_settings
+from tsae_nb.evaluation.evaluations import FILES
 from tsae_nb.experiments import expand, load_experiment, nested
 from tsae_nb.foundation import content_hash, find_chrome
 from tsae_nb.processes import Terminated, terminable
-from tsae_nb.run_folders import RUN, read_mapping, stored_config
+from tsae_nb.run_folders import RUN, read_mapping, stored_config, stored_runs
 from tsae_nb.runs import PACKAGES, own_files, sweep
 from tsae_nb.storage import claim, is_stored, locked, put_in_place, read_json, record, remove_stored, tidy, whole_file
 from tsae_nb.storage import write_json
 from tsae_nb.views.claims import CLAIMS, claim_convergence, claim_dictionary_size
-from tsae_nb.views.figures import draw, figure_tables, results_table, stored_runs
+from tsae_nb.views.figures import draw, figure_tables, results_table
 
 PARTS = ("tiny", "ablations")  # files in runs/
 SEEDS = (0, 1, 2)
 STORED = Path("runs") / "reference"
 WORK = Path("runs") / ".reference"  # hidden: nobody takes what is in it for runs of one's own
 KIND = "a reference under way"
-KEPT = ("config.yaml", "manifest.json", "evaluation.json", "unlearning.json", "unlearning.parquet")
+KEPT = ("config.yaml", "manifest.json", *FILES)
 EVERY = 10
 EXPLORED = ("topk", "temporal")  # and of each folder the run with the highest unlearning score
 SUMMARY = "reference.json"

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from .config import ConfigError as ConfigError, RunConfig as RunConfig, SAEConfig as SAEConfig
     from .config import UserError as UserError
     from .evaluation.metrics import evaluate as evaluate
-    from .evaluation.unlearning_eval import UnlearningResult as UnlearningResult, UnlearningTask as UnlearningTask
+    from .evaluation.unlearning import UnlearningResult as UnlearningResult, UnlearningTask as UnlearningTask
     from .experiments import expand as expand, load_experiment as load_experiment
     from .interop import export_sae as export_sae, import_sae as import_sae
     from .language_model import LanguageModel as LanguageModel
-    from .runs import execute as execute, find_runs as find_runs, launch as launch, open_run as open_run
-    from .runs import sweep as sweep
+    from .run_folders import find_runs as find_runs, open_run as open_run
+    from .runs import execute as execute, launch as launch, sweep as sweep
     from .sae import SparseAutoencoder as SparseAutoencoder, load_sae as load_sae, save_sae as save_sae
     from .sources import open_source as open_source
     from .stored_activations import StoredActivations as StoredActivations
@@ -35,11 +35,12 @@ _MODULES = {  # what a type checker reads above, for when the program runs; a te
     "complete_runs": "evaluate_again export_run",
     "config": "ConfigError RunConfig SAEConfig UserError",
     "evaluation.metrics": "evaluate",
-    "evaluation.unlearning_eval": "UnlearningResult UnlearningTask",
+    "evaluation.unlearning": "UnlearningResult UnlearningTask",
     "experiments": "expand load_experiment",
     "interop": "export_sae import_sae",
     "language_model": "LanguageModel",
-    "runs": "execute find_runs launch open_run sweep",
+    "run_folders": "find_runs open_run",
+    "runs": "execute launch sweep",
     "sae": "SparseAutoencoder load_sae save_sae",
     "sources": "open_source",
     "stored_activations": "StoredActivations",

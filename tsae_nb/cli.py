@@ -276,22 +276,31 @@ def list_command(root: str, as_json: bool) -> None:
         raise none  # before anything heavy is imported
     _load("comparison")
     from tsae_nb.comparison import flat
+    from tsae_nb.evaluation.evaluations import EVALUATIONS
     from tsae_nb.run_folders import summaries
 
-    runs = summaries(root)
+    runs, rows = summaries(root), [row for row in EVALUATIONS.values() if row.part is None]
     if as_json:
         _print_json([{"name": run.name, "folder": run.folder, "state": run.state, "reason": run.reason,
-                      "evaluation": flat(run.evaluation), "unlearning": flat(run.unlearning)} for run in runs])
+                      **{row.section: flat(run.results.get(row.file, {})) for row in rows}} for run in runs])
         return
     if not runs:
         raise none
-    width = max(len(run.name) for run in runs)
-    print(f"{'run':{width}}  {'state':11} {'EV':>6} {'L0':>7}  unlearning")
+    width, columns = max(len(run.name) for run in runs), [(row, column) for row in rows for column in row.columns]
+    titles = " ".join(f"{column.title:>{column.width}}" for row, column in columns if row.always)
+    others = "; ".join(column.title for row, column in columns if not row.always)
+    print(f"{'run':{width}}  {'state':11} {titles}  {others}")
     for run in runs:
-        found = [_number(run.evaluation.get(name), digits) for name, digits in (("explained_variance", 3), ("l0", 1))]
-        score = f"{_number(run.unlearning.get('score'), 3)} {run.unlearning.get('reason') or ''}".strip()
-        said = "; ".join(part for part in (score, run.reason) if part)
-        print(f"{run.name:{width}}  {run.state:11} {found[0]:>6} {found[1]:>7}  {said}".rstrip())
+        numbers, said = list[str](), list[str]()
+        for row, column in columns:
+            results = run.results.get(row.file, {})
+            number = _number(results.get(column.key), column.digits)
+            if row.always:
+                numbers.append(f"{number:>{column.width}}")
+            else:  # of few runs, and with the reason where there is none
+                said.append(f"{number} {results.get('reason') or ''}".strip())
+        told = "; ".join(part for part in (*said, run.reason) if part)
+        print(f"{run.name:{width}}  {run.state:11} {' '.join(numbers)}  {told}".rstrip())
 
 
 @tsae.command("compare")

@@ -16,20 +16,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from tsae_nb.activations import (
-    ARRAYS, ActivationSource, ActivationStream, RowBlocks, TokenRows, corpus_files, token_rows,
-)
+from .activations import ActivationSource, ActivationStream, RowBlocks
 from .comparison import EVALUATION, complete_config
 from tsae_nb.config import (
     OWN_SOURCES, DataConfig, RunConfig, UserError, build, differences, merge, result_settings, settings_of,
 )
-from .evaluation.metrics import evaluate
-from .evaluation.unlearning_eval import UnlearningTask
+from .corpus import ARRAYS, CORPUS_SOURCES, TokenRows, token_rows
+from .evaluation.evaluations import Prepared, asked_of, by_file, write_results
 from .foundation import CorruptFileError, content_hash
 from .interop import FORMATS, Source, after_block, export_sae, open_sae
-from .preflight import LanguageModels, check_before_work
+from .language_model import LanguageModels
+from .preflight import check_before_work
 from .run_folders import named_folder, read_mapping
-from .runs import HeldOut, caches_of
+from .runs import caches_of
 from .sae import SparseAutoencoder, load_sae
 from .sources import open_source
 from .storage import Stored, in_use, is_stored, locked, whole_directory, write_json
@@ -39,13 +38,14 @@ from .views.feature_index import FeatureIndex
 # %% ../nbs/50a_complete_runs.ipynb #bf951a7f
 def _trained_here(trained: Set[str], stored: DataConfig, wanted: DataConfig) -> Set[str]:
     """The names that trained documents have in another text: a file is known by its content, wherever it lies."""
-    if stored.source != "files" or wanted.source != "files":
+    files = CORPUS_SOURCES[stored.source].files
+    if files is None or stored.source != wanted.source:
         return trained if (stored.source, stored.subset) == (wanted.source, wanted.subset) else set()
     now: dict[str, list[str]] = {}
-    for file in corpus_files(wanted.path or ""):
+    for file in files(wanted):
         now.setdefault(content_hash(file), []).append(file.name)
     names: dict[str, set[str]] = {}
-    for file in corpus_files(stored.path or ""):
+    for file in files(stored):
         names.setdefault(file.name, set()).update(now.get(content_hash(file), ()))
     parts = (name.rpartition(":") for name in trained)
     return {f"{name}:{number}" for file, _, number in parts for name in names.get(file, ())}
@@ -56,8 +56,9 @@ def held_out_rows(stored: DataConfig, wanted: DataConfig, tokenizer: Any, cache_
     training, evaluation = token_rows(stored, tokenizer, cache_folder)
     if wanted == stored:
         return evaluation
-    place, looked = ("source", "path", "subset", "split"), replace(wanted, rows=1)
-    if wanted.source != "world" and all(getattr(stored, name) == getattr(wanted, name) for name in place):
+    same_text = all(getattr(stored, name) == getattr(wanted, name) for name in ("source", "path", "subset", "split"))
+    looked = replace(wanted, rows=1)
+    if same_text and not CORPUS_SOURCES[wanted.source].held_out:
         first = min(stored.evaluation_rows, wanted.evaluation_rows)  # after them, rows trained on and others
         looked = replace(wanted, evaluation_rows=first, rows=len(training) + wanted.evaluation_rows)
     after, rows = token_rows(looked, tokenizer, cache_folder)
@@ -101,18 +102,11 @@ def _measure(
             raise UserError(f"the {name.replace('_', ' ')}{where} {'are' if own else 'is'} another than the run was "
                             "trained with, as its hash says: put that one back")
     sae = sae.to(source.device)
-    found = evaluate(sae, HeldOut(source, config.evaluation.batch_rows), source.language_model, config.evaluation,
-                     source.layer)
-    unlearning = None
-    if config.unlearning is not None:
-        lm = config.text[0]
-        task = UnlearningTask.build(models.of(lm), config.unlearning, lm.layer, quiet=quiet,
-                                    instruct=models.of(lm, config.unlearning.language_model))
-        unlearning = task.evaluate(sae, seed=config.seed)
+    groups, prepared = list(by_file(asked_of(config)).values()), Prepared(models, quiet)
+    measured = [prepared.results(evaluations, sae, source, config) for evaluations in groups]
     with whole_directory(out, EVALUATION) as temporary:
-        write_json(temporary / "evaluation.json", found)
-        if unlearning is not None:
-            unlearning.save(temporary)
+        for evaluations, results in zip(groups, measured, strict=True):
+            write_results(evaluations, results, temporary)
         write_json(temporary / "evaluated.json", {
             "key": key, "run": config.name, "settings": settings_of(config), "hashes": source.provenance})
 

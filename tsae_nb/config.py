@@ -114,7 +114,7 @@ class ActivationsConfig:
 # %% ../nbs/00_config.ipynb #b51c0e02
 @dataclass(frozen=True, config=_STRICT)
 class StoredConfig:
-    """Activations that are stored in a folder, in place of a language model and its text (notebook 05)."""
+    """Activations that are stored in a folder, in place of a language model and its text (notebook 05a)."""
 
     path: str  # a folder with training/ and, where there is one, evaluation/: shards (rows, tokens, width)
     rows: Count | None = None  # training rows at most; None: all
@@ -138,6 +138,8 @@ class PlantedConfig:
     children: Annotated[int, Field(ge=0)] = 0  # so many fast features are on only while a slow one is, half the time
     correlation: Annotated[Number, Field(ge=0.0, lt=1.0)] = 0.0  # of what decides on pairs of fast features
     row_length: Annotated[int, Field(ge=8)] = 64  # tokens in a row, which is one document
+    # time taken away: tokens in another order inside each row, or each from a row of its own
+    shuffled: Literal["inside", "all"] | None = dataclasses.field(default=None, metadata=LATER)
     evaluation_rows: Count = 256
     seed: Annotated[int, Field(ge=0)] = 0  # of the features and of what is drawn
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"), PLACEMENT] = "auto"
@@ -339,6 +341,9 @@ class SAEConfig:
             raise ValueError("contrast compares the first group of features: it needs nested")
         if self.router is not None and active is not None and active != int(active):
             raise ValueError(f"sparse_code.active {active}: the router shares a whole number out over its levels")
+        if self.temporal_code is not None and self.gate is not None:
+            raise ValueError("sparse_code.kind 'gated' with temporal_code: gates have no second look; "
+                             "leave temporal_code out, or take another kind")
         if self.router is not None and self.gate is not None:
             raise ValueError("sparse_code.kind 'gated' with a router: what gates reconstruct by themselves is defined "
                              "for one level only; leave the router out, or take another kind")
@@ -417,7 +422,7 @@ SIDE_SETS = ("us_history", "computer_science", "geography", "human_aging")
 
 @dataclass(frozen=True, config=_STRICT)
 class UnlearningConfig:
-    """The unlearning evaluation (notebook 31); the defaults ask the embedded world."""
+    """The unlearning evaluation (notebook 34); the defaults ask the embedded world."""
 
     forget: QuestionSetConfig = QuestionSetConfig("bio")
     side: Annotated[tuple[QuestionSetConfig, ...], Field(min_length=1)] = tuple(
@@ -685,6 +690,8 @@ VARIANTS: dict[str, dict[str, Any]] = _accumulated(_STEPS_OF_THE_PAPER) | {
     "gated": {"sparse_code": {"kind": "gated"}, "sparsity": {"weight": 1.6}},
 }
 _ON_BATCH_TOPK: dict[str, dict[str, Any]] = {
+    "temporal_code": {"temporal_code": {}},
+    "lista": {"temporal_code": {"taps": 1}},
     "matryoshka": {"nested": {}},
     "t_sae": {"nested": {}, "contrast": {}},
 }

@@ -7,7 +7,7 @@ __all__ = ['PATIENCE', 'DTYPES', 'TOLERANCE', 'block_list_name', 'with_module', 
            'resumed', 'predicts_next', 'weight_files', 'check_weights', 'causes_of', 'unreachable', 'hub_trouble',
            'check_access', 'model_folder', 'resolve_device', 'read_tokenizer', 'longest_row', 'read_config',
            'read_model', 'prefer_fused_attention', 'tokenizer_hash', 'token_texts', 'LanguageModel', 'check_passes',
-           'KnownModel', 'look_up', 'option_tokens']
+           'KnownModel', 'look_up', 'option_tokens', 'LanguageModels']
 
 # %% ../nbs/02_language_model.ipynb #3834ecb2
 import copy
@@ -39,6 +39,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from transformers.utils import logging as transformers_logging
 
 import tsae_nb
+from .config import LanguageModelConfig
 from .foundation import CorruptFileError, UserError, content_hash, local_path, taken_apart
 from .storage import read_json
 
@@ -717,3 +718,17 @@ def option_tokens(
             )
         found.append(tuple(single))
     return found
+
+# %% ../nbs/02_language_model.ipynb #c7a0e202
+class LanguageModels:
+    """The language models of some runs, each loaded once, by what they are and where they lie."""
+
+    def __init__(self) -> None:
+        self.loaded: dict[tuple[str, str, str, str | None], LanguageModel] = {}
+
+    def of(self, config: LanguageModelConfig, path: str | None = None) -> LanguageModel:
+        """The run's own model; with `path` that one, in the same dtype and on the same device."""
+        key = (path or config.path, config.dtype, config.device, None if path else config.revision)
+        if key not in self.loaded:
+            self.loaded[key] = LanguageModel.load(key[0], dtype=key[1], device=key[2], revision=key[3])
+        return self.loaded[key]

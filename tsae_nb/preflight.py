@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONTAINER_LIMITS', 'parameter_counts', 'loaded_bytes', 'Needs', 'stream_key', 'widths_of', 'needs_of', 'check_disk',
-           'free_memory', 'check_memory', 'LanguageModels', 'look_over', 'check_before_work', 'check_places']
+           'free_memory', 'check_memory', 'look_over', 'check_before_work', 'check_places']
 
 # %% ../nbs/49_preflight.ipynb #9f7d4d85
 import os
@@ -20,11 +20,11 @@ import torch
 from huggingface_hub import constants as hub_constants
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from .activations import check_corpus
 from .config import OWN_SOURCES, LanguageModelConfig, RunConfig, SAEConfig, UserError, settings_of
-from .evaluation.unlearning_eval import check_task
+from .corpus import check_corpus
+from .evaluation.evaluations import EVALUATIONS, asked_of
 from .foundation import content_hash, size_text
-from .language_model import DTYPES, KnownModel, LanguageModel, check_passes, look_up, resolve_device
+from .language_model import DTYPES, KnownModel, LanguageModels, check_passes, look_up, resolve_device
 from .run_folders import partial_folder
 from .sae import SparseAutoencoder
 from .sources import open_source
@@ -184,20 +184,6 @@ def check_memory(needs: Needs, device: torch.device) -> None:
             f"{size_text(needs.memory)}, {size_text(free)} are free. Train fewer at a time (--variants, --layers), or "
             "choose a smaller sae.dictionary_size or language_model.dtype: bfloat16")
 
-# %% ../nbs/49_preflight.ipynb #fff80b4c
-class LanguageModels:
-    """The language models of some runs, each loaded once, by what they are and where they lie."""
-
-    def __init__(self) -> None:
-        self.loaded: dict[tuple[str, str, str, str | None], LanguageModel] = {}
-
-    def of(self, config: LanguageModelConfig, path: str | None = None) -> LanguageModel:
-        """The run's own model; with `path` that one, in the same dtype and on the same device."""
-        key = (path or config.path, config.dtype, config.device, None if path else config.revision)
-        if key not in self.loaded:
-            self.loaded[key] = LanguageModel.load(key[0], dtype=key[1], device=key[2], revision=key[3])
-        return self.loaded[key]
-
 # %% ../nbs/49_preflight.ipynb #a2096e47
 def _different(values: Iterable[Any]) -> list[Any]:
     """Each value once, by its settings."""
@@ -225,17 +211,15 @@ def look_over(configs: Sequence[RunConfig], root: str | Path, quiet: bool = Fals
     known = {path: look_up(path, revision) for path, revision in named.items()}
     for config in of_text:
         _check_model(config, known[config.text[0].path])
-    asked = [config for config in configs if config.unlearning is not None]
-    for path in dict.fromkeys(config.unlearning.language_model for config in asked if config.unlearning):
-        if path is not None:
-            known[path] = known.get(path) or look_up(path, None, "unlearning.language_model")
+    for evaluation in EVALUATIONS.values():
+        for path in dict.fromkeys(evaluation.language_model(config) for config in configs):
+            if path is not None:
+                known[path] = known.get(path) or look_up(path, None, f"{evaluation.section}.language_model")
     for data in _different(config.data for config in of_text):
         check_corpus(data)
-    for unlearning in _different(config.unlearning for config in asked):
-        members = [config for config in asked if config.unlearning == unlearning]
-        layers = sorted({config.text[0].layer for config in members})
-        for path in dict.fromkeys(config.text[0].path for config in members):
-            check_task(unlearning, known[unlearning.language_model or path], layers, known[path].width)
+    for evaluation in EVALUATIONS.values():
+        if evaluation.check is not None:
+            evaluation.check([config for config in configs if evaluation.asked(config)], known)
     needs, device = needs_of(configs, known, widths_of(configs, known), root), resolve_device(configs[0].source.device)
     if not quiet:
         print(needs, file=sys.stderr)
@@ -271,8 +255,9 @@ def check_places(configs: Sequence[RunConfig], root: str | Path) -> None:
     for config in configs:
         if config.activations.cache and config.language_model is not None:
             places[Path(config.activations.cache_folder)] = "activations.cache_folder"
-        if config.unlearning is not None:
-            places[Path(config.unlearning.cache_folder)] = "unlearning.cache_folder"
+        for evaluation in asked_of(config):
+            if (folder := evaluation.cache(config)) is not None:
+                places[Path(folder)] = f"{evaluation.section}.cache_folder"
     for place, setting in places.items():
         try:
             stands = _standing(place)
@@ -292,8 +277,7 @@ def _checked_models(configs: Sequence[RunConfig]) -> LanguageModels:
     for config in configs:
         if (lm := config.language_model) is None:
             continue
-        instruct = config.unlearning.language_model if config.unlearning is not None else None
-        for path in dict.fromkeys((None, instruct)):
+        for path in dict.fromkeys((None, *(evaluation.language_model(config) for evaluation in asked_of(config)))):
             if (key := (lm.path, path, lm.layer)) not in seen:
                 seen.add(key)
                 check_passes(models.of(lm, path), [lm.layer], path or lm.path)

@@ -21,6 +21,7 @@ from .components.nested_groups import nested_groups
 from .components.objective import SAEOutput, Weights
 from .components.sparse_code import Codes, DenseCodes, Moves, SparseActivation, build_sparse_code
 from .components.sparse_products import centred_bias
+from .components.temporal_code import TemporalCode
 from .components.temporal_encoder import TemporalEncoder
 from .config import ConfigError, SAEConfig, build, merge, settings_of
 from .foundation import CorruptFileError, UserError, content_hash, named_generator, taken_apart
@@ -58,6 +59,8 @@ PARTS: dict[str, Part] = {  # the setting that builds it, and its name in an SAE
         width, _given(config.temporal_encoder), generator),
     "router": lambda width, config, generator: HierarchicalRouter(
         width, config.dictionary_size, _given(config.router)),
+    "temporal_code": lambda width, config, generator: TemporalCode(
+        width, config.dictionary_size, _given(config.temporal_code)),
 }
 
 
@@ -118,6 +121,18 @@ def _by_levels(sae: "SparseAutoencoder", reading: Reading) -> Encoded:
     return Encoded(DenseCodes(routing.codes), routing.reconstruction, codes_of, selected, gated, routing)
 
 
+def _by_looks(sae: "SparseAutoencoder", reading: Reading) -> Encoded:
+    """A guess, and a further look at what it leaves, through filters over each feature's own past (notebook 18b)."""
+    def codes_of(features: Tensor, activation: SparseActivation) -> Codes:
+        return activation(temporal_code.of_features(looked, features))
+
+    temporal_code, activation = _given(sae.temporal_code), sae.sparse_codes[0]
+    looked = temporal_code(reading.centred(), reading.valid, reading.documents, sae.encoder_weight, sae.encoder_bias,
+                           sae.decoder_weight, activation)
+    codes = activation(looked.pre_activations)
+    return Encoded(codes, codes.decode(sae.decoder_weight) + sae.decoder_bias, codes_of, [codes], [codes])
+
+
 def _in_units(codes: Codes, scale: Tensor, row_lengths: Tensor | None) -> Codes:
     """Codes of the scaled stream in raw units, of unit rows."""
     values = codes.values / scale
@@ -128,6 +143,7 @@ def _in_units(codes: Codes, scale: Tensor, row_lengths: Tensor | None) -> Codes:
 
 WAYS: dict[str, Callable[["SparseAutoencoder", Reading], Encoded]] = {  # the setting that asks for it
     "router": _by_levels,
+    "temporal_code": _by_looks,
 }
 
 # %% ../nbs/20_sae.ipynb #52df7331
@@ -142,6 +158,7 @@ class SparseAutoencoder(nn.Module):
     row_lengths: Tensor | None
     temporal_encoder: TemporalEncoder | None
     router: HierarchicalRouter | None
+    temporal_code: TemporalCode | None
 
     def __init__(self, width: int, config: SAEConfig, seed: int = 0, scale: float = 1.0, mean: Tensor | None = None):
         super().__init__()
@@ -160,6 +177,8 @@ class SparseAutoencoder(nn.Module):
         for name, part in PARTS.items():
             on = getattr(config, name) is not None
             setattr(self, name, part(width, config, named_generator(seed, name)) if on else None)
+        if self.temporal_code is not None:
+            self.temporal_code.start_with(self.encoder_weight)
         self.sparse_codes: Sequence[SparseActivation] = nn.ModuleList(_sparse_codes(config, gain))  # type: ignore[assignment]
 
     @property

@@ -44,7 +44,7 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 
 # %% ../nbs/21_training.ipynb #d1a9ba55
 class Batch(Protocol):
-    """What training needs of a batch (notebook 04): raw residual stream (B, T, d), (B, T) masks and document ids."""
+    """What training needs of a batch (notebook 05): raw residual stream (B, T, d), (B, T) masks and document ids."""
 
     @property
     def activations(self) -> Tensor: ...

@@ -16,11 +16,13 @@ from pretend_cuda.counts import Counts
 from pretend_cuda.rules import MixedDevices
 from torch import Tensor, nn
 
-from tsae_nb.activations import ActivationBatch, build_rows
+from tsae_nb.activations import ActivationBatch
 from tsae_nb.components.feature_tracker import gru_states
 from tsae_nb.config import DataConfig, EvaluationConfig, RunConfig, UnlearningConfig, build, override
+from tsae_nb.corpus import build_rows
 from tsae_nb.evaluation.metrics import evaluate
-from tsae_nb.evaluation.unlearning_eval import ORDERS, UnlearningTask
+from tsae_nb.evaluation.questions import ORDERS
+from tsae_nb.evaluation.unlearning import UnlearningTask
 from tsae_nb.experiments import expand, load_experiment
 from tsae_nb.foundation import named_generator
 from tsae_nb.language_model import LanguageModel
@@ -192,11 +194,11 @@ def test_evaluation_gives_the_processors_numbers(
     there = copy.deepcopy(run.training.sae).to("cpu")
     here = ActivationBatch(**{name: value.cpu() for name, value in vars(batches[0]).items()})
     expected = evaluate(there, [here], LanguageModel.load("embedded", dtype="bfloat16", device="cpu"), config, LAYER)
-    assert found["loss"]["recovered"] is not None and found["temporal"]["adjacent_cosine"] is not None
+    assert found.loss.recovered is not None and found.temporal.adjacent_cosine is not None
     for name in ("fvu", "cosine", "l0", "l1"):
-        assert found[name] == pytest.approx(expected[name], rel=1e-4), name
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-4), name
     for name in ("plain", "spliced", "ablated"):
-        assert found["loss"][name] == pytest.approx(expected["loss"][name], rel=2e-2), name
+        assert getattr(found.loss, name) == pytest.approx(getattr(expected.loss, name), rel=2e-2), name
 
 
 @pytest.fixture(scope="module")

@@ -131,6 +131,10 @@ class SparseActivation(nn.Module, ABC):
     def select(self, dense: Tensor) -> Pattern | None:
         """The entries to keep of dense (N, k) pre-activations (no gradient); None: too many, stay dense."""
 
+    def select_alone(self, dense: Tensor) -> Pattern | None:
+        """What `select` keeps at inference, where no token's code depends on the batch around it; in training too."""
+        return self.select(dense)
+
     def activate(self, entries: Tensor, pattern: Pattern | None) -> Codes:
         """Codes from pre-activations at the kept entries (S,), or from all of them (N, k)."""
         values = entries.relu()
@@ -151,10 +155,10 @@ class SparseActivation(nn.Module, ABC):
         """Codes of inputs (N, d), less a centre (d,) if there is one, by encoder rows (k, d) and bias (k,)."""
         return self.activate(*encode_selected(inputs, encoder, centred_bias(bias, encoder, centre), self.select))
 
-    def forward(self, pre_activations: Tensor) -> Codes:
-        """Codes of given pre-activations (N, k)."""
-        dense = pre_activations.detach()
-        pattern = self.select(dense.float() if dense.element_size() < 4 else dense)
+    def forward(self, pre_activations: Tensor, alone: bool = False) -> Codes:
+        """Codes of given pre-activations (N, k); `alone`: chosen as at inference, in training too."""
+        dense, select = pre_activations.detach(), self.select_alone if alone else self.select
+        pattern = select(dense.float() if dense.element_size() < 4 else dense)
         entries = pre_activations if pattern is None else pre_activations.reshape(-1).index_select(0, pattern.positions)
         return self.activate(entries, pattern)
 
@@ -206,10 +210,13 @@ class BatchTopK(SparseActivation):
 
     def select(self, dense: Tensor) -> Pattern | None:
         if not self.training:
-            return entries_above(dense, self.threshold.to(dense.dtype))
+            return self.select_alone(dense)
         tokens, features = dense.shape
         positions = operations_on(dense.device).largest_in_batch(dense, round(tokens * self.active))
         return pattern_of_positions(positions, tokens, features)
+
+    def select_alone(self, dense: Tensor) -> Pattern | None:
+        return entries_above(dense, self.threshold.to(dense.dtype))
 
     def activate(self, entries: Tensor, pattern: Pattern | None) -> Codes:
         cut = entries.masked_fill(entries <= self.threshold, 0.0) if pattern is None else entries

@@ -24,9 +24,10 @@ from ..components.hierarchical_router import feature_levels, level_sizes
 from ..components.margin_ema import nearest_rows, pair_cosines
 from ..config import OWN_SOURCES, PAPER_VARIANTS, VARIANTS
 from ..foundation import UserError, named_generator, report_of, taken_apart
+from ..run_folders import Folders, StoredRun, curves_of, stored_runs
 from ..sae import initial_decoder, load_sae
 from ..storage import read_json
-from .figures import REASONS, Folders, StoredRun, curves_of, over_seeds, spread, stored_runs
+from .figures import REASONS, over_seeds, spread
 
 # %% ../../nbs/views/45_claims.ipynb #a3cc4b0e
 class Finding(NamedTuple):

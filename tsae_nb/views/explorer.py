@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Answer', 'TABLE_COLUMNS', 'STORED_PART', 'plain', 'words_of', 'table_bytes', 'card', 'trace_answer', 'Prompt',
-           'read_prompt', 'clamped', 'LiveModel', 'module_source', 'style_source', 'AnsweringWidget', 'is_page',
-           'pack_archive', 'FeatureExplorer']
+           'read_prompt', 'LiveModel', 'module_source', 'style_source', 'AnsweringWidget', 'is_page', 'pack_archive',
+           'FeatureExplorer']
 
 # %% ../../nbs/views/42_explorer.ipynb #aeaedf35
 import base64
@@ -29,8 +29,8 @@ import torch
 import traitlets
 from torch import Tensor
 
-from ..activations import start_tokens
-from ..evaluation.unlearning_eval import encoded
+from ..corpus import start_tokens
+from ..evaluation.clamping import clamped, encoded
 from ..foundation import UserError, explained_os_errors, named_generator, progress, report_of
 from ..storage import whole_file
 from .feature_index import COACTIVE_SAMPLE, FeatureIndex, Trace, best_cosines, trace_of
@@ -137,18 +137,6 @@ def read_prompt(tokenizer: Any, text: str, longest: int | None) -> Prompt:
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     valid = torch.tensor([[place > 0 and token not in special for place, token in enumerate(ids)]])
     return Prompt(tokens, valid, texts, [token == tokenizer.unk_token_id for token in ids], notice)
-
-# %% ../../nbs/views/42_explorer.ipynb #9b1fad8e
-def clamped(hidden: Tensor, codes: Tensor, decoder: Tensor, features: Sequence[int], value: float | Tensor) -> Tensor:
-    """h' (B,T,d): the activations `hidden` with the selected features set to `value` wherever they are active.
-
-    `codes` (B,T,k), `decoder` (k,d), all in raw units; `value` a number or (B,1,1).
-    """
-    chosen = torch.as_tensor(list(features), dtype=torch.long, device=codes.device)
-    active = codes[..., chosen]
-    change = torch.where(active > 0, value - active, 0.0)
-    change[:, 0] = 0
-    return (hidden.float() + (change @ decoder[chosen].float()).to(hidden.device)).to(hidden.dtype)
 
 # %% ../../nbs/views/42_explorer.ipynb #aaac8d27
 class LiveModel:

@@ -25,7 +25,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..activations import ActivationBatch, ActivationSource, token_rows
+from ..activations import ActivationBatch, ActivationSource
+from ..corpus import token_rows
 from ..evaluation.metrics import some_rows
 from tsae_nb.foundation import (
     CorruptFileError,

@@ -249,7 +249,7 @@ class TrainingMonitor(AnsweringWidget):
         if not self.folder.is_dir():
             return
         places: dict[str, Path] = {}
-        for place in folders_with(self.folder, "metrics.jsonl", passed_over=()):
+        for place in folders_with(self.folder, "metrics.jsonl"):
             name = str(final_folder(place).relative_to(self.folder))
             if name not in places or not place.name.endswith(PARTIAL):
                 places[name] = place

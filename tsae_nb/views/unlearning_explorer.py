@@ -6,6 +6,7 @@
 __all__ = ['pareto_front', 'described_settings', 'flipped_questions', 'UnlearningExplorer']
 
 # %% ../../nbs/views/44_unlearning_explorer.ipynb #67158fea
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import traitlets
 
-from ..evaluation.unlearning_eval import UnlearningResult
+from ..evaluation.unlearning import SettingRow, UnlearningResult, columns_of
 from ..foundation import UserError, taken_apart
 from ..run_folders import check_files
 from .explorer import Answer, AnsweringWidget, card, module_source, plain, style_source
@@ -36,20 +37,7 @@ def described_settings(result: UnlearningResult) -> list[dict[str, Any]]:
     own = rows["control"].to_numpy() == 0
     front = np.zeros(len(rows), bool)
     front[own] = pareto_front(rows["side_accuracy"].to_numpy(float)[own], rows["forget_accuracy"].to_numpy(float)[own])
-    names = (
-        "setting",
-        "control",
-        "retain_threshold",
-        "feature_count",
-        "multiplier",
-        "multiplier_norms",
-        "features",
-        "forget_accuracy",
-        "side_accuracy",
-        "passed",
-        "stopped",
-    )
-    settings = plain(rows[list(names)])
+    settings = plain(rows[[name for name in columns_of(SettingRow) if name != "side_baseline"]])
     sets = {number: _described_sets(group) for number, group in table.groupby("setting")}
     for setting, ids, pareto in zip(settings, rows["feature_ids"], front.tolist(), strict=True):
         setting |= {
@@ -79,11 +67,11 @@ def flipped_questions(result: UnlearningResult) -> dict[str, dict[str, Any]]:
     )
     return {
         name: {
-            str(one["row"]): {part: one[part] for part in ("question", "choices", "answer")}
-            for one in entry["rows"]
-            if one["row"] in flipped.get(name, ())
+            str(asked.row): {"question": asked.question, "choices": list(asked.choices), "answer": asked.answer}
+            for asked in questions.rows
+            if asked.row in flipped.get(name, ())
         }
-        for name, entry in result.summary["questions"].items()
+        for name, questions in result.summary.questions.items()
     }
 
 # %% ../../nbs/views/44_unlearning_explorer.ipynb #28381b51
@@ -112,26 +100,26 @@ class UnlearningExplorer(AnsweringWidget):
     def _described(self) -> tuple[int, dict[str, Any]]:
         """The number of the best setting, or −1, and all that the browser shows."""
         notice = ""
-        if self.index is not None and self.index.manifest["sae"] != self.result.summary["sae"]:
+        if self.index is not None and self.index.manifest["sae"] != self.result.summary.sae:
             notice, self.index = "The index given was made from another SAE: features are shown by number only.", None
         summary = self.result.summary
         settings = described_settings(self.result)
-        best = summary["best_setting"]
-        return int(best["setting"]) if best else -1, {
+        best = summary.best_setting
+        return best.setting if best else -1, {
             "name": self.folder.name,
             "score": self.result.score,
             "reason": self.result.reason,
             "explanation": self.result.explanation,
-            "gate": summary["gate"],
-            "interval": summary["interval"],
-            "held_out": summary["held_out"],
-            "best": best["setting"] if best else None,
-            "controls": summary["control_scores"],
+            "gate": summary.gate,
+            "interval": dataclasses.asdict(summary.interval) if summary.interval else None,
+            "held_out": dataclasses.asdict(summary.held_out) if summary.held_out else None,
+            "best": best.setting if best else None,
+            "controls": summary.control_scores,
             "settings": settings,
             "questions": flipped_questions(self.result),
             "asked": {
-                name: {part: entry[part] for part in ("role", "asked", "qualifying", "baseline")}
-                for name, entry in summary["questions"].items()
+                name: {part: getattr(questions, part) for part in ("role", "asked", "qualifying", "baseline")}
+                for name, questions in summary.questions.items()
             },
             "side_baseline": plain(self.result.table["side_baseline"].iloc[0]) if settings else None,
             "notice": notice,
