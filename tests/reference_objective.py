@@ -8,6 +8,7 @@ Parameters and state are mappings with the names of the library's `state_dict`s:
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ KNOWN: dict[str, str] = {  # the settings that this reference reads (or that may
     "AdversaryConfig": "percentile threshold base floor block",
     "RouterConfig": "shares entropy_weight",
     "PredictionConfig": "heads bottleneck",
+    "NestedConfig": "shares weights",
+    "ContrastConfig": "weight temperature partner negatives",
     "TemporalCodeConfig": "taps steps",
 }
 
@@ -190,15 +193,24 @@ class Reference:
         return pre * keep, steps
 
     def shared_out(self, total: int) -> list[int]:
-        """Largest remainder over the router's shares, low to high (paper 6)."""
-        assert self.config.router is not None
-        shares = self.config.router.shares
+        """Largest remainder over the shares of levels (low to high, paper 6) or of nested groups (notebook 18)."""
+        settings = self.config.router or self.config.nested
+        assert settings is not None
+        shares = settings.shares
         exact = [total * share / sum(shares) for share in shares]
         sizes = [math.floor(size) for size in exact]
         while sum(sizes) < total:
-            level = max(range(3), key=lambda one: (exact[one] - sizes[one], -one))
+            level = max(range(len(sizes)), key=lambda one: (exact[one] - sizes[one], -one))
             sizes[level] += 1
         return sizes
+
+    def groups(self) -> dict[str, slice]:
+        """The features of each named group, one after the other."""
+        config, parts = self.config, [] if self.config.nested is None else list(self.config.nested.shares)
+        names = ["high", "low"] if len(parts) == 2 else [f"part{1 + number}" for number in range(len(parts))]
+        names = names if config.router is None else ["level1", "level2", "level3"]
+        ends = [0, *itertools.accumulate(self.shared_out(config.dictionary_size) if names else [])]
+        return {name: slice(*within) for name, within in zip(names, itertools.pairwise(ends), strict=True)}
 
     # -- one forward pass -------------------------------------------------------------------------------------------
     def forward(self, x: Tensor, valid: Tensor, documents: Tensor, training: bool = True) -> Found:
@@ -345,8 +357,13 @@ class Reference:
         def add(name: str, value: Tensor, weight: float) -> None:
             found.values[name], found.weights[name] = value, float(weight)
 
-        add("reconstruction", error.square().sum(1).mean(), 1.0)  # L_recon, 3.2
+        last = 1.0 if config.nested is None or config.nested.weights is None else config.nested.weights[-1]
+        add("reconstruction", error.square().sum(1).mean(), last)  # L_recon, 3.2
         self.watch(found, error.detach())
+        if config.nested is not None:
+            add("nested", self.nested(codes), 1.0)
+        if config.contrast is not None:
+            add("contrast", self.contrast(codes, valid, documents, generator), config.contrast.weight)
         if config.sparsity is not None:
             add("sparsity", self.sparsity, config.sparsity.weight)
         if config.sparse_code.kind == "gated":  # what ReLU(π) reconstructs, the decoder and its bias being constants
@@ -377,6 +394,53 @@ class Reference:
         if config.dead_features is not None:
             add("auxiliary", self.auxiliary(error.detach(), found), config.dead_features.weight)
         return found
+
+    def nested(self, codes: Tensor) -> Tensor:
+        """Σ_g w_g E‖x − x̂_{≤g}‖² over all prefixes of the groups but the whole (Bussmann et al. 2025)."""
+        config = self.config.nested
+        assert config is not None
+        decoder, sizes, total = self.p("sae.decoder_weight"), self.shared_out(self.config.dictionary_size), 0.0
+        for number in range(1, len(sizes)):
+            up_to = sum(sizes[:number])
+            left = self.here - (codes[:, :up_to] @ decoder[:up_to] + self.p("sae.decoder_bias"))
+            weight = 1.0 if config.weights is None else config.weights[number - 1]
+            total = total + weight * left.square().sum(1).mean()
+        return torch.as_tensor(total)
+
+    def contrast(self, codes: Tensor, valid: Tensor, documents: Tensor, generator: torch.Generator) -> Tensor:
+        """Symmetric InfoNCE of the first group's codes of tokens and earlier ones (Bhalla et al. 2026; notebook 18)."""
+        config, whose, pairs = self.config.contrast, documents[valid], []
+        assert config is not None
+        high = codes[:, : self.shared_out(self.config.dictionary_size)[0]]
+        if config.partner == "previous":
+            pairs = adjacent(valid, documents)
+        else:  # among the valid tokens of its row that come before it in its document
+            assert config.partner == "earlier", f"no reference for the partner {config.partner!r}"
+            places = [(int(row), int(column)) for row, column in valid.nonzero()]
+            before = [[other for other in range(token)
+                       if places[other][0] == places[token][0] and (whose[other:token] == whose[token]).all()]
+                      for token in range(len(places))]
+            readers = [token for token in range(len(places)) if before[token]]
+            draws = torch.rand(len(readers), generator=generator, dtype=torch.float64).tolist()
+            pairs = [(before[token][-1 - int(draw * len(before[token]))], token)
+                     for token, draw in zip(readers, draws, strict=True)]
+
+        def alike(token: int, other: int) -> Tensor:
+            if config.temperature is None:
+                return high[token] @ high[other]
+            lengths = high[token].norm(), high[other].norm()
+            cosine = high[token] @ high[other] / (lengths[0] * lengths[1]) if min(lengths) > 1e-6 else high.sum() * 0
+            return cosine / config.temperature
+
+        assert config.negatives in ("other_documents", "batch"), f"no reference for negatives {config.negatives!r}"
+        total = codes.sum() * 0
+        for i, (partner, token) in enumerate(pairs):
+            rivals = [j for j, (_, other) in enumerate(pairs)
+                      if j == i or config.negatives == "batch" or whose[other] != whose[token]]
+            by_token = torch.stack([alike(token, pairs[j][0]) for j in rivals]).logsumexp(0)
+            by_partner = torch.stack([alike(pairs[j][1], partner) for j in rivals]).logsumexp(0)
+            total = total + (by_token + by_partner) / 2 - alike(token, partner)
+        return total / max(len(pairs), 1)
 
     def consistency(self, codes: Tensor, pairs: list[tuple[int, int]], documents: Tensor, generator: torch.Generator
                     ) -> Tensor:
@@ -544,10 +608,9 @@ class Reference:
             **{f"density/{label}": float(torch.quantile(usual, share))
                for label, share in (("p10", 0.1), ("median", 0.5), ("p90", 0.9))},
         }
-        for level in (1, 2, 3) if self.config.router is not None else ():
-            of_level = self.levels == level
-            found.monitors[f"l0/level{level}"] = float(density[of_level].sum())
-            found.monitors[f"dead_features/level{level}"] = float((silent[of_level] >= SILENT).sum())
+        for group, features in self.groups().items():
+            found.monitors[f"l0/{group}"] = float(density[features].sum())
+            found.monitors[f"dead_features/{group}"] = float((silent[features] >= SILENT).sum())
 
 
 def adjacent(valid: Tensor, documents: Tensor) -> list[tuple[int, int]]:

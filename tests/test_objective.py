@@ -61,6 +61,21 @@ OTHER: dict[str, dict[str, Any]] = {  # settings that no variant of the table ha
     "attention alone": {
         "base": "temporal", "sae": {"temporal_encoder": {"convolution": False, "checkpointing": True, "heads": 2},
                                     "subtract_decoder_bias": False, "margin": None, "adversary": None}},
+    "three parts with weights": {
+        "base": "matryoshka", "sae": {"nested": {"shares": [0.2, 0.3, 0.5], "weights": [0.3, 0.0, 0.7]}}},
+    "parts of relu": {
+        "base": "baseline", "sae": {"nested": {"shares": [3, 1, 1, 2]}, "contrast": {"temperature": 1.0}}},
+    "parts of gated, few": {"base": "gated", "bias": -1.5, "sae": {"nested": {}, "contrast": {"negatives": "batch"}}},
+    "dot products, earlier partners": {
+        "base": "t_sae", "sae": {"nested": {"weights": [0.2, 0.8]},
+                                 "contrast": {"temperature": None, "partner": "earlier", "negatives": "batch"}}},
+    "t_sae of topk, some dead": {
+        "base": "topk", "sae": {"nested": {"shares": [0.6, 0.4]}, "contrast": {"weight": 3.0, "partner": "earlier"},
+                                "dead_features": {"auxiliary_features": 2, "weight": 0.7}}},
+    "t_sae of temporal codes": {"base": "temporal_code", "sae": {"nested": {}, "contrast": {"weight": 2.0}}},
+    "t_sae, temporal encoder, consistency": {
+        "base": "t_sae", "sae": {"temporal_encoder": {}, "consistency": {}, "contrast": {"partner": "earlier"},
+                                 "sparse_code": {"active": 9}}},
     "temporal topk": {
         "base": "topk", "sae": {"temporal_encoder": {"start": "random"}, "consistency": {"temperature": 0.5}}},
     "tfa of topk, two heads": {
@@ -281,7 +296,7 @@ def test_terms_weights_and_gradients(case: str) -> None:
     same_state(training, before, wanted.state)
 
 
-@pytest.mark.parametrize("case", ["temporal", "topk", "looks ahead, cosine"])
+@pytest.mark.parametrize("case", ["temporal", "topk", "looks ahead, cosine", "t_sae", "dot products, earlier partners"])
 def test_batches_without_pairs_or_with_one_document(case: str) -> None:
     """Where nothing can be compared the term is 0 without a gradient, and the others stand."""
     for kind in ("no neighbours", "one document"):

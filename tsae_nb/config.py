@@ -269,6 +269,11 @@ class NestedConfig:
         many = range(1, len(self.shares) + 1)
         return ("high", "low") if len(many) == 2 else tuple(f"part{number}" for number in many)
 
+    @property
+    def of_each(self) -> tuple[float, ...]:
+        """The weight of each reconstruction, first to last."""
+        return (1.0,) * len(self.shares) if self.weights is None else self.weights
+
 
 @dataclass(frozen=True, config=_STRICT)
 class ContrastConfig:
@@ -277,6 +282,7 @@ class ContrastConfig:
     weight: NotNegative = 0.1  # α
     temperature: Positive | None = 0.1  # of cosines; None: dot products as they are, as the released code has it
     partner: Literal["previous", "earlier"] = "previous"  # earlier: any token before it in the document, by chance
+    negatives: Literal["other_documents", "batch"] = "other_documents"  # batch: partners of its own document too
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -328,8 +334,9 @@ class SAEConfig:
         ways = [name for name in ("router", "temporal_code", "prediction") if getattr(self, name) is not None]
         if len(ways) > 1:
             raise ValueError(f"{ways[0]} and {ways[1]}: each says how codes are made; leave one of them out")
-        if self.router is not None and self.nested is not None:
-            raise ValueError("router and nested: each puts the features into groups; leave one of them out")
+        grouping = [name for name in ("router", "nested", "prediction") if getattr(self, name) is not None]
+        if len(grouping) > 1:
+            raise ValueError(f"{' and '.join(grouping)}: each puts the features into groups; leave one of them out")
         if self.prediction is not None:
             self._fits_prediction(self.prediction)
         if self.contrast is not None and self.nested is None:
@@ -347,10 +354,9 @@ class SAEConfig:
     def _fits_prediction(self, prediction: PredictionConfig) -> None:
         if self.dictionary_size % prediction.heads:
             raise ValueError(f"prediction.heads {prediction.heads}: must divide dictionary_size {self.dictionary_size}")
-        for name, alone in (("nested", self.nested), ("sparse_code.kind 'gated'", self.gate)):
-            if alone is not None:
-                raise ValueError(f"prediction and {name}: what that reconstructs by itself is defined without a "
-                                 "prediction only; leave one of them out")
+        if self.gate is not None:
+            raise ValueError("prediction and sparse_code.kind 'gated': what gates reconstruct by themselves is defined "
+                             "without a prediction only; leave one of them out")
 
     @property
     def gate(self) -> SparseCodeConfig | None:
@@ -691,11 +697,15 @@ VARIANTS: dict[str, dict[str, Any]] = _accumulated(_STEPS_OF_THE_PAPER) | {
     "batch_topk": {"sparse_code": {"kind": "batch_topk", "active": 16}, "sparsity": None, "dead_features": {}},
     "jumprelu": {"sparse_code": {"kind": "jumprelu"}, "sparsity": {"weight": 0.1}},
     "gated": {"sparse_code": {"kind": "gated"}, "sparsity": {"weight": 1.6}},
-    "tfa": {"sparse_code": {"kind": "batch_topk", "active": 16}, "sparsity": None, "dead_features": {},
-            "prediction": {}},
-    **{name: {"sparse_code": {"kind": "batch_topk", "active": 16}, "sparsity": None, "dead_features": {},
-              "temporal_code": settings} for name, settings in (("temporal_code", {}), ("lista", {"taps": 1}))},
 }
+_ON_BATCH_TOPK: dict[str, dict[str, Any]] = {
+    "temporal_code": {"temporal_code": {}},
+    "lista": {"temporal_code": {"taps": 1}},
+    "matryoshka": {"nested": {}},
+    "t_sae": {"nested": {}, "contrast": {}},
+    "tfa": {"prediction": {}},
+}
+VARIANTS |= {name: VARIANTS["batch_topk"] | added for name, added in _ON_BATCH_TOPK.items()}
 PAPER_VARIANTS = tuple(_STEPS_OF_THE_PAPER)
 
 # %% ../nbs/00_config.ipynb #e1b8a95f

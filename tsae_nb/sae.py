@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .components.hierarchical_router import HierarchicalRouter, RoutedCodes, level_sizes
+from .components.nested_groups import nested_groups
 from .components.objective import SAEOutput, Weights
 from .components.prediction import Prediction
 from .components.sparse_code import Codes, DenseCodes, Moves, SparseActivation, build_sparse_code
@@ -218,6 +219,8 @@ class SparseAutoencoder(nn.Module):
     @property
     def groups(self) -> dict[str, Tensor]:
         """Named groups of features: name → their indices (m,) int64; empty where the features are all of one kind."""
+        if self.config.nested is not None:
+            return nested_groups(self.dictionary_size, self.config.nested, self.scale.device)
         grouping = self.router or self.prediction
         return {} if grouping is None else grouping.groups
 

@@ -429,6 +429,7 @@ UNORDERED: dict[str, str] = {  # setting of an SAE: what its gradient adds up in
     "router": "index_add (gates)",
     "temporal_encoder": "fused attention (temporal encoder)",
     "tracker": "cuDNN's GRU (tracker)",
+    "contrast": "index_add (contrast)",
 }
 
 

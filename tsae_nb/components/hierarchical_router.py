@@ -19,9 +19,9 @@ from ..foundation import UserError
 
 # %% ../../nbs/components/16_hierarchical_router.ipynb #2d132f16
 def level_sizes(total: int, shares: Sequence[float]) -> tuple[int, ...]:
-    """Split `total` features (or active features) over the levels by largest remainder, low to high.
+    """Split `total` features (or active features) over levels or groups by largest remainder, in their order.
 
-    Raises `UserError` when a level would be left with nothing.
+    Raises `UserError` when one would be left with nothing.
     """
     exact = [total * share / sum(shares) for share in shares]
     sizes = [int(size) for size in exact]
@@ -30,7 +30,7 @@ def level_sizes(total: int, shares: Sequence[float]) -> tuple[int, ...]:
         sizes[level] += 1
     if 0 in sizes:
         raise UserError(
-            f"{total} split over the router's shares {tuple(shares)} gives levels of {tuple(sizes)}: every level needs "
+            f"{total} split over the shares {tuple(shares)} gives groups of {tuple(sizes)}: every group needs "
             "at least 1, so give more features or larger shares"
         )
     return tuple(sizes)

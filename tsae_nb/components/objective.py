@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TERMS', 'SILENT_TOKENS', 'Terms', 'Weights', 'SAEOutput', 'Step', 'Term', 'reconstruction_loss', 'Reconstruction',
-           'Sparsity', 'Gate', 'Consistency', 'Evolution', 'Margin', 'Adversary', 'RoutingEntropy', 'Auxiliary',
-           'active_counts', 'Activity', 'Objective']
+           'Nested', 'Contrast', 'Sparsity', 'Gate', 'Consistency', 'Evolution', 'Margin', 'Adversary',
+           'RoutingEntropy', 'Auxiliary', 'active_counts', 'Activity', 'Objective']
 
 # %% ../../nbs/components/19_objective.ipynb #45875073
 from collections.abc import Callable, Mapping
@@ -21,6 +21,8 @@ from .dead_features import AuxiliaryReconstruction
 from .feature_tracker import FeatureTracker
 from .hierarchical_router import RoutedCodes, routing_entropy
 from .margin_ema import DynamicMargin, MarginStep, nearest_rows, pair_cosines
+from .nested_groups import (
+    codes_between, contrast, nested_groups, nested_reconstructions, partners)
 from .sparse_code import Codes, Moves, SparseActivation, SparseCodes, open_gates
 from .temporal_consistency import adjacent_pairs, temporal_consistency
 from ..config import SAEConfig
@@ -145,13 +147,46 @@ def reconstruction_loss(x: Tensor, reconstruction: Tensor) -> Tensor:
 
 
 class Reconstruction(nn.Module):
-    """L_recon, the one term that is always on (paper 3.2)."""
+    """L_recon, the one term that is always on (paper 3.2); with nested groups, at the weight of the last."""
 
     def __init__(self, width: int, config: SAEConfig, seed: int):
         super().__init__()
+        self.weight = 1.0 if config.nested is None else config.nested.of_each[-1]
 
     def forward(self, step: Step) -> tuple[Tensor, float]:
-        return reconstruction_loss(step.output.x, step.output.reconstruction), 1.0
+        return reconstruction_loss(step.output.x, step.output.reconstruction), self.weight
+
+
+class Nested(nn.Module):
+    """Σ w ‖x − x̂‖² by the first group, the first two, … but all of them (Bussmann et al. 2025)."""
+
+    def __init__(self, width: int, config: SAEConfig, seed: int):
+        super().__init__()
+        assert config.nested is not None
+        nested_groups(config.dictionary_size, config.nested)  # refused here, where one would be empty
+        self.weights = config.nested.of_each[:-1]
+
+    def forward(self, step: Step) -> tuple[Tensor, float]:
+        output, weights = step.output, step.weights
+        nested = nested_reconstructions(output.codes, weights.decoder, weights.decoder_bias, output.groups)
+        losses = [weight * reconstruction_loss(output.x, reconstruction)
+                  for weight, reconstruction in zip(self.weights, nested.values(), strict=True)]
+        return torch.stack(losses).sum(), 1.0
+
+
+class Contrast(nn.Module):
+    """The first group's codes of a token tell an earlier one of its document from others (Bhalla et al. 2026)."""
+
+    def __init__(self, width: int, config: SAEConfig, seed: int):
+        super().__init__()
+        assert config.contrast is not None
+        self.config = config.contrast
+
+    def forward(self, step: Step) -> tuple[Tensor, float]:
+        output = step.output
+        first = codes_between(output.codes, 0, len(next(iter(output.groups.values()))))
+        pairs = partners(output.valid, output.documents, self.config, step.generator)
+        return contrast(first, pairs, output.documents[output.valid], self.config), self.config.weight
 
 
 class Sparsity(nn.Module):
@@ -270,6 +305,8 @@ class Auxiliary(nn.Module):
 # %% ../../nbs/components/19_objective.ipynb #5007ca2c
 TERMS: dict[str, tuple[str, type[nn.Module]]] = {  # name of the term: (setting that builds it, class)
     "reconstruction": ("dictionary_size", Reconstruction),  # every SAE has one
+    "nested": ("nested", Nested),
+    "contrast": ("contrast", Contrast),
     "sparsity": ("sparsity", Sparsity),
     "gate": ("gate", Gate),
     "consistency": ("consistency", Consistency),
