@@ -6,12 +6,12 @@
 __all__ = ['RESIDUAL', 'ELSEWHERE', 'MEANINGS', 'TENSOR_FILES', 'SAELENS_KINDS', 'SAELENS_ARCHITECTURES', 'SAELENS_VERSION',
            'NOT_PLAIN', 'DTYPES', 'SAELENS_TRAINING', 'LAYOUTS', 'DICTIONARY_CLASSES', 'DICTIONARY_CLASS_OF',
            'DICTIONARY_TRAINING', 'DICTIONARY_PLACE', 'LLAMA_TRAINING', 'FORMATS', 'EXPORTED', 'Source', 'after_block',
-           'Magnitudes', 'PlainWeights', 'ImportedSAE', 'to_sae', 'from_sae', 'Entries', 'Tensors', 'Foreign',
-           'read_saelens', 'write_saelens', 'DictionaryClass', 'read_dictionary_learning', 'write_dictionary_learning',
-           'read_sparsify', 'write_sparsify', 'read_gemma_scope', 'read_gemma_scope_2', 'read_llama_scope',
-           'read_qwen_scope', 'read_goodfire', 'read_deepseek_r1', 'read_openai', 'Format', 'foreign_saes', 'format_of',
-           'recognise', 'import_sae', 'keep_sae', 'open_sae', 'inspect_saes', 'export_sae', 'SAEBenchConfig',
-           'SAEBenchAdaptor']
+           'Magnitudes', 'PlainWeights', 'ImportedSAE', 'to_sae', 'from_sae', 'name_there', 'Entries', 'Tensors',
+           'Foreign', 'read_saelens', 'write_saelens', 'DictionaryClass', 'read_dictionary_learning',
+           'write_dictionary_learning', 'read_sparsify', 'write_sparsify', 'read_gemma_scope', 'read_gemma_scope_2',
+           'read_llama_scope', 'read_qwen_scope', 'read_goodfire', 'read_deepseek_r1', 'read_openai', 'Format',
+           'foreign_saes', 'format_of', 'recognise', 'import_sae', 'keep_sae', 'open_sae', 'inspect_saes', 'export_sae',
+           'SAEBenchConfig', 'SAEBenchAdaptor']
 
 # %% ../nbs/22_interop.ipynb #8a62e6f8
 import re
@@ -201,6 +201,13 @@ def from_sae(sae: SparseAutoencoder) -> PlainWeights:
     )
 
 # %% ../nbs/22_interop.ipynb #423701ee
+def name_there(names: Mapping[str, str], kind: str, library: str) -> str:
+    """What a library calls a sparse code. Raises `UserError` where it has none like it."""
+    if kind not in names:
+        raise UserError(f"{library}: sparse code {kind!r} cannot be represented there; allowed: {', '.join(names)}")
+    return names[kind]
+
+
 MEANINGS = {  # names that are known, and stand for what cannot be represented
     **dict.fromkeys(("W_skip", "affine_skip_connection"), "a skip connection beside the two matrices"),
     **dict.fromkeys(("r_mag", "b_gate", "b_mag", "gate_bias", "mag_bias"), "a gate in an SAE without one"),
@@ -490,7 +497,7 @@ def read_saelens(foreign: Foreign) -> PlainWeights:
 
 def write_saelens(weights: PlainWeights, folder: Path, metadata: Mapping[str, Any]) -> None:
     """A SAELens folder; `metadata` may name model_name, hook_name, context_size and the like."""
-    architecture = SAELENS_ARCHITECTURES[weights.kind]
+    architecture = name_there(SAELENS_ARCHITECTURES, weights.kind, "saelens")
     size, width = weights.encoder.shape
     tensors = {"W_enc": weights.encoder.T, "b_enc": weights.encoder_bias, "W_dec": weights.decoder,
                "b_dec": weights.decoder_bias}
@@ -595,7 +602,7 @@ def read_dictionary_learning(foreign: Foreign) -> PlainWeights:
 
 def write_dictionary_learning(weights: PlainWeights, folder: Path, metadata: Mapping[str, Any]) -> None:
     """A dictionary_learning folder; `metadata` joins the settings of the trainer (lm_name, layer, …) and the buffer."""
-    name = DICTIONARY_CLASS_OF[weights.kind]
+    name = name_there(DICTIONARY_CLASS_OF, weights.kind, "dictionary_learning")
     known = DICTIONARY_CLASSES[name]
     plain = weights.comparing_plainly().subtracting(known.subtracts)
     encoder_name, bias_name, decoder_name, transposed = LAYOUTS[known.layout]
@@ -654,15 +661,14 @@ def write_sparsify(weights: PlainWeights, folder: Path, metadata: Mapping[str, A
 
     There the place is said by the folder's name and a file above; here by an entry `metadata`, which it passes over.
     """
-    if weights.kind != "topk":
-        raise UserError(f"sparsify: sparse code {weights.kind!r} cannot be represented there; allowed: topk")
+    activation = name_there({"topk": "topk"}, weights.kind, "sparsify")
     plain = weights.comparing_plainly().subtracting(True)
     size, width = plain.encoder.shape
     tensors = {"encoder.weight": plain.encoder, "encoder.bias": plain.encoder_bias, "W_dec": plain.decoder,
                "b_dec": plain.decoder_bias}
     write_tensors(folder / "sae.safetensors", tensors)
-    config = {"activation": "topk", "expansion_factor": size // width, "normalize_decoder": True, "num_latents": size,
-              "k": plain.active, "multi_topk": False, "skip_connection": False, "transcode": False, "d_in": width}
+    config = {"activation": activation, "expansion_factor": size // width, "normalize_decoder": True,
+              "num_latents": size, "k": plain.active, "multi_topk": False, "skip_connection": False, "transcode": False, "d_in": width}
     write_json(folder / "cfg.json", config | ({"metadata": dict(metadata)} if metadata else {}))
 
 # %% ../nbs/22_interop.ipynb #3ae51ee4
