@@ -527,7 +527,7 @@ class FeatureIndex:
     ) -> "FeatureIndex":
         """Encode token rows and write the index to `out`. Streams; a killed build goes on when started again.
 
-        `memory` (bytes) bounds the dense codes held and the entries sorted at a time, each.
+        `memory` (bytes) bounds the pre-activations held and the entries sorted at a time, each.
         """
         rows_hash = content_hash(*(np.asarray(getattr(token_rows, name)) for name in ("tokens", "valid", "documents")))
         key = {"sae": sae.content_hash(), "language_model": language_model.content_hash(), "token_rows": rows_hash,

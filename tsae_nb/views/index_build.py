@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'KIND', 'BUILDING', 'BUILD_AGAIN', 'LOGITS', 'NEIGHBOURS', 'Batches', 'GrowingArray', 'CodeBatch',
-           'batch_of', 'sparse_batch', 'appended_columns', 'GrowingFiles', 'column_pointers', 'slabs', 'invert',
-           'mapped', 'feature_chunks', 'vocabulary_chunks', 'invert_files', 'write_features', 'best_cosines',
+           'batch_of', 'active_entries', 'sparse_batch', 'appended_columns', 'GrowingFiles', 'column_pointers', 'slabs',
+           'invert', 'mapped', 'feature_chunks', 'vocabulary_chunks', 'invert_files', 'write_features', 'best_cosines',
            'promoted_tokens', 'write_decoder', 'building_folder', 'labels_lock', 'write_manifest', 'append_all',
            'write_index', 'read_rows', 'held_out_from', 'encoded_rows']
 
@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from ..activations import ActivationBatch, ActivationSource
-from ..evaluation.metrics import some_rows
+from ..components.sparse_code import Codes, DenseCodes
+from ..evaluation.metrics import codes_of_valid, some_rows
 from ..evaluation.sparse_statistics import HISTOGRAM_BINS, feature_statistics
 from ..foundation import CorruptFileError, UserError, content_hash, explained_os_errors, progress
 from tsae_nb.storage import (
@@ -110,19 +111,28 @@ def batch_of(
     counts = np.bincount(row, minlength=len(tokens))
     return CodeBatch(tokens, valid, pieces, documents, counts, feature, codes[row, feature])
 
+# %% ../../nbs/views/41_index_build.ipynb #41b00034
+def active_entries(codes: Codes) -> tuple[Tensor, Tensor, Tensor]:
+    """(token, feature, value), (E,) each, of the entries above 0, token after token, features rising."""
+    if isinstance(codes, DenseCodes):
+        token, feature = (codes.values > 0).nonzero(as_tuple=True)
+        return token, feature, codes.values[token, feature]
+    active = codes.values > 0
+    positions, order = codes.pattern.positions[active].sort()
+    return positions // codes.dictionary_size, positions % codes.dictionary_size, codes.values[active][order]
+
 # %% ../../nbs/views/41_index_build.ipynb #0afb6c6e
 def sparse_batch(
-    codes: Tensor, tokens: Tensor, attended: Tensor, valid: Tensor, documents: Tensor, hidden: Tensor | None = None
+    codes: Codes, tokens: Tensor, attended: Tensor, valid: Tensor, documents: Tensor, hidden: Tensor | None = None
 ) -> CodeBatch:
-    """Dense codes (B,T,k) of token rows as a `CodeBatch` of their attended tokens; codes of invalid ones are dropped.
+    """Codes of the N valid tokens of rows (B,T) as a `CodeBatch` of their attended tokens.
 
     `hidden` (B,T,d), the activations, gives the smoothness of features.
     """
     keep = attended.reshape(-1)
-    active = (codes > 0) & valid.unsqueeze(-1)
-    active = active.reshape(-1, codes.shape[-1])[keep]
-    row, feature = active.nonzero(as_tuple=True)
-    values = codes.reshape(-1, codes.shape[-1])[keep][row, feature]
+    token, feature, values = (part.cpu() for part in active_entries(codes))
+    position = valid.reshape(-1).nonzero().squeeze(1)[token]
+    counts, stays = torch.bincount(position, minlength=len(keep))[keep], keep[position]
     rows = torch.arange(len(tokens)).unsqueeze(1).expand_as(tokens)
     piece_keys = torch.stack([rows, documents], -1).reshape(-1, 2)[keep]
     _, pieces = torch.unique_consecutive(piece_keys, dim=0, return_inverse=True)
@@ -132,8 +142,8 @@ def sparse_batch(
     if hidden is not None:
         norms = hidden.double().diff(dim=1, append=hidden[:, -1:].double()).norm(dim=-1)
         changes = norms.cpu().reshape(-1)[keep].numpy()
-    return CodeBatch(flat_tokens, flat_valid, pieces.cpu().numpy(), flat_documents, active.sum(1).cpu().numpy(),
-                     feature.cpu().numpy(), values.float().cpu().numpy(), changes)
+    return CodeBatch(flat_tokens, flat_valid, pieces.cpu().numpy(), flat_documents, counts.numpy(),
+                     feature[stays].numpy(), values[stays].float().numpy(), changes)
 
 # %% ../../nbs/views/41_index_build.ipynb #41b00011
 def appended_columns(batch: CodeBatch, tokens: int, entries: int) -> dict[str, np.ndarray]:
@@ -528,9 +538,7 @@ def encoded_rows(sae: Any, batches: Callable[[int], Iterator[ActivationBatch]], 
             together, device = max(1, memory // (4 * length * sae.dictionary_size)), batch.activations.device
             for row in range(0, rows, together):
                 part = some_rows(batch, slice(row, row + together))
-                with torch.no_grad():
-                    codes = sae.encode(
-                        part.activations, valid=part.valid.to(device), documents=part.documents.to(device)).cpu()
+                codes = codes_of_valid(sae, part.activations, part.valid.to(device), part.documents.to(device))
                 tokens, attended, valid, documents = (
                     values.cpu() for values in (part.tokens, part.attended, part.valid, part.documents))
                 done = first + min(row + together, rows)
