@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['Numbers', 'ROW_ELEMENTS', 'PEER_METRICS', 'SAELike', 'GivesActiveEntries', 'codes_of_valid', 'exact', 'Scatter',
            'Reconstruction', 'CodeStatistics', 'DensityHistogram', 'density_histogram', 'density_thirds',
-           'GroupMetrics', 'Levels', 'level_statistics', 'lagged', 'segments', 'time_shuffle', 'correlation',
-           'row_correlation', 'Autocorrelation', 'half_life', 'smoothness', 'adjacent_cosine', 'TemporalMetrics',
-           'TemporalStatistics', 'LossMetrics', 'LossRecovered', 'no_loss', 'some_rows', 'FeatureMetrics', 'Metrics',
-           'evaluate', 'Peer', 'PeerMetric']
+           'GroupMetrics', 'Levels', 'group_label', 'level_statistics', 'lagged', 'segments', 'time_shuffle',
+           'correlation', 'row_correlation', 'Autocorrelation', 'half_life', 'smoothness', 'adjacent_cosine',
+           'TemporalMetrics', 'TemporalStatistics', 'LossMetrics', 'LossRecovered', 'no_loss', 'some_rows',
+           'FeatureMetrics', 'Metrics', 'evaluate', 'Peer', 'PeerMetric']
 
 # %% ../../nbs/evaluation/30_metrics.ipynb #cf74be4a
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -201,7 +202,7 @@ def density_thirds(density: Tensor) -> Tensor:
 # %% ../../nbs/evaluation/30_metrics.ipynb #38292e24
 @dataclass(frozen=True)
 class GroupMetrics:
-    """Activations of the features of a level, or of a third of the features; None where none was active."""
+    """Activations of the features of a group, or of a third of the features; None where none was active."""
 
     group: int  # from 1
     label: str
@@ -219,7 +220,7 @@ class GroupMetrics:
 class Levels:
     """The groups of features of an SAE, and what they are groups of."""
 
-    grouping: str  # "level" or "density third"
+    grouping: str  # "level", "group" of another kind, or "density third"
     groups: list[GroupMetrics]
 
 
@@ -242,16 +243,28 @@ def _group_row(group: int, label: str, chosen: Tensor, seen: CodeStatistics) -> 
     )
 
 
-def level_statistics(seen: CodeStatistics, levels: Tensor) -> Levels:
-    """A row for each level (1 lowest), or for each third of the features by density where there is one level only."""
-    levels = levels.cpu()
-    if hierarchical := bool((levels != levels[0]).any()):
-        groups, names = levels, {int(level): f"level {int(level)}" for level in levels.unique()}
+def group_label(name: str) -> str:
+    """How a group of features is shown: `level1` as "level 1", any other by its name."""
+    return re.sub(r"^level(?=\d+$)", "level ", name)
+
+
+def level_statistics(seen: CodeStatistics, groups: Mapping[str, Tensor]) -> Levels:
+    """A row for each named group of features (m,), or for each third by density where there are not two groups."""
+    grouping, named = "density third", dict[str, Tensor]()
+    if len(groups) > 1:
+        named = {group_label(name): features for name, features in groups.items()}
+        grouping = "group" if named.keys() & groups.keys() else "level"
     else:
-        groups, names = density_thirds(seen.density), {1: "densest third", 2: "middle third", 3: "rarest third"}
-    rows = [_group_row(group, label, groups == group, seen)
-            for group, label in names.items() if (groups == group).any()]
-    return Levels("level" if hierarchical else "density third", rows)
+        thirds = density_thirds(seen.density)
+        named = {f"{name} third": (thirds == group).nonzero().squeeze(1)
+                 for group, name in enumerate(("densest", "middle", "rarest"), 1)}
+    rows = []
+    for group, (label, features) in enumerate(named.items(), 1):
+        chosen = torch.zeros(len(seen.active), dtype=torch.bool)
+        chosen[features.cpu()] = True
+        if len(features):
+            rows.append(_group_row(group, label, chosen, seen))
+    return Levels(grouping, rows)
 
 # %% ../../nbs/evaluation/30_metrics.ipynb #83e33a57
 def lagged(valid: Tensor, documents: Tensor, lag: int) -> Tensor:
@@ -622,7 +635,7 @@ def evaluate(
         **sums,
         loss=loss.result() if loss else no_loss(str(reason)),
         temporal=ordered.result(shuffled.result()) if config.temporal else None,
-        levels=level_statistics(seen, sae.levels),
+        levels=level_statistics(seen, sae.groups),
         density_histogram=density_histogram(seen.density, seen.tokens, config.histogram_bins),
         features=FeatureMetrics(**{name: _plain(values) for name, values in features.items()}),
     )

@@ -6,8 +6,8 @@
 __all__ = ['SCHEMA', 'KIND', 'BUILDING', 'BUILD_AGAIN', 'LOGITS', 'NEIGHBOURS', 'Batches', 'GrowingArray', 'CodeBatch',
            'batch_of', 'active_entries', 'sparse_batch', 'appended_columns', 'GrowingFiles', 'column_pointers', 'slabs',
            'invert', 'mapped', 'feature_chunks', 'vocabulary_chunks', 'invert_files', 'write_features', 'best_cosines',
-           'promoted_tokens', 'write_decoder', 'building_folder', 'labels_lock', 'write_manifest', 'append_all',
-           'write_index', 'read_rows', 'held_out_from', 'encoded_rows']
+           'promoted_tokens', 'write_decoder', 'building_folder', 'labels_lock', 'level_names', 'write_manifest',
+           'append_all', 'write_index', 'read_rows', 'held_out_from', 'encoded_rows']
 
 # %% ../../nbs/views/41_index_build.ipynb #41b00003
 import os
@@ -26,9 +26,10 @@ from torch import Tensor
 
 from ..activations import ActivationBatch, ActivationSource
 from ..components.sparse_code import Codes, DenseCodes
-from ..evaluation.metrics import codes_of_valid, some_rows
+from ..evaluation.metrics import codes_of_valid, group_label, some_rows
 from ..evaluation.sparse_statistics import HISTOGRAM_BINS, feature_statistics
 from ..foundation import CorruptFileError, UserError, content_hash, explained_os_errors, progress
+from ..sae import group_numbers
 from tsae_nb.storage import (
     Stored, claim, files_of, is_stored, locked, mapped_array, put_in_place, read_json, read_sealed, record,
     remove_stored, sync, verify, whole_file, write_json, write_sealed,
@@ -436,8 +437,13 @@ def _finished(building: Path, key: Mapping[str, Any]) -> bool:
     return False
 
 # %% ../../nbs/views/41_index_build.ipynb #41b00027
-def write_manifest(folder: Path, key: dict[str, Any], dictionary_size: int) -> None:
-    """Write what the folder holds, and the hashes of its files."""
+def level_names(levels: int) -> list[str]:
+    """What groups are called in an index that does not say: level 1, 2, …"""
+    return [f"level {level}" for level in range(1, levels + 1)]
+
+
+def write_manifest(folder: Path, key: dict[str, Any], dictionary_size: int, groups: Sequence[str] = ()) -> None:
+    """Write what the folder holds, the hashes of its files, and what `groups` are called that are no levels."""
     files = [name for name in files_of(folder) if name not in ("state.json", "manifest.json")]
     valid, pieces = mapped(folder / "valid.npy"), mapped(folder / "document_id.npy")
     write_json(folder / "manifest.json", {
@@ -445,6 +451,7 @@ def write_manifest(folder: Path, key: dict[str, Any], dictionary_size: int) -> N
         "schema": SCHEMA,
         **key,
         "dictionary_size": dictionary_size,
+        **({} if list(groups) == level_names(len(groups)) else {"groups": list(groups)}),
         "tokens": len(valid),
         "valid_tokens": int(np.count_nonzero(valid)),
         "pieces": len(pieces),
@@ -472,14 +479,15 @@ def append_all(building: Path, batches: Batches, key: str, rows: int | None, rec
 # %% ../../nbs/views/41_index_build.ipynb #41b00029
 def write_index(
     batches: Batches, out: str | Path, dictionary_size: int, vocabulary: Sequence[str], key: Mapping[str, Any], *,
-    levels: np.ndarray | None = None, decoder: Tensor | None = None, unembedding: Tensor | None = None,
+    groups: Mapping[str, Any] | None = None, decoder: Tensor | None = None, unembedding: Tensor | None = None,
     rows: int | None = None, memory: int = 2**28, record_every: int = 16,
 ) -> Path:
     """Write a feature index to the folder `out` from batches of codes; see `FeatureIndex.build` for an SAE's.
 
     `batches(first)` yields (rows done, batch) from row `first` on. `key` (JSON) names the inputs: a killed build of the
-    same key goes on, one of another key starts anew; it is kept in the manifest. `levels` (k,) counts from 1; `decoder`
-    (k,d) gives neighbours, `decoder` and `unembedding` (V,d) the logits. `memory` bounds the bytes sorted at a time.
+    same key goes on, one of another key starts anew; it is kept in the manifest. `groups`, name → features (m,), are
+    numbered from 1 in the column `level`; `decoder` (k,d) gives neighbours, `decoder` and `unembedding` (V,d) the
+    logits. `memory` bounds the bytes sorted at a time.
     An index that is there is replaced, its labels are kept; `UserError` if `out` holds anything else.
     """
     out = Path(os.path.realpath(out))
@@ -491,12 +499,11 @@ def write_index(
         if not _finished(building, key):
             append_all(building, batches, content_hash(dict(key)), rows, record_every)
             invert_files(building, dictionary_size, len(vocabulary), memory)
-            level = np.ones(dictionary_size, np.int64) if levels is None else np.asarray(levels)
-            write_features(building, level, memory)
+            write_features(building, group_numbers(groups or {}, dictionary_size).numpy(), memory)
             if decoder is not None:
                 write_decoder(building, decoder, unembedding)
             write_json(building / "vocabulary.json", list(vocabulary))
-            write_manifest(building, dict(key), dictionary_size)
+            write_manifest(building, dict(key), dictionary_size, [group_label(name) for name in groups or ()])
         with locked(labels_lock(out), "renewing the index"):
             _keep_labels(out, building, key.get("sae"))
             put_in_place(building, out)
