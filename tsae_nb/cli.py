@@ -280,6 +280,7 @@ def list_command(root: str, as_json: bool) -> None:
     from tsae_nb.run_folders import summaries
 
     runs, rows = summaries(root), [row for row in EVALUATIONS.values() if row.part is None]
+    parts = [row for row in EVALUATIONS.values() if row.part is not None]
     if as_json:
         _print_json([{"name": run.name, "folder": run.folder, "state": run.state, "reason": run.reason,
                       **{row.section: flat(run.results.get(row.file, {})) for row in rows}} for run in runs])
@@ -299,6 +300,10 @@ def list_command(root: str, as_json: bool) -> None:
                 numbers.append(f"{number:>{column.width}}")
             else:  # of few runs, and with the reason where there is none
                 said.append(f"{number} {results.get('reason') or ''}".strip())
+        for row in parts:  # a number with its name, where it is measured
+            if results := flat(run.results.get(row.file, {}).get(row.part or "", {})):
+                named = (f"{column.title} {_number(results.get(column.key), column.digits)}" for column in row.columns)
+                said.append(", ".join(named))
         told = "; ".join(part for part in (*said, run.reason) if part)
         print(f"{run.name:{width}}  {run.state:11} {' '.join(numbers)}  {told}".rstrip())
 

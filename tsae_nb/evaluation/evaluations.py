@@ -117,7 +117,8 @@ def _read_recovery(folder: Path) -> "Recovery":
 
 
 RECOVERY = Evaluation(
-    "recovery", "evaluation", "evaluation.json", _recovery, _read_recovery, part="recovery", needs=("planted",))
+    "recovery", "evaluation", "evaluation.json", _recovery, _read_recovery, part="recovery", needs=("planted",),
+    columns=(Column("slow.f1", "F1 slow", 3, 0), Column("fast.f1", "fast", 3, 0)))
 
 # %% ../../nbs/evaluation/39_evaluations.ipynb #e7a10012
 def _check_unlearning(configs: Sequence[RunConfig], known: Mapping[str, "KnownModel"]) -> None:
