@@ -29,7 +29,7 @@ import tsae_nb
 from .processes import Terminated, end_with_parent, ending_at_once, terminable
 
 # %% ../nbs/51_cli.ipynb #a11309fe
-class Listed(click.ParamType):
+class Listed(click.ParamType):  # type: ignore[type-arg]
     """`a,b` as a list."""
 
     name = "a,b"
@@ -41,7 +41,7 @@ class Listed(click.ParamType):
         return found
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType):  # type: ignore[type-arg]
     """`0,1,2` as a list of whole numbers."""
 
     name = "0,1,2"
@@ -82,7 +82,7 @@ class Run(Folder):
         return str(folder)
 
 
-class Experiment(click.ParamType):
+class Experiment(click.ParamType):  # type: ignore[type-arg]
     """The name of an experiment, or a parameter file."""
 
     name = "experiment"

@@ -733,7 +733,7 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "tag", None) is not None:
             raise ConfigError(f"line {event.start_mark.line + 1} has the tag {event.tag!r}: leave it out; texts stand "
                               "in quotes, numbers do not")

@@ -668,7 +668,8 @@ def write_sparsify(weights: PlainWeights, folder: Path, metadata: Mapping[str, A
                "b_dec": plain.decoder_bias}
     write_tensors(folder / "sae.safetensors", tensors)
     config = {"activation": activation, "expansion_factor": size // width, "normalize_decoder": True,
-              "num_latents": size, "k": plain.active, "multi_topk": False, "skip_connection": False, "transcode": False, "d_in": width}
+              "num_latents": size, "k": plain.active, "multi_topk": False, "skip_connection": False,
+              "transcode": False, "d_in": width}
     write_json(folder / "cfg.json", config | ({"metadata": dict(metadata)} if metadata else {}))
 
 # %% ../nbs/22_interop.ipynb #3ae51ee4
@@ -1036,7 +1037,10 @@ class SAEBenchAdaptor(nn.Module):
         super().__init__()
         self.sae = sae.eval()
         size, width, scale = sae.dictionary_size, sae.width, sae.scale.detach()
-        constant = lambda tensor: nn.Parameter(tensor.detach().clone(), requires_grad=False)  # noqa: E731
+
+        def constant(tensor: Tensor) -> nn.Parameter:
+            return nn.Parameter(tensor.detach().clone(), requires_grad=False)
+
         lengths = 1.0 if sae.row_lengths is None else sae.row_lengths
         encoder, bias, *_ = sae.weights
         times = size // len(encoder)  # novel and predicted features have the same rows
@@ -1102,7 +1106,7 @@ class SAEBenchAdaptor(nn.Module):
         """The reconstruction of raw activations."""
         return self.decode(self.encode(x))
 
-    def to(self, *args: Any, **kwargs: Any) -> "SAEBenchAdaptor":  # type: ignore[override]
+    def to(self, *args: Any, **kwargs: Any) -> "SAEBenchAdaptor":
         """Move to a device, answer in a dtype; the SAE itself stays float32."""
         device, dtype, _, _ = torch._C._nn._parse_to(*args, **kwargs)
         self.sae.to(device=device)

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import HfApi, hf_hub_url, snapshot_download
-from huggingface_hub.errors import (
+from huggingface_hub.errors import (  # type: ignore[attr-defined]
     GatedRepoError, HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import filter_repo_objects
+from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -54,7 +54,8 @@ def block_list_name(model: nn.Module, number_of_layers: int) -> str:
         raise UserError(
             f"{type(model).__name__} has no list of {number_of_layers} blocks: it cannot be cut at a layer"
         )
-    return min(names, key=lambda name: (name.count("."), len(name)))
+    result: str = min(names, key=lambda name: (name.count("."), len(name)))
+    return result
 
 # %% ../nbs/02_language_model.ipynb #49cc8bf7
 def with_module(model: nn.Module, name: str, replacement: nn.Module) -> nn.Module:
@@ -70,7 +71,7 @@ def with_module(model: nn.Module, name: str, replacement: nn.Module) -> nn.Modul
 def stand_in(block: nn.Module, forward: Callable[..., Any]) -> nn.Module:
     """A shallow copy of `block` that runs `forward` in its place and keeps every attribute."""
     double = copy.copy(block)
-    double.forward = forward  # type: ignore[method-assign]
+    double.forward = forward
     return double
 
 # %% ../nbs/02_language_model.ipynb #56d2bfea
@@ -396,7 +397,8 @@ def read_model(folder: Path, dtype: str, device: str | torch.device) -> PreTrain
     for name, weight in model.named_parameters():
         if not all(torch.isfinite(end) for end in torch.aminmax(weight.detach())):
             raise CorruptFileError(f"{folder}: the weight {name} holds NaN or infinity: fetch or copy the model again")
-    return model.to(place).eval().requires_grad_(False)
+    result: PreTrainedModel = model.to(place).eval().requires_grad_(False)
+    return result
 
 # %% ../nbs/02_language_model.ipynb #29f5637d
 def prefer_fused_attention(model: PreTrainedModel) -> None:
@@ -473,7 +475,8 @@ class LanguageModel:
     def unembedding(self) -> Tensor:
         """The rows (V, d) that turn the last residual stream into logits."""
         self._must_predict("unembedding")
-        return self.model.get_output_embeddings().weight.detach()
+        result: Tensor = self.model.get_output_embeddings().weight.detach()
+        return result
 
     def content_hash(self) -> str:
         """A hash of configuration and weights (as loaded: the dtype counts), whatever the folder is called."""
@@ -522,13 +525,15 @@ class LanguageModel:
         self, model: nn.Module, positions: Tensor | None, vocabulary: Tensor | None, inputs: dict[str, Any]
     ) -> Tensor:
         if positions is None and vocabulary is None:
-            return model(**inputs).logits
+            whole: Tensor = model(**inputs).logits
+            return whole
         head = self.model.get_output_embeddings()
         name = next(name for name, module in self.model.named_modules() if module is head)
         columns = None if positions is None else positions.to(self.device).reshape(len(positions), -1)
         rows = None if vocabulary is None else vocabulary.to(self.device)
         logits = with_module(model, name, narrowed_head(head, columns, rows))(**inputs).logits
-        return logits[:, 0] if positions is not None and positions.dim() == 1 else logits
+        result: Tensor = logits[:, 0] if positions is not None and positions.dim() == 1 else logits
+        return result
 
     def check_tokens(self, tokens: Tensor | np.ndarray) -> None:
         """Raise `UserError` for token ids that the model has no embedding for.
@@ -648,12 +653,14 @@ class KnownModel:
     @property
     def width(self) -> int:
         """Numbers in one vector of the residual stream."""
-        return self.config.get_text_config().hidden_size
+        result: int = self.config.get_text_config().hidden_size
+        return result
 
     @property
     def number_of_layers(self) -> int:
         """Transformer blocks."""
-        return self.config.get_text_config().num_hidden_layers
+        result: int = self.config.get_text_config().num_hidden_layers
+        return result
 
     @property
     def longest_row(self) -> int | None:
@@ -663,7 +670,8 @@ class KnownModel:
     @property
     def vocabulary_size(self) -> int:
         """Tokens it can name."""
-        return self.config.get_text_config().vocab_size
+        result: int = self.config.get_text_config().vocab_size
+        return result
 
     def check_layer(self, layer: int) -> int:
         """The layer itself, or a `UserError` that says which ones there are."""

@@ -113,7 +113,7 @@ class PlantedWorld:
             drawn = config.correlation**0.5 * common + (1 - config.correlation) ** 0.5 * drawn
         share = self.density[config.slow :].clone()
         share[: config.children] = 0.5
-        on = drawn < torch.special.ndtri(share)
+        on: Tensor = drawn < torch.special.ndtri(share)
         on[..., : config.children] &= slow[..., : config.children]
         return on
 

@@ -189,7 +189,8 @@ def free_memory(device: torch.device) -> int | None:
         return None
     limits = [int(text) for place in map(Path, CONTAINER_LIMITS) if place.is_file()
               and (text := place.read_text().strip()).isdecimal()]
-    return min([psutil.virtual_memory().available, *limits])
+    result: int | None = min([psutil.virtual_memory().available, *limits])
+    return result
 
 
 def check_memory(needs: Needs, device: torch.device) -> None:

@@ -259,7 +259,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     written = content.pop("hash", None) if isinstance(content, dict) else None
     if written is None or content_hash(content) != written:
         raise CorruptFileError(f"{folder / MANIFEST} is damaged (its content hash differs)")
-    return content
+    result: dict[str, Any] = content
+    return result
 
 
 def files_of(folder: Path) -> list[str]:
@@ -327,7 +328,7 @@ class CheckedArray:
         self._unread, self._left = np.ones(len(self._sums), bool), len(self._sums)
         self._read(np.zeros(1, np.int64))  # the header
         self._array = np.load(path, mmap_mode="r", allow_pickle=False)
-        self._start, self._row = int(self._array.offset), self._array[:1].nbytes  # type: ignore[attr-defined]
+        self._start, self._row = int(self._array.offset), self._array[:1].nbytes
         self.shape, self.dtype, self.ndim = self._array.shape, self._array.dtype, self._array.ndim
 
     def _read(self, blocks: np.ndarray) -> None:
@@ -432,7 +433,8 @@ class Stored:
             if "blocks" in self.files.get(name, ()):
                 self.check_size(name)
                 return CheckedArray(self.folder / name, self.files[name]["blocks"], self.advice)
-            return np.load(self.path(name), mmap_mode="r", allow_pickle=False)
+            result: np.ndarray | CheckedArray = np.load(self.path(name), mmap_mode="r", allow_pickle=False)
+            return result
         except (OSError, ValueError, EOFError) as error:
             raise CorruptFileError(f"{self.folder / name} is damaged ({error}): {self.advice}") from error
 

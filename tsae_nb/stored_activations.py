@@ -65,7 +65,8 @@ class Shard:
             if (file := self.path.with_suffix(f".{name}.npy")).is_file():
                 self.beside[name] = np.load(file, allow_pickle=False)
         self._read: Callable[[int], Tensor] = lambda row: torch.from_numpy(np.array(array[row]))
-        return array.shape
+        result: tuple[int, ...] = array.shape
+        return result
 
     def _of_safetensors(self) -> tuple[int, ...]:
         file = safe_open(str(self.path), framework="pt")
@@ -281,7 +282,7 @@ class StoredActivations:
 
 def _mean_of(file: Path, width: int) -> np.ndarray:
     try:
-        mean = np.load(file, allow_pickle=False)
+        mean: np.ndarray = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise CorruptFileError(f"{file} cannot be read ({error}): write it again") from error
     if mean.dtype != np.float32 or mean.shape != (width,) or not np.isfinite(mean).all():

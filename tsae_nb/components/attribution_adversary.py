@@ -7,7 +7,7 @@ __all__ = ['THRESHOLDS', 'attribution', 'above_percentile', 'spurious_share', 'a
            'adversary']
 
 # %% ../../nbs/components/15_attribution_adversary.ipynb #39213a30
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,7 +57,9 @@ def adversary_weight(spurious: Tensor, base: float = 0.5, floor: float = 0.1) ->
 # %% ../../nbs/components/15_attribution_adversary.ipynb #aa032806
 class _Overlap(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, decoder, selected, weights, thresholds, block):
+    def forward(
+        ctx: Any, decoder: Tensor, selected: Tensor, weights: Tensor, thresholds: Tensor, block: int
+    ) -> Tensor:
         unit = unit_rows(decoder)
         total = unit.new_zeros(())
         gradient = unit.new_zeros(len(selected), unit.shape[1])
@@ -81,7 +83,7 @@ class _Overlap(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, incoming):
+    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None, None, None, None]:
         selected, gradient = ctx.saved_tensors
         whole = gradient.new_zeros(ctx.shape)
         return whole.index_copy_(0, selected, incoming.to(gradient.dtype) * gradient), None, None, None, None
@@ -94,7 +96,8 @@ def overlap(decoder: Tensor, selected: Tensor, weights: Tensor, thresholds: Tens
     gradient reaches the selected rows only, every W_j counts as a constant. O(block·k + k·d) memory in both passes.
     """
     with torch.autocast(decoder.device.type, enabled=False):
-        return _Overlap.apply(decoder, selected, weights, thresholds, block)
+        result: Tensor = _Overlap.apply(decoder, selected, weights, thresholds, block)  # type: ignore[no-untyped-call]
+        return result
 
 # %% ../../nbs/components/15_attribution_adversary.ipynb #b51a862a
 class AdversaryStep(NamedTuple):

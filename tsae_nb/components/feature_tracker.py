@@ -6,7 +6,7 @@
 __all__ = ['stretches', 'gru_states', 'FeatureTracker', 'TrackerSkill', 'tracker_skill']
 
 # %% ../../nbs/components/13_feature_tracker.ipynb #c7fefb13
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,9 +35,9 @@ class _Recurrence(torch.autograd.Function):
     """One layer of `nn.GRU`, time first: x (T, B, d) → hidden states (T, B, H), the first from a state of zeros."""
 
     @staticmethod
-    @custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # under autocast too
-    def forward(  # type: ignore[no-untyped-def, override]
-        ctx, x: Tensor, input_weight: Tensor, hidden_weight: Tensor, input_bias: Tensor, hidden_bias: Tensor
+    @custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
+    def forward(
+        ctx: Any, x: Tensor, input_weight: Tensor, hidden_weight: Tensor, input_bias: Tensor, hidden_bias: Tensor
     ) -> Tensor:
         steps, rows, width = *x.shape[:2], hidden_weight.shape[1]
         inputs = torch.addmm(input_bias, x.flatten(0, 1), input_weight.t()).view(steps, rows, 3 * width)
@@ -62,8 +62,8 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    @custom_bwd(device_type="cpu")
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def, override]
+    @custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, input_weight, hidden_weight, gates, new, recalled, hidden = ctx.saved_tensors
         steps, rows, width = new.shape
         reset, update = gates.chunk(2, dim=2)
@@ -91,11 +91,13 @@ def gru_states(gru: nn.GRU, rows: Tensor) -> Tensor:
     """Hidden states (B, T, H) of the last layer of an `nn.GRU` over rows (B, T, d), from a state of zeros."""
     if rows.device.type != "cpu":  # outside autocast: cuDNN's GRU would run in float16
         with torch.autocast(rows.device.type, enabled=False):
-            return gru(rows.to(next(gru.parameters()).dtype))[0]
+            result: Tensor = gru(rows.to(next(gru.parameters()).dtype))[0]
+            return result
     states = rows.transpose(0, 1).contiguous()
     for layer in range(gru.num_layers):
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        states = _Recurrence.apply(states, *(getattr(gru, f"{name}_l{layer}") for name in names))
+        weights = (getattr(gru, f"{name}_l{layer}") for name in names)
+        states = _Recurrence.apply(states, *weights)  # type: ignore[no-untyped-call]
     return states.transpose(0, 1)
 
 # %% ../../nbs/components/13_feature_tracker.ipynb #341277a6

@@ -6,7 +6,7 @@
 __all__ = ['unit_rows', 'nearest_rows', 'tangent', 'pair_cosines', 'MarginStep', 'margin_loss', 'DynamicMargin']
 
 # %% ../../nbs/components/14_margin_ema.ipynb #cebe70ef
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +58,7 @@ def tangent(gradient: Tensor, unit: Tensor, length: Tensor) -> Tensor:
 
 class _PairCosines(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, decoder, nearest, block):
+    def forward(ctx: Any, decoder: Tensor, nearest: Tensor, block: int) -> Tensor:
         ctx.save_for_backward(decoder, nearest)
         ctx.block = block
         unit = unit_rows(decoder)
@@ -67,7 +67,7 @@ class _PairCosines(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, incoming):
+    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None, None]:
         decoder, nearest = ctx.saved_tensors
         unit, column = unit_rows(decoder), incoming.unsqueeze(1)
         gradient = torch.zeros_like(unit)
@@ -84,7 +84,8 @@ def pair_cosines(decoder: Tensor, nearest: Tensor, block: int = 1024) -> Tensor:
 
     Between forward and backward pass it holds nothing beyond its arguments.
     """
-    return _PairCosines.apply(decoder, nearest, block)
+    result: Tensor = _PairCosines.apply(decoder, nearest, block)  # type: ignore[no-untyped-call]
+    return result
 
 # %% ../../nbs/components/14_margin_ema.ipynb #ea0131b0
 class MarginStep(NamedTuple):

@@ -281,7 +281,7 @@ class JumpReLU(SparseActivation):
 
     def activate(self, entries: Tensor, pattern: Pattern | None) -> Codes:
         features = None if pattern is None else pattern.indices
-        values, steps = _Jump.apply(entries, self.threshold, features, self.bandwidth)
+        values, steps = _Jump.apply(entries, self.threshold, features, self.bandwidth)  # type: ignore[no-untyped-call]
         return DenseCodes(values, steps) if pattern is None else SparseCodes(values, pattern, steps)
 
     def penalty(self, codes: Codes) -> Tensor:

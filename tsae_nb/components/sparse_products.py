@@ -95,7 +95,8 @@ SAMPLE = 2**16  # entries looked at to guess a threshold
 
 def _cut(values: np.ndarray, count: int) -> float:
     """The count-th largest value."""
-    return np.partition(values, len(values) - count)[len(values) - count]
+    result: float = np.partition(values, len(values) - count)[len(values) - count]
+    return result
 
 
 def _likely_lower_bound(flat: np.ndarray, count: int) -> float:
@@ -137,7 +138,8 @@ def _sampled_dots(left: Tensor, right: Tensor, pattern: Pattern) -> Tensor:
     size = (pattern.tokens, pattern.dictionary_size)
     zeros = left.new_zeros(len(pattern.indices))
     sparse = torch.sparse_csr_tensor(pattern.offsets, pattern.indices, zeros, size, check_invariants=False)
-    return torch.sparse.sampled_addmm(sparse, left, right.T, beta=0.0).values()
+    result: Tensor = torch.sparse.sampled_addmm(sparse, left, right.T, beta=0.0).values()
+    return result
 
 
 def _gathered_dots(left: Tensor, right: Tensor, pattern: Pattern) -> Tensor:
@@ -191,14 +193,14 @@ class _DecodeEntries(torch.autograd.Function):
     """(N, d) sums of decoder rows weighted by (S,) values."""
 
     @staticmethod
-    @custom_fwd(device_type="cuda")
+    @custom_fwd(device_type="cuda")  # type: ignore[untyped-decorator]
     def forward(ctx: Any, values: Tensor, decoder: Tensor, pattern: Pattern) -> Tensor:
         ctx.save_for_backward(values, decoder)
         ctx.pattern = pattern
         return _weighted_rows(decoder, pattern.indices, pattern.offsets, values)
 
     @staticmethod
-    @custom_bwd(device_type="cuda")  # dense products in the precision of the forward pass
+    @custom_bwd(device_type="cuda")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         values, decoder = ctx.saved_tensors
         pattern, gradient = ctx.pattern, gradients[0].contiguous()
@@ -213,7 +215,8 @@ class _DecodeEntries(torch.autograd.Function):
 
 def decode_entries(values: Tensor, decoder: Tensor, pattern: Pattern) -> Tensor:
     """codes @ decoder, of codes that are values (S,) at a pattern and decoder rows (k, d): (N, d)."""
-    return _DecodeEntries.apply(values, decoder, pattern)
+    result: Tensor = _DecodeEntries.apply(values, decoder, pattern)  # type: ignore[no-untyped-call]
+    return result
 
 # %% ../../nbs/components/09_sparse_products.ipynb #prod0028
 class _EncodeEntries(torch.autograd.Function):
@@ -244,14 +247,14 @@ class _EncodeAll(torch.autograd.Function):
     """The dense (N, k) pre-activations, already computed, with the gradients of a linear layer."""
 
     @staticmethod
-    @custom_fwd(device_type="cuda")
+    @custom_fwd(device_type="cuda")  # type: ignore[untyped-decorator]
     def forward(ctx: Any, inputs: Tensor, encoder: Tensor, bias: Tensor, dense: Tensor) -> Tensor:
         ctx.save_for_backward(inputs, encoder)
         ctx.mark_dirty(dense)
         return dense
 
     @staticmethod
-    @custom_bwd(device_type="cuda")
+    @custom_bwd(device_type="cuda")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         inputs, encoder = ctx.saved_tensors
         gradient = gradients[0]
@@ -297,8 +300,8 @@ def encode_selected(
         dense = _pre_activations(inputs, encoder, bias)
         pattern = select(dense)
     if pattern is None:
-        return _EncodeAll.apply(inputs, encoder, bias, dense), None
-    entries = _EncodeEntries.apply(inputs, encoder, bias, dense, pattern)
+        return _EncodeAll.apply(inputs, encoder, bias, dense), None  # type: ignore[no-untyped-call]
+    entries = _EncodeEntries.apply(inputs, encoder, bias, dense, pattern)  # type: ignore[no-untyped-call]
     _give_back(dense)
     return entries, pattern
 

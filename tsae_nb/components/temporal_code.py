@@ -80,7 +80,8 @@ class Answers(nn.Module):
             return functional.linear(x, encoder, bias).to(encoder.dtype)
         filters = self.filters if features is None else self.filters[:, features]
         answers = functional.linear(laid_out(x, places), encoder).to(encoder.dtype)
-        return _Filtered.apply(answers, filters, bias, places)
+        result: Tensor = _Filtered.apply(answers, filters, bias, places)  # type: ignore[no-untyped-call]
+        return result
 
 # %% ../../nbs/components/18b_temporal_code.ipynb #tcode018
 class Look(nn.Module):
@@ -147,4 +148,5 @@ class TemporalCode(nn.Module):
         look = self.looks[-1]
         own = look.answers(
             looked.remainder.detach(), look.encoder[features], look.bias[features], looked.places, features)
-        return own + looked.guess.dense().detach()[:, features]
+        result: Tensor = own + looked.guess.dense().detach()[:, features]
+        return result

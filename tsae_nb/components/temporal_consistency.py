@@ -7,6 +7,8 @@ __all__ = ['SMALLEST_NORM', 'adjacent_pairs', 'inverse_norms', 'pair_cosines', '
            'contrastive_consistency', 'temporal_consistency', 'adjacent_cosine']
 
 # %% ../../nbs/components/12_temporal_consistency.ipynb #1fd1a7eb
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -32,14 +34,14 @@ class _PairDots(torch.autograd.Function):
     BLOCK = 64
 
     @staticmethod
-    def forward(ctx, codes: Tensor, pairs: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+    def forward(ctx: Any, codes: Tensor, pairs: Tensor) -> Tensor:
         ctx.save_for_backward(codes, pairs)
         blocks = pairs.split(_PairDots.BLOCK)
         return torch.cat([codes[block[:, 0]].mul_(codes[block[:, 1]]).sum(1) for block in blocks])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         codes, pairs = ctx.saved_tensors
         row, partner = torch.cat([pairs, pairs.flip(1)]).unbind(1)  # a row's gradient is a weighted sum of its partners
         order = row.argsort(stable=True)
@@ -61,7 +63,8 @@ def inverse_norms(codes: Tensor) -> Tensor:
 def pair_cosines(codes: Tensor, pairs: Tensor) -> Tensor:
     """Cosine similarity (P,) of listed pairs (P, 2) of rows of dense codes (N, k)."""
     inverse = inverse_norms(codes)
-    return _PairDots.apply(codes, pairs) * inverse[pairs[:, 0]] * inverse[pairs[:, 1]]
+    dots: Tensor = _PairDots.apply(codes, pairs)  # type: ignore[no-untyped-call]
+    return dots * inverse[pairs[:, 0]] * inverse[pairs[:, 1]]
 
 # %% ../../nbs/components/12_temporal_consistency.ipynb #84647633
 def _uniform(count: int, generator: torch.Generator, device: torch.device) -> Tensor:

@@ -137,4 +137,5 @@ class TemporalEncoder(nn.Module):
         else:
             stream = self._stream(x, neighbours, mask)
         stream = stream + x if self.config.residual else stream
-        return stream.masked_fill(~valid.unsqueeze(2), 0.0)
+        result: Tensor = stream.masked_fill(~valid.unsqueeze(2), 0.0)
+        return result

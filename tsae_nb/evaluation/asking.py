@@ -172,8 +172,9 @@ def tree_logits(language_model: LanguageModel, trees: Sequence[OrderTree], vocab
     leaves = torch.tensor([tree.leaves for tree in trees], device=device)
     view = with_module(model, name, narrowed_head(head, leaves, vocabulary.to(device)))
     with torch.no_grad():
-        return view(input_ids=tokens.to(device), attention_mask=mask[:, None].to(device),
-                    position_ids=depths.to(device), use_cache=False).logits
+        logits: Tensor = view(input_ids=tokens.to(device), attention_mask=mask[:, None].to(device),
+                              position_ids=depths.to(device), use_cache=False).logits
+    return logits
 
 # %% ../../nbs/evaluation/32_asking.ipynb #q32exact
 def tree_is_exact(language_model: LanguageModel, prompts: Sequence[Sequence[int]], vocabulary: Tensor) -> bool:

@@ -251,7 +251,8 @@ def _mix(x: np.ndarray) -> np.ndarray:
     """SplitMix64's finalizer: a well mixed 64-bit hash of each element."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    result: np.ndarray = x ^ (x >> np.uint64(31))
+    return result
 
 
 def time_shuffle(valid: Tensor, documents: Tensor, seed: int) -> Tensor:
@@ -281,7 +282,7 @@ def correlation(count: float, a: Numbers, aa: Numbers, b: Numbers, bb: Numbers, 
     with np.errstate(invalid="ignore", divide="ignore"):
         result = (count * ab - a * b) / (spread_a * spread_b) ** 0.5
     result[~varies] = np.nan
-    return result
+    return result  # type: ignore[no-any-return]
 
 
 def row_correlation(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -314,7 +315,8 @@ class Autocorrelation:
     def result(self) -> Tensor:
         """(largest_lag, k) float64, NaN where a feature does not vary over the pairs."""
         a, b, aa, bb, ab = self.sums / self.pairs[None, :, None]
-        return correlation(1, a, aa, b, bb, ab)
+        result: Tensor = correlation(1, a, aa, b, bb, ab)
+        return result
 
 # %% ../../nbs/evaluation/30_metrics.ipynb #d7e46119
 def half_life(autocorrelation: Tensor) -> Tensor:

@@ -87,7 +87,8 @@ def largest_jumps(
     on = np.abs(successor - values) / np.where(step_on > 0, step_on, np.nan)
     to = values / np.where(step_to > 0, step_to, np.nan)
     to[1:][joins[:-1]] = np.nan  # the step from an active token is counted there
-    return np.fmax(on, to)
+    result: np.ndarray = np.fmax(on, to)
+    return result
 
 
 def mean_of_largest(jumps: np.ndarray, owners: np.ndarray, pieces: np.ndarray, count: int) -> np.ndarray:

@@ -256,7 +256,8 @@ class Comparison:
         """The features of the other SAE nearest to one of this: level, density, autocorrelation, feature, cosine."""
         ids, cosines = self.nearest(slice(feature, feature + 1), min(count, self.other.dictionary_size))
         table = self.other.features.iloc[ids[0]][["level", "density", "autocorrelation"]].reset_index(drop=True)
-        return table.assign(feature=ids[0], cosine=cosines[0])
+        result: pd.DataFrame = table.assign(feature=ids[0], cosine=cosines[0])
+        return result
 
 # %% ../../nbs/views/43_explorer.ipynb #43x00025
 @dataclass

@@ -65,7 +65,8 @@ class IndexArrays:
     @cached_property
     def vocabulary(self) -> list[str]:
         """Text of every vocabulary id, with the space it puts before itself."""
-        return read_json(self.folder / "vocabulary.json")
+        result: list[str] = read_json(self.folder / "vocabulary.json")
+        return result
 
     def get(self, name: str) -> np.ndarray | CheckedArray | None:
         """An array by its file's name (histogram, neighbour_id, logit_id, decoder, …), or None if there is none."""
@@ -314,7 +315,8 @@ def level_shares(
     """(T,L) share of each token's activation that lies on each level; 0 where none is active."""
     share = np.zeros((length, int(levels.max(initial=1))))
     np.add.at(share, (columns, levels[ids] - 1), activations)
-    return share / np.maximum(share.sum(1, keepdims=True), np.finfo(np.float64).tiny)
+    result: np.ndarray = share / np.maximum(share.sum(1, keepdims=True), np.finfo(np.float64).tiny)
+    return result
 
 
 def trace_of(
@@ -398,7 +400,8 @@ class Search:
         for number, ids in enumerate(words):
             if number != rarest:
                 ends = ends[np.isin(arrays.tokens[ends - last + number], ids)]
-        return ends[arrays.piece_of(ends - last) == arrays.piece_of(ends)]
+        result: np.ndarray = ends[arrays.piece_of(ends - last) == arrays.piece_of(ends)]
+        return result
 
     def features(self, text: str, count: int = 50, sample: int = 8192) -> pd.DataFrame:
         """Features about a word or phrase: feature, recall, precision, f1, mean activation on it; best first."""

@@ -634,7 +634,8 @@ def _add_zero_notes(sheet: Sheet, table: pd.DataFrame, curves: Sequence[str]) ->
         sheet.figure.add_annotation(
             x=x, y=y, yshift=6, yanchor="bottom", text=notes[1 if long else 0], showarrow=False, font_size=10,
             **sheet.places["scores", layer], **upright)
-    return top
+    result: float = top
+    return result
 
 
 def _name_ticks(sheet: Sheet, names: Sequence[str]) -> dict[str, Any]:
@@ -750,7 +751,7 @@ def _write(path: Path, content: bytes) -> Path:
 
 def _page(figure: go.Figure, name: str) -> str:
     """The figure as a page, its caption below."""
-    page = figure.to_html(include_plotlyjs="directory", div_id=name)
+    page: str = figure.to_html(include_plotlyjs="directory", div_id=name)
     caption = html.escape((figure.layout.meta or {}).get("caption", ""))
     below = f'<p style="max-width: {WIDTH}px; font: 13px/1.4 Arial, Helvetica, sans-serif">{caption}</p>'
     return page.replace("</body>", f"{below}</body>").replace("<head>", f"<head><title>{html.escape(name)}</title>")

@@ -301,7 +301,8 @@ class TrainingMonitor(AnsweringWidget):
             self.look()
             content, buffers = self.message()
             self.send(content, buffers=buffers)
-        return content["more"]
+        result: bool = content["more"]
+        return result
 
     def _hello(self, _: dict[str, Any]) -> Answer:
         """A view opened: everything is sent again, in full."""

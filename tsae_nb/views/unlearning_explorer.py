@@ -26,7 +26,8 @@ def pareto_front(side: np.ndarray, forget: np.ndarray) -> np.ndarray:
     """(S,) bool: no other setting keeps and forgets at least as much, one of them strictly more. NaN is never on it."""
     keeps, forgets = side[:, None] <= side[None], forget[:, None] >= forget[None]
     better = keeps & forgets & ((side[:, None] < side[None]) | (forget[:, None] > forget[None]))
-    return ~better.any(1) & ~np.isnan(side) & ~np.isnan(forget)
+    result: np.ndarray = ~better.any(1) & ~np.isnan(side) & ~np.isnan(forget)
+    return result
 
 # %% ../../nbs/views/45_unlearning_explorer.ipynb #40a6e554
 def described_settings(result: UnlearningResult) -> list[dict[str, Any]]:
@@ -38,7 +39,7 @@ def described_settings(result: UnlearningResult) -> list[dict[str, Any]]:
     own = rows["control"].to_numpy() == 0
     front = np.zeros(len(rows), bool)
     front[own] = pareto_front(rows["side_accuracy"].to_numpy(float)[own], rows["forget_accuracy"].to_numpy(float)[own])
-    settings = plain(rows[[name for name in columns_of(SettingRow) if name != "side_baseline"]])
+    settings: list[dict[str, Any]] = plain(rows[[name for name in columns_of(SettingRow) if name != "side_baseline"]])
     sets = {number: _described_sets(group) for number, group in table.groupby("setting")}
     for setting, ids, pareto in zip(settings, rows["feature_ids"], front.tolist(), strict=True):
         setting |= {
@@ -50,7 +51,7 @@ def described_settings(result: UnlearningResult) -> list[dict[str, Any]]:
 
 
 def _described_sets(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    described = plain(rows[["set", "role", "questions", "touched", "accuracy", "baseline", "flipped", "repaired"]])
+    described: list[dict[str, Any]] = plain(rows[["set", "role", "questions", "touched", "accuracy", "baseline", "flipped", "repaired"]])
     for entry, numbers, letters in zip(described, rows["flipped_rows"], rows["flipped_to"], strict=True):
         entry["flips"] = [[int(number), str(letter)] for number, letter in zip(numbers, letters, strict=True)]
     return described
