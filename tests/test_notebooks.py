@@ -1,4 +1,4 @@
-"""Rules every notebook keeps: layers, title and question, size, no widget state, parameters where papermill needs them"""
+"""Rules every notebook keeps: layers, title and question, size, no widget state, parameters for papermill"""
 
 import ast
 import re
@@ -39,8 +39,8 @@ def layer(path: Path) -> str:
 
 LAYERS = {module: layer(path) for path in NOTEBOOKS for module in EXPORT.findall(code(path))}
 ON_PURPOSE = {  # (who, whom): why this arrow upwards stands
-    ("runs", "entry"): "a sweep starts each run as a person would, as a process of its own: it names the command's entry and "
-                       "imports nothing of it",
+    ("runs", "entry"): "a sweep starts each run as a person would, in a process of its own: it names the command's entry, "
+                       "and imports nothing of it",
 }
 
 
