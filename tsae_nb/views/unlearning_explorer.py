@@ -51,7 +51,8 @@ def described_settings(result: UnlearningResult) -> list[dict[str, Any]]:
 
 
 def _described_sets(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    described: list[dict[str, Any]] = plain(rows[["set", "role", "questions", "touched", "accuracy", "baseline", "flipped", "repaired"]])
+    columns = ["set", "role", "questions", "touched", "accuracy", "baseline", "flipped", "repaired"]
+    described: list[dict[str, Any]] = plain(rows[columns])
     for entry, numbers, letters in zip(described, rows["flipped_rows"], rows["flipped_to"], strict=True):
         entry["flips"] = [[int(number), str(letter)] for number, letter in zip(numbers, letters, strict=True)]
     return described
