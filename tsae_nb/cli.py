@@ -289,7 +289,9 @@ def list_command(root: str, as_json: bool) -> None:
         raise none
     width, columns = max(len(run.name) for run in runs), [(row, column) for row in rows for column in row.columns]
     titles = " ".join(f"{column.title:>{column.width}}" for row, column in columns if row.always)
-    others = "; ".join(column.title for row, column in columns if not row.always)
+    measured = {row.name: any(run.results.get(row.file, {}).get(row.part or "") for run in runs) for row in parts}
+    others = "; ".join([*(column.title for row, column in columns if not row.always),
+                        *(name for name, some in measured.items() if some)])
     print(f"{'run':{width}}  {'state':11} {titles}  {others}")
     for run in runs:
         numbers, said = list[str](), list[str]()
