@@ -11,7 +11,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 .PHONY: help environment reproduce reproduce-full gemma gemma-ablations figures test soak mutants reference gpu-rehearsal lab sync clean
 
 help:
-	@echo "make reproduce       the whole chain on the embedded model, then Figures 1 and 2 (minutes, two cores)"
+	@echo "make reproduce       the whole chain on the embedded model, then Figures 1 and 2; whether time helps, in small"
 	@echo "make reproduce-full  the same with three seeds, and the ablations (an hour or two)"
 	@echo "make gemma           the paper's setting: google/gemma-2-2b on one GPU, then Figures 1 and 2 (README: what it needs)"
 	@echo "make gemma-ablations the paper's ablations in that setting"
@@ -41,6 +41,8 @@ environment: .venv/.installed
 reproduce: environment
 	tsae sweep runs/tiny.yaml --processes 2
 	tsae figures runs/tiny
+	tsae run runs/planted-small.yaml
+	tsae list runs/planted-small
 
 reproduce-full: environment
 	tsae sweep runs/tiny.yaml --seeds 0,1,2 --processes 2

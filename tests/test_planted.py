@@ -23,23 +23,28 @@ def run(*more: str) -> None:
     assert main(["run", "planted", *SHORT, *more]) == 0
 
 
-def test_the_preset_is_trained_measured_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_preset_is_trained_measured_and_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     run("--set", "training.steps=6")
     found = read_json("runs/planted/batch_topk/evaluation.json")
     assert found["recovery"].keys() == {"explained_variance_of_signal", "slow", "fast"}
     assert 0.2 < found["recovery"]["slow"]["mcc"] < 1 and found["loss"]["recovered"] is None
     assert read_json("runs/planted/temporal_encoder/evaluation.json")["recovery"]["fast"]["f1"] < 1
-    written = Path("runs/planted/topk/manifest.json").stat().st_mtime_ns
+    written = Path("runs/planted/temporal_code/manifest.json").stat().st_mtime_ns
     run("--set", "training.steps=6")
-    assert Path("runs/planted/topk/manifest.json").stat().st_mtime_ns == written
-    run("--set", "training.steps=12", "--variants", "topk")
-    run("--set", "training.steps=12", "--variants", "topk", "--name", "whole")
-    assert load_sae("runs/planted/topk/sae").content_hash() == load_sae("runs/whole/topk/sae").content_hash()
-    assert main(["figures", "runs/planted"]) == main(["evaluate", "runs/whole/topk"]) == 0
-    again, once = (read_json(f"runs/whole/{name}/evaluation.json") for name in ("topk.evaluated", "topk"))
+    assert Path("runs/planted/temporal_code/manifest.json").stat().st_mtime_ns == written
+    run("--set", "training.steps=12", "--variants", "temporal_code")
+    run("--set", "training.steps=12", "--variants", "temporal_code", "--name", "whole")
+    longer, whole = (load_sae(f"runs/{name}/temporal_code/sae") for name in ("planted", "whole"))
+    assert longer.content_hash() == whole.content_hash()
+    assert main(["figures", "runs/planted"]) == main(["evaluate", "runs/whole/temporal_code"]) == 0
+    again, once = (read_json(f"runs/whole/temporal_code{beside}/evaluation.json") for beside in (".evaluated", ""))
     assert again == once and "recovery" in again, "measured again, all of it is"
-    assert FeatureIndex.of_run("runs/whole/topk").valid_tokens == 16 * 64
+    capsys.readouterr()
+    assert main(["list", "runs/planted"]) == 0 and capsys.readouterr().out.count("F1 slow 0.") == 7
+    assert FeatureIndex.of_run("runs/whole/temporal_code").valid_tokens == 16 * 64
 
 
 def test_another_world_is_another_run(

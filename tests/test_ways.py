@@ -107,7 +107,7 @@ def subset(settings: Mapping[str, Any], chance: random.Random) -> dict[str, Any]
         kept["variants"] = {name: kept["variants"][name] for name in names}
     if "seeds" in kept and chance.random() < 0.5:
         kept["seeds"] = chance.sample(range(5), chance.randint(1, 2))
-    return kept
+    return kept if any(value is not None for value in kept.values()) else {"name": settings["name"]}
 
 
 @pytest.mark.parametrize("part", range(10))
@@ -193,22 +193,25 @@ def test_the_lines_of_make_reproduce_twice(tmp_path: Path) -> None:
     """As `make` prints them, shortened by settings; elsewhere, so that everything they write is seen."""
     printed = subprocess.run(["make", "-n", "reproduce"], cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
     lines = [line.split() for line in printed.splitlines() if line.startswith("tsae ")]
-    assert [line[1] for line in lines] == ["sweep", "figures"]
+    assert [line[1] for line in lines] == ["sweep", "figures", "run", "list"]
     (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "tiny.yaml").write_text((ROOT / "runs" / "tiny.yaml").read_text())
-    short = ["--variants", "topk,temporal", "--set", "training.steps=3", "--set", "data.rows=64", "--set",
-             "data.evaluation_rows=16", "--set", "unlearning.forget_corpus.rows=64"]
+    for name in ("tiny.yaml", "planted-small.yaml"):
+        (tmp_path / "runs" / name).write_text((ROOT / "runs" / name).read_text())
+    short = {"sweep": ["--variants", "topk,temporal", "--set", "training.steps=3", "--set", "data.rows=64", "--set",
+                       "data.evaluation_rows=16", "--set", "unlearning.forget_corpus.rows=64"],
+             "run": ["--set", "training.steps=3"]}
 
     def reproduce() -> float:
         began = time.monotonic()
         for line in lines:
-            command = [str(BIN / "tsae"), *line[1:], *(short if line[1] == "sweep" else [])]
+            command = [str(BIN / "tsae"), *line[1:], *short.get(line[1], [])]
             ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
             assert ended.returncode == 0, ended.stderr
         return time.monotonic() - began
 
     first = reproduce()
-    kept = {path: path.read_bytes() for path in sorted((tmp_path / "runs" / "tiny").rglob("*")) if path.is_file()}
+    kept = {path: path.read_bytes() for name in ("tiny", "planted-small")
+            for path in sorted((tmp_path / "runs" / name).rglob("*")) if path.is_file()}
     print(f"first {first:.0f} s, second {reproduce():.0f} s")
     assert [path.name for path in tmp_path.iterdir()] == ["runs"], "nothing is written outside runs/"
     assert {f"figure{n}.{kind}" for n in (1, 2) for kind in ("html", "json", "csv")} <= {path.name for path in kept}

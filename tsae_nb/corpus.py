@@ -66,7 +66,8 @@ def opened(path: Path) -> IO[str]:
     if path.suffix.lower() == ".zst":
         return io.TextIOWrapper(pyarrow.input_stream(str(path), compression="zstd"), encoding="utf-8-sig")
     way: Any = gzip.open if path.suffix.lower() == ".gz" else open
-    return way(path, "rt", encoding="utf-8-sig")
+    result: IO[str] = way(path, "rt", encoding="utf-8-sig")
+    return result
 
 
 @contextmanager
@@ -224,7 +225,8 @@ def _read_before(path: str) -> bool:
 
     owner, slash, name = path.rpartition("/")
     folder = owner + "___" * bool(slash) + datasets.naming.camelcase_to_snakecase(name)
-    return (Path(datasets.config.HF_DATASETS_CACHE) / folder).is_dir()
+    result: bool = (Path(datasets.config.HF_DATASETS_CACHE) / folder).is_dir()
+    return result
 
 
 def hub_revision(path: str, setting: str = "data.path", instead: str = _OWN_TEXT) -> str | None:
@@ -235,7 +237,8 @@ def hub_revision(path: str, setting: str = "data.path", instead: str = _OWN_TEXT
     if Path(path).expanduser().is_dir():
         return None
     try:
-        return check_access("data set", path, setting, instead).sha
+        result: str | None = check_access("data set", path, setting, instead).sha
+        return result
     except UserError as error:
         if unreachable(error) and _read_before(path):
             return None
