@@ -107,7 +107,7 @@ def subset(settings: Mapping[str, Any], chance: random.Random) -> dict[str, Any]
         kept["variants"] = {name: kept["variants"][name] for name in names}
     if "seeds" in kept and chance.random() < 0.5:
         kept["seeds"] = chance.sample(range(5), chance.randint(1, 2))
-    return kept
+    return kept if any(value is not None for value in kept.values()) else {"name": settings["name"]}
 
 
 @pytest.mark.parametrize("part", range(10))
