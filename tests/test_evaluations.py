@@ -1,4 +1,4 @@
-"""One evaluation more than there are: what is not asked of a run changes nothing, and lists say whose number is whose"""
+"""One evaluation more than there are: a run that is not asked ends as before, and lists say whose number is whose"""
 
 import dataclasses
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_where_several_are_optional_each_number_has_its_name(
     runs = [SimpleNamespace(name=name, folder=name, state="complete", reason="",
                             results={"evaluation.json": metrics, **of_run}) for name, of_run in results.items()]
     monkeypatch.setattr(run_folders, "summaries", lambda root: runs)
-    common = "complete      0.500     8.0"
+    common = "complete     0.500     8.0"
     assert told() == ["run    state           EV      L0  unlearning", f"plain  {common}", f"both   {common}  0.250",
                       f"one    {common}  nothing is known"]
     monkeypatch.setitem(EVALUATIONS, "probe", PROBE)

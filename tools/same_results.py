@@ -5,8 +5,8 @@
     python tools/same_results.py --commit HEAD~3    with what the sources of another commit (or a folder) give, where
                                                     this machine does not give the stored numbers to the last bit
 
-Compared are the hash of each SAE and all files of results that today's evaluations write, numbers and tables. What differs
-is named, and the exit status is 1.
+Compared are the hash of each SAE and all files of results that today's evaluations write, numbers and tables. What
+differs is named, and the exit status is 1.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def stored_values(run: Path) -> Values:
 # -- in a process of its own, with the sources to be tried: nothing but what every commit has is used ------------------
 
 def measure(runs: Sequence[Path], figures: Sequence[Path], names: Sequence[str], out: Path) -> None:
-    """Measure the SAEs of runs, draw the figures of folders, and write all values, of files `names`, to the file `out`."""
+    """Measure the SAEs of runs, draw the figures of folders; all values, of the files `names`, go to the file `out`."""
     import tsae_nb
 
     if not Path(tsae_nb.__file__).is_relative_to(os.environ["PYTHONPATH"]):
