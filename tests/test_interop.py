@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from foreign_layouts import SIZE, WIDTH, Layout, layouts, malformed
 from tsae_nb.cli import main
-from tsae_nb.config import SAEConfig, SparseCodeConfig
+from tsae_nb.config import TAKES_ACTIVE, SAEConfig, SparseCodeConfig
 from tsae_nb.foundation import UserError
 from tsae_nb.interop import (
     FORMATS, SAELENS_ARCHITECTURES, Source, after_block, export_sae, import_sae, inspect_saes, keep_sae, open_sae)
@@ -235,7 +235,7 @@ WRITTEN = [(form, kind) for form in ("saelens", "dictionary_learning") for kind 
 
 @pytest.mark.parametrize("form, kind", [*WRITTEN, ("sparsify", "topk")])
 def test_what_is_written_is_read_again(form: str, kind: str, tmp_path: Path) -> None:
-    code = SparseCodeConfig(kind, active=3 if "topk" in kind else None)  # type: ignore[arg-type]
+    code = SparseCodeConfig(kind, active=3 if kind in TAKES_ACTIVE else None)  # type: ignore[arg-type]
     sae = SparseAutoencoder(WIDTH, SAEConfig(dictionary_size=SIZE, sparse_code=code, sparsity=None), scale=0.5).eval()
     for number, (name, value) in enumerate(sorted(sae.named_parameters())):
         if name != "decoder_weight":

@@ -77,8 +77,9 @@ def synthetic_index(out: Path, features: int, tokens: int) -> None:
     unembedding = torch.randn(VOCABULARY, 64, generator=generator)
     key = {"sae": "synthetic", "language_model": "synthetic", "token_rows": f"{tokens}", "layer": 0}
     words = [f" word{token}" for token in range(VOCABULARY)]
-    levels = 1 + (np.arange(features) >= features * 4 // 7) + (np.arange(features) >= features * 6 // 7)
-    write_index(batches, out, features, words, key, levels=levels, decoder=decoder, unembedding=unembedding, rows=rows)
+    low, middle = features * 4 // 7, features * 6 // 7
+    groups = {"level1": range(low), "level2": range(low, middle), "level3": range(middle, features)}
+    write_index(batches, out, features, words, key, groups=groups, decoder=decoder, unembedding=unembedding, rows=rows)
 
 
 def milliseconds(question: Callable[[int], object], times: int) -> dict[str, float]:

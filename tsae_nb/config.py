@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['Number', 'Share', 'Momentum', 'Positive', 'NotNegative', 'Count', 'Active', 'LATER', 'PLACEMENT', 'Dtype',
-           'SIDE_SETS', 'RESERVED', 'OWN_SOURCES', 'OF_LANGUAGE_MODEL', 'Config', 'VARIANTS', 'PAPER_VARIANTS',
-           'MOST_VALUES', 'MOST_BYTES', 'UserError', 'ConfigError', 'number_meant', 'LanguageModelConfig', 'DataConfig',
-           'ActivationsConfig', 'StoredConfig', 'PlantedConfig', 'SparseCodeConfig', 'SparsityConfig',
-           'DeadFeaturesConfig', 'TemporalEncoderConfig', 'ConsistencyConfig', 'TrackerConfig', 'MarginConfig',
-           'AdversaryConfig', 'RouterConfig', 'NestedConfig', 'ContrastConfig', 'TemporalCodeConfig',
-           'PredictionConfig', 'SAEConfig', 'TrainingConfig', 'EvaluationConfig', 'QuestionSetConfig',
-           'DensityCorpusConfig', 'UnlearningConfig', 'RunConfig', 'build', 'settings_of', 'result_settings',
-           'differing', 'differences', 'merge', 'override', 'parse_yaml', 'read_yaml', 'to_yaml']
+           'TAKES_ACTIVE', 'IN_THE_MEAN', 'SIDE_SETS', 'RESERVED', 'OWN_SOURCES', 'OF_LANGUAGE_MODEL', 'Config',
+           'VARIANTS', 'PAPER_VARIANTS', 'MOST_VALUES', 'MOST_BYTES', 'UserError', 'ConfigError', 'number_meant',
+           'LanguageModelConfig', 'DataConfig', 'ActivationsConfig', 'StoredConfig', 'PlantedConfig',
+           'SparseCodeConfig', 'SparsityConfig', 'DeadFeaturesConfig', 'TemporalEncoderConfig', 'ConsistencyConfig',
+           'TrackerConfig', 'MarginConfig', 'AdversaryConfig', 'RouterConfig', 'NestedConfig', 'ContrastConfig',
+           'TemporalCodeConfig', 'PredictionConfig', 'SAEConfig', 'TrainingConfig', 'EvaluationConfig',
+           'QuestionSetConfig', 'DensityCorpusConfig', 'UnlearningConfig', 'RunConfig', 'build', 'settings_of',
+           'result_settings', 'differing', 'differences', 'merge', 'override', 'parse_yaml', 'read_yaml', 'to_yaml']
 
 # %% ../nbs/00_config.ipynb #a567cbda
 import dataclasses
@@ -153,23 +153,28 @@ class PlantedConfig:
         return self
 
 # %% ../nbs/00_config.ipynb #e3e1eb90
+TAKES_ACTIVE = ("topk", "batch_topk")  # kinds of sparse code that need `active`; others take none
+IN_THE_MEAN = ("batch_topk",)  # those of them that keep so many in the mean of a batch, which need not be whole
+
+
 @dataclass(frozen=True, config=_STRICT)
 class SparseCodeConfig:
     """Which activation makes codes sparse (notebook 10)."""
 
     kind: Literal["relu", "topk", "batch_topk", "jumprelu", "gated"] = "relu"
-    active: Active | None = None  # features kept per token, by the TopK families; batch_topk: in the mean of a batch
+    active: Active | None = None  # features kept per token, by kinds of TAKES_ACTIVE; IN_THE_MEAN: of a batch
     threshold_decay: Share = 0.999  # of BatchTopK's threshold for inference
     bandwidth: Positive = 0.2  # of JumpReLU's straight-through kernel, in units of the scaled stream (E‖h‖² = d)
     initial_threshold: Positive = 0.2  # of JumpReLU, for an encoder of the decoder's length; else times its gain
 
     @model_validator(mode="after")
     def _active_where_needed(self) -> "SparseCodeConfig":
-        if (self.active is not None) != (self.kind in ("topk", "batch_topk")):
-            raise ValueError(f"kind {self.kind!r} with active {self.active!r}: TopK kinds need it, others take none")
-        if self.kind == "topk" and self.active != int(self.active or 0):
-            raise ValueError(f"active {self.active}: kind 'topk' keeps a whole number of every token; take one, or "
-                             "batch_topk, which keeps so many in the mean")
+        if (self.active is not None) != (self.kind in TAKES_ACTIVE):
+            raise ValueError(f"kind {self.kind!r} with active {self.active!r}: {', '.join(TAKES_ACTIVE)} need it, "
+                             "others take none")
+        if self.active is not None and self.active != int(self.active) and self.kind not in IN_THE_MEAN:
+            raise ValueError(f"active {self.active}: kind {self.kind!r} keeps a whole number of every token; take one, "
+                             f"or {' or '.join(IN_THE_MEAN)}, which keeps so many in the mean")
         return self
 
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from .components.sparse_code import BatchTopK, Gated, JumpReLU, TopK
-from .config import SAEConfig, SparseCodeConfig
+from .config import TAKES_ACTIVE, SAEConfig, SparseCodeConfig
 from .foundation import CorruptFileError, UserError, local_path, taken_apart
 from .sae import PARTS, KIND, SAVE_AGAIN, SparseAutoencoder, load_sae, save_sae, stored_hash
 from tsae_nb.storage import (
@@ -149,7 +149,7 @@ def to_sae(weights: PlainWeights) -> ImportedSAE:
     kind = plain.kind
     if plain.active == size:  # a choice among all
         kind = {"topk": "relu", "batch_topk": "jumprelu"}.get(kind, kind)
-    active = plain.active if kind in ("topk", "batch_topk") else None
+    active = plain.active if kind in TAKES_ACTIVE else None
     code = SparseCodeConfig(kind, active=active)  # type: ignore[arg-type]
     config = SAEConfig("imported", size, plain.subtract_decoder_bias, code, sparsity=None)
     sae = ImportedSAE(width, config)
@@ -579,8 +579,8 @@ def read_dictionary_learning(foreign: Foreign) -> PlainWeights:
     if known.kind in ("batch_topk", "jumprelu"):  # a negative one means: not yet set, everything positive passes
         threshold = tensors.take("threshold", "" if known.kind == "batch_topk" else "k").clamp_min(0)
         threshold = threshold.expand(size).clone()
-    active = trainer.whole("k", size) if known.kind in ("topk", "batch_topk") else trainer.get("k")
-    if known.kind in ("topk", "batch_topk"):
+    active = trainer.whole("k", size) if known.kind in TAKES_ACTIVE else trainer.get("k")
+    if known.kind in TAKES_ACTIVE:
         tensors.harmless({"threshold", "group_sizes"})  # a TopK keeps one and does not use it; groups are of training
         stored = tensors.whole("k", size)
         if stored is not None:
@@ -596,7 +596,7 @@ def read_dictionary_learning(foreign: Foreign) -> PlainWeights:
         hook = f"the input of {hook}"
     source = Source("dictionary_learning", name, trainer.text("lm_name"), hook, None, buffer.whole("ctx_len", 10**9))
     return PlainWeights(encoder.T if transposed else encoder, bias, decoder if transposed else decoder.T, decoder_bias,
-                        known.kind, known.subtracts, active if known.kind in ("topk", "batch_topk") else None,
+                        known.kind, known.subtracts, active if known.kind in TAKES_ACTIVE else None,
                         threshold, magnitudes=magnitudes, source=source)
 
 

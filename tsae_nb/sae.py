@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Given', 'Part', 'PARTS', 'WAYS', 'FORMAT', 'OF_IMPORTED', 'KIND', 'SAVE_AGAIN', 'initial_decoder', 'encoder_gain',
-           'Reading', 'Encoded', 'SparseAutoencoder', 'save_sae', 'load_sae', 'stored_hash']
+           'Reading', 'Encoded', 'group_numbers', 'SparseAutoencoder', 'save_sae', 'load_sae', 'stored_hash']
 
 # %% ../nbs/20_sae.ipynb #e2f74eca
 import dataclasses
@@ -173,6 +173,14 @@ WAYS: dict[str, Callable[["SparseAutoencoder", Reading], Encoded]] = {  # the se
     "temporal_code": _by_looks,
 }
 
+# %% ../nbs/20_sae.ipynb #seam0010
+def group_numbers(groups: Mapping[str, Any], dictionary_size: int, device: torch.device | str = "cpu") -> Tensor:
+    """(k,) int64: the number, from 1, of the group each feature is in; all 1 where there are no groups."""
+    numbers = torch.ones(dictionary_size, dtype=torch.int64, device=device)
+    for number, features in enumerate(groups.values(), 1):
+        numbers[torch.as_tensor(features, device=device)] = number
+    return numbers
+
 # %% ../nbs/20_sae.ipynb #52df7331
 class SparseAutoencoder(nn.Module):
     """A sparse autoencoder on the residual stream of width d with k features, assembled from a config.
@@ -229,10 +237,7 @@ class SparseAutoencoder(nn.Module):
     @property
     def levels(self) -> Tensor:
         """(k,) int64: the number, from 1, of each feature's group; all 1 where there are none."""
-        levels = torch.ones(self.dictionary_size, dtype=torch.int64, device=self.scale.device)
-        for number, features in enumerate(self.groups.values(), 1):
-            levels[features] = number
-        return levels
+        return group_numbers(self.groups, self.dictionary_size, self.scale.device)
 
     @property
     def weights(self) -> Weights:

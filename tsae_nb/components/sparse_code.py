@@ -66,7 +66,10 @@ class SparseCodes:
 # %% ../../nbs/components/10_sparse_code.ipynb #code0015
 @dataclass(frozen=True)
 class DenseCodes:
-    """Codes of N tokens over k features as one (N, k) matrix of non-negative values; the rest as in SparseCodes."""
+    """Codes of N tokens over k features as one (N, k) matrix; the rest as in SparseCodes.
+
+    An activation's values are non-negative. Those of predicted features (notebook 18a) may be negative.
+    """
 
     values: Tensor
     steps: Tensor | None = None
@@ -336,7 +339,7 @@ class Gated(SparseActivation):
         return mean_l1(open_gates(codes))
 
 # %% ../../nbs/components/10_sparse_code.ipynb #164d953c
-ACTIVATIONS: dict[str, type[ReLU] | type[TopK] | type[BatchTopK] | type[JumpReLU] | type[Gated]] = {
+ACTIVATIONS: dict[str, Callable[[SparseCodeConfig, int], SparseActivation]] = {
     "relu": ReLU,
     "topk": TopK,
     "batch_topk": BatchTopK,

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from .. import world
+from ..components import objective
 from ..config import DensityCorpusConfig, QuestionSetConfig, UnlearningConfig
 from ..corpus import file_documents, text_of
 from .asking import PROTOCOL, Options, kept_by_content, padded, run_batches
-from .metrics import SAELike
+from .metrics import SAELike, codes_of_valid
 from tsae_nb.evaluation.questions import (
     TokenizerLike, hub_records, known_subject, prompt_tokens, question_texts, sets_of,
 )
@@ -49,8 +50,13 @@ def clamped(
 # %% ../../nbs/evaluation/33_clamping.ipynb #q33encoded
 def encoded(sae: SAELike, hidden: Tensor, valid: Tensor, documents: Tensor) -> Tensor:
     """Codes (B, T, k) of residual streams of whatever dtype, where the SAE lies."""
+    hidden, valid, documents = _where_it_lies(sae, hidden, valid, documents)
+    return sae.encode(hidden, valid=valid, documents=documents)
+
+
+def _where_it_lies(sae: SAELike, hidden: Tensor, valid: Tensor, documents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     device = sae.bias.device
-    return sae.encode(hidden.to(device, torch.float32), valid=valid.to(device), documents=documents.to(device))
+    return hidden.to(device, torch.float32), valid.to(device), documents.to(device)
 
 
 @torch.no_grad()
@@ -437,8 +443,7 @@ def active_counts(
                 if kept is not None:
                     kept[start] = hidden
             for sae, count in zip(saes, counts, strict=True):
-                fires = (encoded(sae, hidden, valid, documents) > 0).flatten(0, 1).float()
-                count += (valid.to(fires).flatten() @ fires).long()  # a product counts twice as fast as a masked sum
+                count += objective.active_counts(codes_of_valid(sae, *_where_it_lies(sae, hidden, valid, documents)))
             bar.update(tokens.numel())
     return [count.cpu().numpy() for count in counts]
 

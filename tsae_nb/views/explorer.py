@@ -246,6 +246,7 @@ class Comparison:
             "dead": int(self.other.features["dead"].sum()),
             "folder": self.other.folder.parent.name,
             "layer": self.other.manifest["layer"],
+            "groups": self.other.arrays.groups,
             "same_text": self.same_text,
             "matched": len(sample),
             "cosines": plain(np.histogram(cosines, np.linspace(0, 1, 21))[0]),
@@ -454,7 +455,7 @@ def described(explored: Explored, notice: str) -> dict[str, Any]:
         "dead": int(index.features["dead"].sum()),
         "tokens": index.valid_tokens,
         "pieces": len(index.arrays.document_id),
-        "levels": int(index.arrays.levels.max(initial=1)),
+        "groups": index.arrays.groups,
         "columns": list(TABLE_COLUMNS),
         "layer": index.manifest["layer"],
         "labels": {str(key): text for key, text in index.labels.items()},
@@ -484,7 +485,7 @@ def card_text(index: FeatureIndex, feature: int) -> str:
     """A card in a few lines: statistics, and the three strongest contexts with the peak marked."""
     row, label = index.features.iloc[feature], index.labels.get(feature, "")
     lines = [
-        f"feature {feature}{f' “{label}”' if label else ''} · level {row['level']}"
+        f"feature {feature}{f' “{label}”' if label else ''} · {index.arrays.groups[row['level'] - 1]}"
         f" · density {row['density']:.2%} · max {row['max']:.3g}"
         f" · lag-1 {row['autocorrelation']:.2f} · run length {row['run_length']:.1f}"
     ]

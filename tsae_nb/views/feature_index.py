@@ -30,8 +30,8 @@ from tsae_nb.storage import (
     write_sealed,
 )
 from tsae_nb.views.index_build import (
-    BUILD_AGAIN, KIND, SCHEMA, CodeBatch, building_folder, encoded_rows, held_out_from, labels_lock, read_rows,
-    write_index,
+    BUILD_AGAIN, KIND, SCHEMA, CodeBatch, building_folder, encoded_rows, held_out_from, labels_lock, level_names,
+    read_rows, write_index,
 )
 
 # %% ../../nbs/views/41a_feature_index.ipynb #bae9fa2d
@@ -59,8 +59,13 @@ class IndexArrays:
 
     @cached_property
     def levels(self) -> np.ndarray:
-        """(k,) level of each feature, 1 the lowest."""
+        """(k,) level of each feature, 1 the lowest; of an SAE with groups of another kind, the group's number."""
         return self.features["level"].to_numpy(np.int64)
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """What the groups 1, 2, … are called."""
+        return self.manifest.get("groups") or level_names(int(self.levels.max(initial=1)))
 
     @cached_property
     def vocabulary(self) -> list[str]:
@@ -530,7 +535,7 @@ class FeatureIndex:
     ) -> "FeatureIndex":
         """Encode token rows and write the index to `out`. Streams; a killed build goes on when started again.
 
-        `memory` (bytes) bounds the dense codes held and the entries sorted at a time, each.
+        `memory` (bytes) bounds the pre-activations held and the entries sorted at a time, each.
         """
         rows_hash = content_hash(*(np.asarray(getattr(token_rows, name)) for name in ("tokens", "valid", "documents")))
         key = {"sae": sae.content_hash(), "language_model": language_model.content_hash(), "token_rows": rows_hash,
@@ -538,7 +543,7 @@ class FeatureIndex:
         batches = read_rows(language_model, token_rows, layer, batch_rows)
         return cls.open(write_index(
             encoded_rows(sae, batches, memory), out, sae.dictionary_size, token_texts(language_model.tokenizer), key,
-            levels=sae.levels.cpu().numpy(), decoder=sae.decoder,
+            groups=sae.groups, decoder=sae.decoder,
             unembedding=language_model.unembedding if language_model.can_predict_next else None,
             rows=len(token_rows.tokens), memory=memory))
 
@@ -552,7 +557,7 @@ class FeatureIndex:
                "layer": source.layer or 0}
         return cls.open(write_index(
             encoded_rows(sae, held_out_from(source, batch_rows), memory), out, sae.dictionary_size, source.vocabulary,
-            key, levels=sae.levels.cpu().numpy(), decoder=sae.decoder, memory=memory))
+            key, groups=sae.groups, decoder=sae.decoder, memory=memory))
 
     @classmethod
     def of_run(cls, run: str | Path, language_model: Any = None, rebuild: bool = False) -> "FeatureIndex":

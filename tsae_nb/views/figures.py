@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['TABLES', 'COLOURS', 'DASHES', 'SYMBOLS', 'POINTS', 'STATISTICS', 'NARROW_STATISTICS', 'WIDTH', 'BLOCK', 'SIDES',
-           'GUTTER', 'CAPTION_1', 'CAPTION_COLUMNS', 'REASONS', 'SHORT_REASONS', 'POOLED', 'CAPTION_2', 'SCORES_HEIGHT',
-           'SCRIPT', 'DRAWING', 'COLUMNS', 'drawable_runs', 'over_seeds', 'spread', 'Style', 'styles_of',
-           'curves_by_layer', 'layers_of', 'training_curves', 'level_table', 'Sheet', 'Strip', 'columns_across',
-           'column_width', 'column_sheet', 'share_axes', 'figure1', 'unlearning_table', 'figure2', 'save_figure',
-           'draw', 'figure_tables', 'results_table']
+           'GUTTER', 'CAPTION_1', 'OTHER_GROUPS', 'CAPTION_COLUMNS', 'REASONS', 'SHORT_REASONS', 'POOLED', 'CAPTION_2',
+           'SCORES_HEIGHT', 'SCRIPT', 'DRAWING', 'COLUMNS', 'drawable_runs', 'over_seeds', 'spread', 'Style',
+           'styles_of', 'curves_by_layer', 'layers_of', 'training_curves', 'level_table', 'Sheet', 'Strip',
+           'columns_across', 'column_width', 'column_sheet', 'share_axes', 'figure1', 'unlearning_table', 'figure2',
+           'save_figure', 'draw', 'figure_tables', 'results_table']
 
 # %% ../../nbs/views/40_figures.ipynb #65aa8394
 import html
@@ -370,18 +370,34 @@ def _dodge(index: int, count: int, width: float = 0.72) -> float:
     return ((index + 0.5) / count - 0.5) * width
 
 
+def _blocks(table: pd.DataFrame) -> pd.Series:
+    """What shares ticks on the axis of groups: the thirds, the levels, and other groups that have equal names."""
+    names = table.groupby(["curve", "layer"], sort=False).label.transform(lambda labels: " ".join(labels.unique()))
+    return table.grouping.where(table.grouping != "group", names)
+
+
+def _block_offsets(table: pd.DataFrame) -> dict[str, int]:
+    """Where each block of the axis begins, less 1, since groups count from 1: thirds, levels, others."""
+    offset, start = dict[str, int](), 0
+    for block in dict.fromkeys(["density third", "level", *table.block]):
+        if (members := table.group[table.block == block]).any():
+            offset[block], start = start - 1, start + 1 + int(members.max())
+    return offset
+
+
 def _add_levels(sheet: Sheet, runs: Sequence[StoredRun]) -> None:
-    """1b: a panel for each statistic; points with the range over seeds, density thirds left, levels right."""
+    """1b: a panel for each statistic; points with the range over seeds, thirds left, then levels, then other groups."""
     table, styles = level_table(runs), _styles(runs)
-    groupings = [name for name in ("density third", "level") if (table.grouping == name).any()]
-    offset = {name: 4 * i - 1 for i, name in enumerate(groupings)}  # groups count from 1
-    members = {name: list(table[table.grouping == name].curve.unique()) for name in groupings}
+    table["block"] = _blocks(table)
+    offset = _block_offsets(table)
+    members = {name: list(table[table.block == name].curve.unique()) for name in offset}
     for statistic in STATISTICS:
         here = table[table.statistic == statistic]
         floor = _floor(here.low)
         for curve, layer, part in _parts(here):
-            among = members[part.grouping.iloc[0]]
-            x = part.group + offset[part.grouping.iloc[0]] + _dodge(among.index(curve), len(among))
+            block = part.block.iloc[0]
+            among = members[block]
+            x = part.group + offset[block] + _dodge(among.index(curve), len(among))
             _add_groups(sheet, part, x, floor, styles[curve], sheet.places[statistic, layer])
         for layer, place in sheet.panels(statistic).items():
             title = (NARROW_STATISTICS if sheet.narrow else STATISTICS)[statistic]
@@ -390,11 +406,18 @@ def _add_levels(sheet: Sheet, runs: Sequence[StoredRun]) -> None:
             sheet.figure.update_xaxes(**_group_ticks(table, offset, sheet.narrow), **place)
             if here[here.layer == layer]["median"].isna().all():
                 _say(sheet, "not measured", place)
-            if len(groupings) > 1:
-                sheet.figure.add_vline(x=3, line={"color": "#999", "width": 1, "dash": "dot"}, **place)
-    for name, place in itertools.product(groupings, sheet.panels("density").values() if sheet.narrow else ()):
-        sheet.figure.add_annotation(text=name, x=offset[name] + 2, y=0, yref="y domain", yanchor="top", yshift=-46,
-                                    font_size=11, showarrow=False, **place)
+            for edge in [*offset.values()][1:]:
+                sheet.figure.add_vline(x=edge, line={"color": "#999", "width": 1, "dash": "dot"}, **place)
+    for block, place in itertools.product(offset, sheet.panels("density").values() if sheet.narrow else ()):
+        part = table[table.block == block]
+        sheet.figure.add_annotation(
+            text=part.grouping.iloc[0], x=offset[block] + _middle(part), y=0, yref="y domain", yanchor="top",
+            yshift=-46, font_size=11, showarrow=False, **place)
+
+
+def _middle(groups: pd.DataFrame) -> int:
+    """The group of a block under which its name stands."""
+    return (int(groups.group.max()) + 1) // 2
 
 
 def _say(sheet: Sheet, text: str, place: Any) -> None:
@@ -418,10 +441,12 @@ def _add_groups(sheet: Sheet, part: pd.DataFrame, x: pd.Series, floor: float, st
 
 def _group_ticks(table: pd.DataFrame, offset: Mapping[str, int], narrow: bool) -> dict[str, Any]:
     """The axis of groups: their names, and below them what the groups are; upright where it is narrow."""
-    groups = table[["grouping", "group", "label"]].drop_duplicates()
-    below = {2: "<br><b>{}</b>"} if not narrow else {}
-    ticks = {offset[g] + n: label.removesuffix(" third").removeprefix("level ") + below.get(n, "").format(g)
-             for g, n, label in groups.itertuples(index=False)}
+    ticks = {}
+    for block, part in table.groupby("block", sort=False):
+        below = {} if narrow else {_middle(part): f"<br><b>{part.grouping.iloc[0]}</b>"}
+        for group, label in part[["group", "label"]].drop_duplicates().itertuples(index=False):
+            text = label.removesuffix(" third").removeprefix("level ")
+            ticks[offset[str(block)] + group] = text + below.get(group, "")
     extent = {"range": [-0.6, max(ticks, default=0) + 0.6]} if narrow else {}
     return {"tickvals": list(ticks), "ticktext": list(ticks.values()), "tickangle": -90 if narrow else 0,
             "tickfont_size": 10, "zeroline": False, **extent}
@@ -451,8 +476,9 @@ CAPTION_1 = (
     "levels do not compare; what compares is whether and how fast they settle.{auxiliary} (b) Activations on "
     "held-out text: mean and variance of a feature's activation over all tokens, averaged over the features of a "
     "group; active features per token; share of tokens on which a feature is active. Level 1 is the lowest, 3 the "
-    "highest; features of a variant without hierarchy are grouped in thirds by density. Points: median over "
+    "highest; features of a variant without hierarchy are grouped in thirds by density.{groups} Points: median over "
     "seeds; bars: smallest to largest.")
+OTHER_GROUPS = " Groups of other kinds (nested, or of predicted and novel codes) have their own names."
 CAPTION_COLUMNS = (
     " Each column is a layer of the language model, counted from 0, whose activations the SAEs read{blocks}. A row has "
     "one axis for all layers, and a variant looks the same in all columns.{missing}")
@@ -465,7 +491,9 @@ def figure1(folders: Folders) -> go.Figure:
     Raises `UserError` where no folder holds a complete run.
     """
     runs = drawable_runs(folders)
-    sheet = _sheet1(layers_of(runs))
+    others = any(run.evaluation["levels"]["grouping"] == "group" for run in runs)
+    sheet = _sheet1(layers_of(runs), "Activations by level, group or density third" if others else
+                    "Activations by level or density third")
     _add_losses(sheet, runs)
     _add_levels(sheet, runs)
     losses = [loss for run in runs for line in run.metrics if math.isfinite(loss := _number(line["loss"]))]
@@ -476,22 +504,23 @@ def figure1(folders: Folders) -> go.Figure:
         sheet.figure.update_xaxes(title="step", zeroline=False, nticks=4 if sheet.narrow else None, **place)
     blocks = sorted({max(1, len(run.metrics) // POINTS) for run in runs})
     caption = CAPTION_1.format(
-        block=" or ".join(map(str, blocks)), seeds=_seeds(runs), auxiliary=_auxiliary_note(runs))
+        block=" or ".join(map(str, blocks)), seeds=_seeds(runs), auxiliary=_auxiliary_note(runs),
+        groups=OTHER_GROUPS if others else "")
     return _dressed(sheet, caption + _columns_note(sheet, runs, "no complete run"), runs)
 
 
-def _sheet1(layers: Sequence[int]) -> Sheet:
-    """Where the panels of Figure 1 stand."""
+def _sheet1(layers: Sequence[int], groups: str) -> Sheet:
+    """Where the panels of Figure 1 stand; `groups` is the title of 1b."""
     if len(layers) > 1:
         return column_sheet(layers, (
             Strip("loss", 150, 36, "<b>1a</b>  Training loss"),
-            Strip("mean", 104, 84, "<b>1b</b>  Activations by level or density third", labelled=False),
+            Strip("mean", 104, 84, f"<b>1b</b>  {groups}", labelled=False),
             Strip("variance", 104, 12, labelled=False), Strip("l0", 104, 12, labelled=False), Strip("density", 104, 12),
         ), below=70)
     figure = make_subplots(
         rows=3, cols=2, specs=[[{"colspan": 2}, None], [{}, {}], [{}, {}]], row_heights=[0.42, 0.29, 0.29],
         vertical_spacing=0.095, horizontal_spacing=0.13,
-        subplot_titles=("<b>1a</b>  Training loss", "<b>1b</b>  Activations by level or density third"))
+        subplot_titles=("<b>1a</b>  Training loss", f"<b>1b</b>  {groups}"))
     places = {(name, layers[0]): {"row": 2 + i // 2, "col": 1 + i % 2} for i, name in enumerate(STATISTICS)}
     return Sheet(figure, {("loss", layers[0]): {"row": 1, "col": 1}} | places, 780)
 

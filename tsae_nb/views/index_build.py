@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'KIND', 'BUILDING', 'BUILD_AGAIN', 'LOGITS', 'NEIGHBOURS', 'Batches', 'GrowingArray', 'CodeBatch',
-           'batch_of', 'sparse_batch', 'appended_columns', 'GrowingFiles', 'column_pointers', 'slabs', 'invert',
-           'mapped', 'feature_chunks', 'vocabulary_chunks', 'invert_files', 'write_features', 'best_cosines',
-           'promoted_tokens', 'write_decoder', 'building_folder', 'labels_lock', 'write_manifest', 'append_all',
-           'write_index', 'read_rows', 'held_out_from', 'encoded_rows']
+           'batch_of', 'active_entries', 'sparse_batch', 'appended_columns', 'GrowingFiles', 'column_pointers', 'slabs',
+           'invert', 'mapped', 'feature_chunks', 'vocabulary_chunks', 'invert_files', 'write_features', 'best_cosines',
+           'promoted_tokens', 'write_decoder', 'building_folder', 'labels_lock', 'level_names', 'write_manifest',
+           'append_all', 'write_index', 'read_rows', 'held_out_from', 'encoded_rows']
 
 # %% ../../nbs/views/41_index_build.ipynb #41b00003
 import os
@@ -25,9 +25,11 @@ import torch
 from torch import Tensor
 
 from ..activations import ActivationBatch, ActivationSource
-from ..evaluation.metrics import some_rows
+from ..components.sparse_code import Codes, DenseCodes
+from ..evaluation.metrics import codes_of_valid, group_label, some_rows
 from ..evaluation.sparse_statistics import HISTOGRAM_BINS, feature_statistics
 from ..foundation import CorruptFileError, UserError, content_hash, explained_os_errors, progress
+from ..sae import group_numbers
 from tsae_nb.storage import (
     Stored, claim, files_of, is_stored, locked, mapped_array, put_in_place, read_json, read_sealed, record,
     remove_stored, sync, verify, whole_file, write_json, write_sealed,
@@ -110,19 +112,28 @@ def batch_of(
     counts = np.bincount(row, minlength=len(tokens))
     return CodeBatch(tokens, valid, pieces, documents, counts, feature, codes[row, feature])
 
+# %% ../../nbs/views/41_index_build.ipynb #41b00034
+def active_entries(codes: Codes) -> tuple[Tensor, Tensor, Tensor]:
+    """(token, feature, value), (E,) each, of the entries above 0, token after token, features rising."""
+    if isinstance(codes, DenseCodes):
+        token, feature = (codes.values > 0).nonzero(as_tuple=True)
+        return token, feature, codes.values[token, feature]
+    active = codes.values > 0
+    positions, order = codes.pattern.positions[active].sort()
+    return positions // codes.dictionary_size, positions % codes.dictionary_size, codes.values[active][order]
+
 # %% ../../nbs/views/41_index_build.ipynb #0afb6c6e
 def sparse_batch(
-    codes: Tensor, tokens: Tensor, attended: Tensor, valid: Tensor, documents: Tensor, hidden: Tensor | None = None
+    codes: Codes, tokens: Tensor, attended: Tensor, valid: Tensor, documents: Tensor, hidden: Tensor | None = None
 ) -> CodeBatch:
-    """Dense codes (B,T,k) of token rows as a `CodeBatch` of their attended tokens; codes of invalid ones are dropped.
+    """Codes of the N valid tokens of rows (B,T) as a `CodeBatch` of their attended tokens.
 
     `hidden` (B,T,d), the activations, gives the smoothness of features.
     """
     keep = attended.reshape(-1)
-    active = (codes > 0) & valid.unsqueeze(-1)
-    active = active.reshape(-1, codes.shape[-1])[keep]
-    row, feature = active.nonzero(as_tuple=True)
-    values = codes.reshape(-1, codes.shape[-1])[keep][row, feature]
+    token, feature, values = (part.cpu() for part in active_entries(codes))
+    position = valid.reshape(-1).nonzero().squeeze(1)[token]
+    counts, stays = torch.bincount(position, minlength=len(keep))[keep], keep[position]
     rows = torch.arange(len(tokens)).unsqueeze(1).expand_as(tokens)
     piece_keys = torch.stack([rows, documents], -1).reshape(-1, 2)[keep]
     _, pieces = torch.unique_consecutive(piece_keys, dim=0, return_inverse=True)
@@ -132,8 +143,8 @@ def sparse_batch(
     if hidden is not None:
         norms = hidden.double().diff(dim=1, append=hidden[:, -1:].double()).norm(dim=-1)
         changes = norms.cpu().reshape(-1)[keep].numpy()
-    return CodeBatch(flat_tokens, flat_valid, pieces.cpu().numpy(), flat_documents, active.sum(1).cpu().numpy(),
-                     feature.cpu().numpy(), values.float().cpu().numpy(), changes)
+    return CodeBatch(flat_tokens, flat_valid, pieces.cpu().numpy(), flat_documents, counts.numpy(),
+                     feature[stays].numpy(), values[stays].float().numpy(), changes)
 
 # %% ../../nbs/views/41_index_build.ipynb #41b00011
 def appended_columns(batch: CodeBatch, tokens: int, entries: int) -> dict[str, np.ndarray]:
@@ -427,8 +438,13 @@ def _finished(building: Path, key: Mapping[str, Any]) -> bool:
     return False
 
 # %% ../../nbs/views/41_index_build.ipynb #41b00027
-def write_manifest(folder: Path, key: dict[str, Any], dictionary_size: int) -> None:
-    """Write what the folder holds, and the hashes of its files."""
+def level_names(levels: int) -> list[str]:
+    """What groups are called in an index that does not say: level 1, 2, …"""
+    return [f"level {level}" for level in range(1, levels + 1)]
+
+
+def write_manifest(folder: Path, key: dict[str, Any], dictionary_size: int, groups: Sequence[str] = ()) -> None:
+    """Write what the folder holds, the hashes of its files, and what `groups` are called that are no levels."""
     files = [name for name in files_of(folder) if name not in ("state.json", "manifest.json")]
     valid, pieces = mapped(folder / "valid.npy"), mapped(folder / "document_id.npy")
     write_json(folder / "manifest.json", {
@@ -436,6 +452,7 @@ def write_manifest(folder: Path, key: dict[str, Any], dictionary_size: int) -> N
         "schema": SCHEMA,
         **key,
         "dictionary_size": dictionary_size,
+        **({} if list(groups) == level_names(len(groups)) else {"groups": list(groups)}),
         "tokens": len(valid),
         "valid_tokens": int(np.count_nonzero(valid)),
         "pieces": len(pieces),
@@ -463,14 +480,15 @@ def append_all(building: Path, batches: Batches, key: str, rows: int | None, rec
 # %% ../../nbs/views/41_index_build.ipynb #41b00029
 def write_index(
     batches: Batches, out: str | Path, dictionary_size: int, vocabulary: Sequence[str], key: Mapping[str, Any], *,
-    levels: np.ndarray | None = None, decoder: Tensor | None = None, unembedding: Tensor | None = None,
+    groups: Mapping[str, Any] | None = None, decoder: Tensor | None = None, unembedding: Tensor | None = None,
     rows: int | None = None, memory: int = 2**28, record_every: int = 16,
 ) -> Path:
     """Write a feature index to the folder `out` from batches of codes; see `FeatureIndex.build` for an SAE's.
 
     `batches(first)` yields (rows done, batch) from row `first` on. `key` (JSON) names the inputs: a killed build of the
-    same key goes on, one of another key starts anew; it is kept in the manifest. `levels` (k,) counts from 1; `decoder`
-    (k,d) gives neighbours, `decoder` and `unembedding` (V,d) the logits. `memory` bounds the bytes sorted at a time.
+    same key goes on, one of another key starts anew; it is kept in the manifest. `groups`, name → features (m,), are
+    numbered from 1 in the column `level`; `decoder` (k,d) gives neighbours, `decoder` and `unembedding` (V,d) the
+    logits. `memory` bounds the bytes sorted at a time.
     An index that is there is replaced, its labels are kept; `UserError` if `out` holds anything else.
     """
     out = Path(os.path.realpath(out))
@@ -482,12 +500,11 @@ def write_index(
         if not _finished(building, key):
             append_all(building, batches, content_hash(dict(key)), rows, record_every)
             invert_files(building, dictionary_size, len(vocabulary), memory)
-            level = np.ones(dictionary_size, np.int64) if levels is None else np.asarray(levels)
-            write_features(building, level, memory)
+            write_features(building, group_numbers(groups or {}, dictionary_size).numpy(), memory)
             if decoder is not None:
                 write_decoder(building, decoder, unembedding)
             write_json(building / "vocabulary.json", list(vocabulary))
-            write_manifest(building, dict(key), dictionary_size)
+            write_manifest(building, dict(key), dictionary_size, [group_label(name) for name in groups or ()])
         with locked(labels_lock(out), "renewing the index"):
             _keep_labels(out, building, key.get("sae"))
             put_in_place(building, out)
@@ -529,9 +546,7 @@ def encoded_rows(sae: Any, batches: Callable[[int], Iterator[ActivationBatch]], 
             together, device = max(1, memory // (4 * length * sae.dictionary_size)), batch.activations.device
             for row in range(0, rows, together):
                 part = some_rows(batch, slice(row, row + together))
-                with torch.no_grad():
-                    codes = sae.encode(
-                        part.activations, valid=part.valid.to(device), documents=part.documents.to(device)).cpu()
+                codes = codes_of_valid(sae, part.activations, part.valid.to(device), part.documents.to(device))
                 tokens, attended, valid, documents = (
                     values.cpu() for values in (part.tokens, part.attended, part.valid, part.documents))
                 done = first + min(row + together, rows)

@@ -36,8 +36,6 @@ export function share(value) {
   return value === 0 ? "0 %" : value < 0.0001 ? "<0.01 %" : `${Number((100 * value).toPrecision(2))} %`;
 }
 
-export const LEVEL_NAMES = ["", "level 1", "level 2", "level 3"];
-
 /** A view on a buffer of an answer. */
 export function floats(view) {
   return new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));

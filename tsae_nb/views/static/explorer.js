@@ -8,8 +8,16 @@ function readTable(view, about) {
   return Object.fromEntries(about.columns.map((name, i) => [name, all.subarray(i * size, (i + 1) * size)]));
 }
 
-function levelBadge(level, levels) {
-  return levels > 1 ? h("span", { class: `tsae-level tsae-level-${level}`, title: `level ${level} of ${levels}, 1 is the lowest` }, `L${level}`) : null;
+/** Groups of features are levels of a hierarchy, "level 1" shown as L1, or have names of their own; three colours in turn. */
+const isLevel = (name) => /^level \d+$/.test(name);
+const bare = (name) => (isLevel(name) ? name.slice(6) : name);
+const short = (name) => (isLevel(name) ? `L${bare(name)}` : name);
+const tint = (group) => ((group - 1) % 3) + 1;
+const kindOf = (groups) => (groups.every(isLevel) ? "level" : "group");
+
+function groupBadge(group, groups) {
+  const name = groups[group - 1];
+  return groups.length > 1 ? h("span", { class: `tsae-level tsae-level-${tint(group)}`, title: isLevel(name) ? `${name} of ${groups.length}, 1 is the lowest` : `group ${name}` }, short(name)) : null;
 }
 
 /** The tabs: a name, and the function of (panel, what all views share) that draws it and returns {refresh}. */
@@ -94,7 +102,7 @@ function explore(root, state, backend) {
     into(relations, ask(`coactive:${feature}`, "coactive", { feature }), (found) => [
       h("div", {}, h("h4", { title: "correlation of being active" }, "fires together with", found.sampled ? h("small", { class: "tsae-faint" }, ` (on ${found.sampled.toLocaleString("en")} of its tokens)`) : null),
         table(["φ", "feature", "", "given this", "given other"], found.rows.slice(0, 10).map((row) => [
-          number(row.phi, 2), featureLink(row.feature), levelBadge(row.level, about.levels) || "", share(row.given_this), share(row.given_other)]))),
+          number(row.phi, 2), featureLink(row.feature), groupBadge(row.level, about.groups) || "", share(row.given_this), share(row.given_other)]))),
       h("div", {}, h("h4", {}, "nearest decoder rows"), answer.neighbours.length
         ? table(["cosine", "feature"], answer.neighbours.map((row) => [number(row.cosine, 2), featureLink(row.feature)]))
         : h("p", { class: "tsae-faint" }, "no decoder in this index")),
@@ -102,7 +110,7 @@ function explore(root, state, backend) {
     const logits = (rows, title) => h("div", {}, h("h4", {}, title), table(["logit", "token"], rows.map((row) => [number(row.logit, 2), shown(row.text)])));
     return [
       h("div", { class: "tsae-row" },
-        h("h3", { "data-feature": feature }, `#${feature}`), levelBadge(statistics.level, about.levels), name,
+        h("h3", { "data-feature": feature }, `#${feature}`), groupBadge(statistics.level, about.groups), name,
         h("button", { class: "tsae-star", "aria-pressed": String(chosen), title: "choose for steering, ablation and traces (x)", onclick: () => toggle(feature) }, chosen ? "★ chosen" : "☆ choose")),
       h("p", { class: "tsae-faint" },
         `${statistics.dead ? "dead" : `active on ${statistics.active.toLocaleString("en")} tokens (${share(statistics.density)})`} · max ${number(statistics.max)} · mean ${number(statistics.mean)} · `,
@@ -206,19 +214,19 @@ function explore(root, state, backend) {
 /** The virtualised table: only the rows in sight exist; sorting and filtering never ask the kernel. */
 function featureTable(parts, { about, columns, rowOf, label, state, backend, open }) {
   let sort = { column: "feature", down: false }, found = null, view = [];
-  const shownColumns = [["feature", "#"], ["level", "level"], ["density", "density"], ["max", "max"], ["smoothness", "smooth"], ["autocorrelation", "lag-1"]]
-    .filter(([name]) => name !== "level" || about().levels > 1);
-  const explained = { level: "1 is the lowest", density: "share of tokens on which it is active", max: "largest activation",
+  const shownColumns = [["feature", "#"], ["level", kindOf(about().groups)], ["density", "density"], ["max", "max"], ["smoothness", "smooth"], ["autocorrelation", "lag-1"]]
+    .filter(([name]) => name !== "level" || about().groups.length > 1);
+  const explained = { level: kindOf(about().groups) === "level" ? "1 is the lowest" : "in the order of the groups", density: "share of tokens on which it is active", max: "largest activation",
     smoothness: "largest |Δz|/‖Δh‖ in a document, mean over documents; low is smooth", autocorrelation: "correlation of the activation with the one on the next token" };
   parts.search = h("input", { type: "search", placeholder: "label, #id, or a word + Enter  ( / )", "aria-label": "search", oninput: () => { found = null; rebuild(); }, onkeydown: (event) => {
     if (event.key === "Enter") searchToken();
   } });
-  parts.level = h("select", { "aria-label": "level", onchange: () => rebuild() },
-    h("option", { value: "" }, "all levels"), ...[1, 2, 3].slice(0, about().levels).map((level) => h("option", { value: level }, `level ${level}`)));
+  parts.level = h("select", { "aria-label": kindOf(about().groups), onchange: () => rebuild() },
+    h("option", { value: "" }, `all ${kindOf(about().groups)}s`), ...about().groups.map((name, i) => h("option", { value: i + 1 }, name)));
   parts.alive = h("select", { "aria-label": "which features", onchange: () => rebuild() },
     ...[["", "all"], ["alive", "alive"], ["dead", "dead"], ["labelled", "labelled"], ["chosen", "chosen"]].map(([value, text]) => h("option", { value }, text)));
   parts.densest = h("input", { type: "number", min: 0, max: 100, step: "any", placeholder: "max %", title: "highest density, in per cent", "aria-label": "highest density in per cent", oninput: () => rebuild() });
-  parts.tools = h("div", { class: "tsae-tools" }, parts.search, h("div", { class: "tsae-row" }, about().levels > 1 ? parts.level : null, parts.alive, parts.densest));
+  parts.tools = h("div", { class: "tsae-tools" }, parts.search, h("div", { class: "tsae-row" }, about().groups.length > 1 ? parts.level : null, parts.alive, parts.densest));
   parts.head = h("div", { class: "tsae-head", role: "row" });
   parts.space = h("div", { class: "tsae-space" });
   parts.rows = h("div", { class: "tsae-rows", role: "grid", tabindex: 0, "aria-label": "features; j and k move", onscroll: () => draw() }, parts.space);
@@ -294,7 +302,7 @@ function featureTable(parts, { about, columns, rowOf, label, state, backend, ope
         onclick: () => { open(feature); parts.rows.focus({ preventScroll: true }); },
       },
       h("span", { class: "tsae-cell tsae-feature" }, `${chosen.has(feature) ? "★" : ""}${feature}`),
-      about().levels > 1 ? h("span", { class: "tsae-cell tsae-levelcell" }, `L${columns.level[row]}`) : null,
+      about().groups.length > 1 ? h("span", { class: "tsae-cell tsae-levelcell", title: about().groups[columns.level[row] - 1] }, short(about().groups[columns.level[row] - 1])) : null,
       h("span", { class: "tsae-cell tsae-density" }, columns.density[row] === 0 ? "dead" : share(columns.density[row])),
       h("span", { class: "tsae-cell tsae-max" }, number(columns.max[row], 2)),
       h("span", { class: "tsae-cell tsae-smoothness" }, number(columns.smoothness[row], 2)),
@@ -365,14 +373,14 @@ function traceView(panel, { about, state, backend, featureLink, label, place, mo
   const read = h("button", { onclick: () => show({ text: text.value }) }, "Read");
   const piece = h("input", { type: "number", min: 0, max: about().pieces - 1, "aria-label": "document", onchange: () => { if (piece.value !== "") show({ piece: Math.trunc(Number(piece.value)), start: 0 }); } });
   const any = h("button", { title: "any document", disabled: backend.stored, onclick: () => show({ piece: Math.floor(Math.random() * about().pieces), start: 0 }) }, "random");
-  const levels = [1, 2, 3].slice(0, about().levels).map((level) => h("button", {
-    class: `tsae-level tsae-level-${level}`, "aria-pressed": "true", title: `show features of level ${level}`,
+  const levels = about().groups.map((name, i) => [name, i + 1]).map(([name, level]) => h("button", {
+    class: `tsae-level tsae-level-${tint(level)}`, "aria-pressed": "true", title: `show features of ${name}`,
     onclick: (event) => {
       hidden.has(level) ? hidden.delete(level) : hidden.add(level);
       event.currentTarget.setAttribute("aria-pressed", String(!hidden.has(level)));
       if (last) draw(last);
     },
-  }, `L${level}`));
+  }, short(name)));
   const ranks = h("select", { "aria-label": "order of features", disabled: backend.stored, onchange: () => { rank = ranks.value; if (last) show(last.where); } },
     ...[["total", "by total activation"], ["peak", "by peak"], ["length", "by run length"]].map(([value, name]) => h("option", { value }, name)));
   const body = h("div", { class: "tsae-trace" });
@@ -397,7 +405,7 @@ function traceView(panel, { about, state, backend, featureLink, label, place, mo
     const pinned = new Set([current, ...state.get("selected")]);
     const all = answer.features.map((feature, row) => ({
       feature, level: answer.levels[row], values: matrix.subarray(row * length, (row + 1) * length), highest: statistics[row].peak,
-      colour: `--tsae-level${answer.levels[row]}`, statistics: statistics[row],
+      colour: `--tsae-level${tint(answer.levels[row])}`, statistics: statistics[row],
     }));
     const ranked = { total: "total", peak: "peak", length: "run_length" }[rank];
     const rows = all.filter((row) => pinned.has(row.feature) || (!hidden.has(row.level) && row.statistics.total > 0))
@@ -413,8 +421,8 @@ function traceView(panel, { about, state, backend, featureLink, label, place, mo
     const cell = cellWidth(panel, length);
     const graph = lanes(rows, length, { cell, name: `activation of ${rows.length} features along ${length} tokens` });
     const routes = deep > 1 ? lanes(Array.from({ length: deep }, (_, i) => deep - i).map((level) => ({
-      values: Float32Array.from({ length }, (_, t) => shares[t * deep + level - 1]), highest: 1, colour: `--tsae-level${level}`,
-    })), length, { cell, name: "share of the activation on each level along the text" }) : null;
+      values: Float32Array.from({ length }, (_, t) => shares[t * deep + level - 1]), highest: 1, colour: `--tsae-level${tint(level)}`,
+    })), length, { cell, name: `share of the activation on each ${kindOf(about().groups)} along the text` }) : null;
     const style = (name) => getComputedStyle(panel).getPropertyValue(name);
     const mark = (t) => {
       graph.draw(style, t);
@@ -427,7 +435,7 @@ function traceView(panel, { about, state, backend, featureLink, label, place, mo
       const row = rows[Math.floor((event.clientY - box.top) / graph.lane)];
       mark(t);
       readout.textContent = `token ${t}: “${shown(answer.texts[t]).trim()}”${row ? ` · #${row.feature} ${label(row.feature)} ${number(row.values[t])}` : ""}${
-        deep > 1 ? ` · levels ${Array.from({ length: deep }, (_, i) => share(shares[t * deep + i])).join(" / ")}` : ""}`;
+        deep > 1 ? ` · ${kindOf(about().groups)}s ${Array.from({ length: deep }, (_, i) => share(shares[t * deep + i])).join(" / ")}` : ""}`;
     };
     graph.canvas.addEventListener("mousemove", point);
     if (routes) routes.canvas.addEventListener("mousemove", point);
@@ -439,12 +447,12 @@ function traceView(panel, { about, state, backend, featureLink, label, place, mo
           : h("p", { class: "tsae-faint" }, "none fires")]));
     });
     requestAnimationFrame(() => mark(null));
-    const names = rows.map((row) => h("div", { class: "tsae-lane-name" }, featureLink(row.feature), about().levels > 1 ? levelBadge(row.level, about().levels) : null));
+    const names = rows.map((row) => h("div", { class: "tsae-lane-name" }, featureLink(row.feature), groupBadge(row.level, about().groups)));
     const against = (value, control, digits) => h("span", { title: `in shuffled order ${number(control)}` }, fixed(value, digits), h("small", { class: "tsae-faint" }, ` (${fixed(control, digits)})`));
     const numbers = rows.map((row) => h("div", { class: "tsae-lane-numbers" },
       against(row.statistics.run_length, row.statistics.shuffled_run_length, 1), against(row.statistics.autocorrelation, row.statistics.shuffled_autocorrelation, 2)));
     const chart = h("div", { class: "tsae-lane-grid" },
-      h("div", { class: "tsae-lane-names" }, h("div", { class: "tsae-lane-head" }, "feature"), routes ? Array.from({ length: deep }, (_, i) => h("div", { class: "tsae-lane-name" }, `routing L${deep - i}`)) : null, names),
+      h("div", { class: "tsae-lane-names" }, h("div", { class: "tsae-lane-head" }, "feature"), routes ? Array.from({ length: deep }, (_, i) => h("div", { class: "tsae-lane-name" }, kindOf(about().groups) === "level" ? `routing L${deep - i}` : about().groups[deep - i - 1])) : null, names),
       h("div", { class: "tsae-lane-scroll" }, h("div", { class: "tsae-lane-head" }, `${length} tokens${answer.length > length ? ` of ${answer.length}` : ""}, bars relative to each row's highest`), routes ? routes.canvas : null, graph.canvas),
       h("div", { class: "tsae-lane-stats" }, h("div", { class: "tsae-lane-head tsae-lane-numbers", title: "in brackets: the same with the tokens in shuffled order" }, h("span", {}, "run"), h("span", {}, "lag-1")),
         routes ? Array.from({ length: deep }, () => h("div", { class: "tsae-lane-name" })) : null, numbers));
@@ -452,8 +460,8 @@ function traceView(panel, { about, state, backend, featureLink, label, place, mo
       answer.notice ? h("p", { class: "tsae-notice" }, answer.notice) : null,
       h("div", { class: "tsae-text tsae-tracetext", dir: "auto" }, flow(words)), readout,
       withTable(`${answer.fired} features fire; ${rows.length} shown`, chart, () => table(
-        ["feature", "level", "label", "total", "peak", "peak token", "active", "run length", "shuffled", "lag-1", "shuffled"],
-        rows.map((row) => [`#${row.feature}`, row.level, label(row.feature), number(row.statistics.total), number(row.highest), shown(answer.texts[row.values.indexOf(Math.max(...row.values))] || ""),
+        ["feature", kindOf(about().groups), "label", "total", "peak", "peak token", "active", "run length", "shuffled", "lag-1", "shuffled"],
+        rows.map((row) => [`#${row.feature}`, bare(about().groups[row.level - 1]), label(row.feature), number(row.statistics.total), number(row.highest), shown(answer.texts[row.values.indexOf(Math.max(...row.values))] || ""),
           row.statistics.active, number(row.statistics.run_length), number(row.statistics.shuffled_run_length), number(row.statistics.autocorrelation), number(row.statistics.shuffled_autocorrelation)]))),
       onToken,
     ];
@@ -573,7 +581,7 @@ function compareView(panel, { about, state, backend, featureLink, place }) {
   function drawMatches(answer) {
     const numbers = integers(answer.buffers[0]), values = floats(answer.buffers[1]), other = answer.card;
     return [h("h4", {}, `nearest to #${answer.feature} in the other SAE`),
-      table(["cosine", "feature", "label", "level", "density", "lag-1"], answer.rows.map((row) => [number(row.cosine, 3), `#${row.feature}`, row.label, row.level, share(row.density), fixed(row.autocorrelation)])),
+      table(["cosine", "feature", "label", kindOf(about().other.groups), "density", "lag-1"], answer.rows.map((row) => [number(row.cosine, 3), `#${row.feature}`, row.label, bare(about().other.groups[row.level - 1]), share(row.density), fixed(row.autocorrelation)])),
       h("h4", {}, `contexts of its #${other.feature}`),
       other.kinds.map((_, row) => h("div", { class: "tsae-text", dir: "auto" }, flow(Array.from({ length: other.width }, (_, i) => row * other.width + i).filter((i) => numbers[i] >= 0)
         .map((i) => token(other.words[numbers[i]], values[i], other.statistics.max, { peak: i - row * other.width === other.peaks[row] - other.starts[row] })))))];
@@ -582,7 +590,7 @@ function compareView(panel, { about, state, backend, featureLink, place }) {
     const length = answer.texts.length, mine = floats(answer.buffers[0]), theirs = floats(answer.buffers[1]);
     const rows = answer.features.flatMap((feature, i) => [[mine, answer.levels[i]], [theirs, answer.other_levels[i]]].map(([matrix, level]) => {
       const values = matrix.subarray(i * length, (i + 1) * length);
-      return { values, highest: Math.max(...values), colour: `--tsae-level${level}` };
+      return { values, highest: Math.max(...values), colour: `--tsae-level${tint(level)}` };
     }));
     const cell = cellWidth(panel, length);
     const graph = lanes(rows, length, { cell, name: "matched features along the same text, in pairs: this SAE above, the other below" });
