@@ -37,6 +37,16 @@ def test_one_value_decides(changed: str, monkeypatch: pytest.MonkeyPatch, capsys
     assert f"{changed}: {values.get(changed)} → 0.125" in said if changed else "values are the same" in said
 
 
+def test_every_file_of_results_is_read(tmp_path: Path) -> None:
+    (tmp_path / "probe.json").write_text('{"sharpness": [0.5]}')
+    (tmp_path / "probe.txt").write_text("half")
+    values = same_results.values_of(tmp_path, ["evaluation.json", "probe.txt", "probe.json"])
+    assert values.keys() == {"probe.sharpness.0", "probe.txt"} and values["probe.sharpness.0"] == 0.5
+    assert {name.partition(".")[0] for name in same_results.stored_values(RUN)} == {"sae", "evaluation", "unlearning"}
+    (tmp_path / "probe.txt").write_text("hale")
+    assert same_results.values_of(tmp_path, ["probe.txt"])["probe.txt"] != values["probe.txt"]
+
+
 def test_a_folder_without_an_sae_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no complete run with an SAE"):
         same_results.main([str(tmp_path)])

@@ -5,17 +5,18 @@
     python tools/same_results.py --commit HEAD~3    with what the sources of another commit (or a folder) give, where
                                                     this machine does not give the stored numbers to the last bit
 
-Compared are the hash of each SAE, `evaluation.json`, and the unlearning evaluation with the table of its settings. What
+Compared are the hash of each SAE and all files of results that today's evaluations write, numbers and tables. What
 differs is named, and the exit status is 1.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,27 +36,39 @@ def flat(value: Any, name: str) -> Values:
     return {key: content for place, part in items for key, content in flat(part, f"{name}.{place}").items()}
 
 
-def values_of(folder: Path) -> Values:
-    """The results in a folder, of a run or of what was measured again."""
+def result_files() -> tuple[str, ...]:
+    """The names of the files that today's evaluations write into a run's folder."""
+    sys.path.insert(0, str(ROOT))  # whatever else is installed
+    from tsae_nb.evaluation.evaluations import FILES
+
+    return FILES
+
+
+def values_of(folder: Path, names: Iterable[str]) -> Values:
+    """The results in a folder, of a run or of what was measured again: those of the files that are there."""
     import pandas as pd  # of the environment, whatever the sources
 
-    values = flat(json.loads((folder / "evaluation.json").read_text()), "evaluation")
-    if (folder / "unlearning.json").is_file():
-        values |= flat(json.loads((folder / "unlearning.json").read_text()), "unlearning")
-        table = pd.read_parquet(folder / "unlearning.parquet")
-        values |= flat(json.loads(table.to_json(double_precision=15, orient="columns")), "unlearning.table")
+    values: Values = {}
+    for path in (folder / name for name in names if (folder / name).is_file()):
+        if path.suffix == ".json":
+            values |= flat(json.loads(path.read_text()), path.stem)
+        elif path.suffix == ".parquet":
+            columns = pd.read_parquet(path).to_json(double_precision=15, orient="columns")
+            values |= flat(json.loads(columns), f"{path.stem}.table")
+        else:
+            values[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return values
 
 
 def stored_values(run: Path) -> Values:
     """What a run has stored."""
-    return {"sae": json.loads((run / "manifest.json").read_text())["hashes"]["sae"], **values_of(run)}
+    return {"sae": json.loads((run / "manifest.json").read_text())["hashes"]["sae"], **values_of(run, result_files())}
 
 
 # -- in a process of its own, with the sources to be tried: nothing but what every commit has is used ------------------
 
-def measure(runs: Sequence[Path], figures: Sequence[Path], out: Path) -> None:
-    """Measure the SAEs of runs, draw the figures of folders, and write all values to the file `out`."""
+def measure(runs: Sequence[Path], figures: Sequence[Path], names: Sequence[str], out: Path) -> None:
+    """Measure the SAEs of runs, draw the figures of folders; all values, of the files `names`, go to the file `out`."""
     import tsae_nb
 
     if not Path(tsae_nb.__file__).is_relative_to(os.environ["PYTHONPATH"]):
@@ -63,7 +76,7 @@ def measure(runs: Sequence[Path], figures: Sequence[Path], out: Path) -> None:
     found: dict[str, Any] = {"runs": {}, "tables": {}}
     for number, run in enumerate(runs):
         folder = tsae_nb.evaluate_again(run, out=f"measured-{number}", quiet=True)
-        found["runs"][str(run)] = {"sae": tsae_nb.load_sae(run / "sae").content_hash(), **values_of(folder)}
+        found["runs"][str(run)] = {"sae": tsae_nb.load_sae(run / "sae").content_hash(), **values_of(folder, names)}
         print(f"measured {run}", file=sys.stderr, flush=True)
     for folder in figures:
         tsae_nb.draw(folder, "figures")
@@ -77,6 +90,7 @@ def measured(sources: Path, runs: Sequence[Path], figures: Sequence[Path]) -> di
         environment = {**os.environ, "PYTHONPATH": str(sources), "TSAE_PICTURES": "0", "OMP_NUM_THREADS": "1"}
         command = [sys.executable, __file__, *map(str, runs), "--measure", str(Path(place, "values.json"))]
         command += [word for folder in figures for word in ("--figures", str(folder))]
+        command += [word for name in result_files() for word in ("--result", name)]
         if subprocess.run(command, cwd=place, env=environment, stdout=sys.stderr).returncode:
             sys.exit(f"measuring with the sources in {sources} failed (see above)")
         values: dict[str, Any] = json.loads(Path(place, "values.json").read_text())
@@ -119,9 +133,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--commit", help="compare with the sources of this commit, or in this folder")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--figures", type=Path, action="append", default=[], help=argparse.SUPPRESS)
+    parser.add_argument("--result", action="append", default=[], help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.measure is not None:
-        measure(chosen.runs, chosen.figures, chosen.measure)
+        measure(chosen.runs, chosen.figures, chosen.result, chosen.measure)
         return 0
     runs, figures = with_sae(chosen.runs or [REFERENCE]), [] if chosen.runs else [FIGURES]
     if not runs:

@@ -261,6 +261,13 @@ def _number(value: Any, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
+def _said(columns: Sequence[Any], results: Mapping[str, Any], named: bool) -> str:
+    """An evaluation's numbers, with their names or without, and the reason where there is none."""
+    numbers = ((column.title, _number(results.get(column.key), column.digits)) for column in columns)
+    texts = [f"{title} {number}".strip() if named else number for title, number in numbers]
+    return f"{', '.join(texts)} {results.get('reason') or ''}".strip()
+
+
 @tsae.command("list")
 @click.argument("root", type=Folder(), default="runs")
 @JSON
@@ -287,27 +294,27 @@ def list_command(root: str, as_json: bool) -> None:
         return
     if not runs:
         raise none
-    width, columns = max(len(run.name) for run in runs), [(row, column) for row in rows for column in row.columns]
+    longest, columns = max(len(run.name) for run in runs), [(row, column) for row in rows for column in row.columns]
     titles = " ".join(f"{column.title:>{column.width}}" for row, column in columns if row.always)
+    several = sum(not row.always for row, _ in columns) > 1  # of few runs each: a number stands with its name
     measured = {row.name: any(run.results.get(row.file, {}).get(row.part or "") for run in runs) for row in parts}
     others = "; ".join([*(column.title for row, column in columns if not row.always),
                         *(name for name, some in measured.items() if some)])
-    print(f"{'run':{width}}  {'state':11} {titles}  {others}")
+    print(f"{'run':{longest}}  {'state':11} {titles}  {others}")
     for run in runs:
         numbers, said = list[str](), list[str]()
-        for row, column in columns:
+        for row in rows:
             results = run.results.get(row.file, {})
-            number = _number(results.get(column.key), column.digits)
             if row.always:
-                numbers.append(f"{number:>{column.width}}")
-            else:  # of few runs, and with the reason where there is none
-                said.append(f"{number} {results.get('reason') or ''}".strip())
-        for row in parts:  # a number with its name, where it is measured
+                given = ((_number(results.get(column.key), column.digits), column.width) for column in row.columns)
+                numbers += [f"{number:>{width}}" for number, width in given]
+            elif results:
+                said.append(_said(row.columns, results, several))
+        for row in parts:
             if results := flat(run.results.get(row.file, {}).get(row.part or "", {})):
-                named = (f"{column.title} {_number(results.get(column.key), column.digits)}" for column in row.columns)
-                said.append(", ".join(named))
+                said.append(_said(row.columns, results, named=True))
         told = "; ".join(part for part in (*said, run.reason) if part)
-        print(f"{run.name:{width}}  {run.state:11} {' '.join(numbers)}  {told}".rstrip())
+        print(f"{run.name:{longest}}  {run.state:11} {' '.join(numbers)}  {told}".rstrip())
 
 
 @tsae.command("compare")

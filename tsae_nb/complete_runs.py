@@ -22,7 +22,7 @@ from tsae_nb.config import (
     OWN_SOURCES, DataConfig, RunConfig, UserError, build, differences, merge, result_settings, settings_of,
 )
 from .corpus import ARRAYS, CORPUS_SOURCES, TokenRows, token_rows
-from .evaluation.evaluations import Prepared, asked_of, by_file, write_results
+from .evaluation.evaluations import Prepared, asked_of, by_file, evaluation_sections, write_results
 from .foundation import CorruptFileError, content_hash
 from .interop import FORMATS, Source, after_block, export_sae, open_sae
 from .language_model import LanguageModels
@@ -119,9 +119,10 @@ def _changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     changed = build(RunConfig, merge(settings_of(config), changes))
     before, after = ({**result_settings(one), "name": one.name} for one in (config, changed))
     for name in FIXED:
-        if other := differences(before[name], after[name], name):
-            raise UserError(f"{other[0]}: that is what the run was trained with; its evaluation may change data.*, "
-                            "evaluation.* and unlearning.*")
+        if other := differences(before.get(name), after.get(name), name):
+            *others, last = (f"{section}.*" for section in ("data", *evaluation_sections()))
+            raise UserError(f"{other[0]}: that is what the run was trained with; its evaluation may change "
+                            f"{', '.join(others)} and {last}")
     return changed
 
 

@@ -80,8 +80,9 @@ def stream_key(config: RunConfig) -> str:
     settings = settings_of(config)
     if settings["language_model"] is not None:
         del settings["language_model"]["layer"]
+    sections = (*OWN_SOURCES, "language_model", "data", "activations")
     return content_hash(config.seed, config.training.rows_per_batch, config.training.threads,
-                        *(settings[name] for name in (*OWN_SOURCES, "language_model", "data", "activations")))
+                        *(settings[name] for name in sections if name in settings))
 
 
 def _source_key(config: RunConfig) -> str:

@@ -35,7 +35,7 @@ import tsae_nb
 from .activations import ActivationSource, open_streams
 from .carried import carried
 from .config import RunConfig, UserError, result_settings, settings_of, to_yaml
-from .evaluation.evaluations import EVALUATIONS, Prepared, asked_of, by_file, write_results
+from .evaluation.evaluations import Prepared, asked_of, by_file, evaluation_sections, write_results
 from .experiments import expand
 from .foundation import content_hash, explained_os_errors
 from .language_model import DTYPES, LanguageModels
@@ -401,9 +401,8 @@ def _finish(
     known = {} if source.layer is None else {"layer": source.layer}
     save_sae(sae, place / "sae", {"run": config.name, **known, **source.provenance})
     settings = result_settings(config)
-    sections = dict.fromkeys(evaluation.section for evaluation in EVALUATIONS.values())
-    measured = Measured(place, content_hash(
-        sae.content_hash(), source.provenance, *(settings[section] for section in sections), config.seed))
+    asked = [settings[section] for section in evaluation_sections() if section in settings]
+    measured = Measured(place, content_hash(sae.content_hash(), source.provenance, *asked, config.seed))
     for files, evaluations in by_file(asked_of(config)).items():
         start = time.monotonic()
         if not measured.holds(*files):

@@ -294,7 +294,7 @@ def _weight_settings(config: RunConfig) -> dict[str, Any]:
     """The settings that decide the weights: all but places and what is done after training."""
     settings = result_settings(config)
     sections = ("seed", *OWN_SOURCES, "language_model", "data", "activations", "sae", "training")
-    return {name: settings[name] for name in sections}
+    return {name: settings[name] for name in sections if name in settings}
 
 
 def open_checkpoint(folder: Path) -> tuple[dict[str, Any], Stored]:

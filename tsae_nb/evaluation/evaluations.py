@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'RECOVERY', 'UNLEARNING', 'EVALUATIONS', 'FILES', 'NUMBERS', 'Column', 'Evaluation', 'HeldOut', 'asked_of',
-           'by_file', 'write_results', 'Prepared']
+           'evaluation_sections', 'by_file', 'write_results', 'Prepared']
 
 # %% ../../nbs/evaluation/39_evaluations.ipynb #e7a10003
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 # %% ../../nbs/evaluation/39_evaluations.ipynb #e7a10006
 @dataclass(frozen=True)
 class Column:
-    """A number of an evaluation that lists of runs show."""
+    """A number of an evaluation that lists of runs show; where there is none, the result's `reason` if it has one."""
 
     key: str  # its name among the results
     title: str
     digits: int  # after the point
-    width: int
+    width: int  # characters of its column in rows that are `always` there; others have none
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,11 @@ EVALUATIONS: dict[str, Evaluation] = {row.name: row for row in (METRICS, RECOVER
 def asked_of(config: RunConfig) -> list[Evaluation]:
     """The evaluations that are asked of a run."""
     return [evaluation for evaluation in EVALUATIONS.values() if evaluation.asked(config)]
+
+
+def evaluation_sections() -> tuple[str, ...]:
+    """The sections of a run's settings that say what is measured."""
+    return tuple(dict.fromkeys(evaluation.section for evaluation in EVALUATIONS.values()))
 
 
 def by_file(evaluations: Sequence[Evaluation]) -> dict[tuple[str, ...], list[Evaluation]]:

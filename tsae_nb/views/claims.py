@@ -23,6 +23,7 @@ import torch
 from ..components.hierarchical_router import feature_levels, level_sizes
 from ..components.margin_ema import nearest_rows, pair_cosines
 from ..config import OWN_SOURCES, PAPER_VARIANTS, VARIANTS
+from ..evaluation.evaluations import evaluation_sections
 from ..foundation import UserError, named_generator, report_of, taken_apart
 from ..run_folders import Folders, StoredRun, curves_of, stored_runs
 from ..sae import initial_decoder, load_sae
@@ -384,7 +385,7 @@ def _source_of(settings: Mapping[str, Any]) -> str:
 def claim_cost(runs: Sequence[StoredRun]) -> Finding:
     """One evaluation run takes 23 minutes."""
     table = evaluation_cost(runs)
-    seconds = table[[name for name in ("evaluation", "unlearning") if name in table]].sum(axis=1) / 60
+    seconds = table[[name for name in evaluation_sections() if name in table]].sum(axis=1) / 60
     models = ", ".join(sorted({_source_of(run.settings) for run in runs}))
     measured = f"{spread(seconds, '.1f')} minutes on {', '.join(sorted(set(table.on)))} (model: {models})"
     return Finding("cost of an evaluation", "23 minutes on one H100 (Gemma-2B)", measured, "not comparable",
