@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -541,18 +542,19 @@ def test_a_cache_is_not_emptied_under_a_run_wherever_that_is(
     shutil.copytree(complete / "cache", cache)
     experiment = expand(merge(SMALL, {"variants": ["topk"], "activations": {"cache_folder": str(cache)}}))
 
-    def tried(name: str) -> None:
-        plain = execute.__globals__[name]
+    def tried(names: dict[str, Any], name: str) -> None:
+        plain = names[name]
 
         def beside(*arguments: object, **options: object) -> object:
             assert main(["cache", str(cache), "--empty", "--yes"]) == 2
             seen.append(name)
             return plain(*arguments, **options)
 
-        monkeypatch.setitem(execute.__globals__, name, beside)
+        monkeypatch.setitem(names, name, beside)
 
-    for name in ("open_streams", "train", "evaluate"):
-        tried(name)
+    for module, name in ((execute.__globals__, "open_streams"), (execute.__globals__, "train"),
+                         (vars(metrics), "evaluate")):
+        tried(module, name)
     execute(experiment, tmp_path / "elsewhere" / "runs", quiet=True)
     assert seen == ["open_streams", "train", "evaluate"]
     assert cache_entries(cache) and main(["cache", str(cache), "--empty", "--yes"]) == 0

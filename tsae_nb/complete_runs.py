@@ -184,7 +184,7 @@ EXPORTS = (*(name for name, known in FORMATS.items() if known.write is not None)
 def export_run(folder: str | Path, format_name: str, out: str | Path | None = None) -> Path:
     """Write a complete run's SAE for another library, or its features as a page; by default `<run>.<format>`.
 
-    Raises `UserError` for what the format cannot hold, as temporal encoders and routers, and for a foreign folder.
+    Raises `UserError` for what the format cannot hold, as temporal encoders, and for a foreign folder.
     """
     if format_name not in EXPORTS:
         raise UserError(f"there is no format {format_name!r} to write; allowed: {', '.join(EXPORTS)}")

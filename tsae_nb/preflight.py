@@ -146,8 +146,9 @@ def needs_of(
     dtypes = {lm.path: DTYPES[lm.dtype] for config in configs if (lm := config.language_model) is not None}
     of_others = next(iter(dtypes.values()), torch.float32)  # instruct models are loaded as their run's own
     needs.memory = sum(loaded_bytes(model, dtypes.get(path, of_others)) for path, model in known.items())
-    needs.memory += max(map(_in_training, trained.values()))
-    needs.maps = max(map(_in_training, maps.values()))
+    dearest = max(trained, key=lambda together: _in_training(trained[together]))
+    needs.memory += _in_training(trained[dearest])
+    needs.maps = _in_training(maps[dearest])
     return needs
 
 # %% ../nbs/49_preflight.ipynb #aeec475d

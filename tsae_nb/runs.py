@@ -578,7 +578,7 @@ TSAE = (sys.executable, "-c", "import sys; from tsae_nb.entry import main; sys.e
 
 
 # of a step's cost, beside 1 for the SAE alone
-EXTRA = {"temporal_encoder": 3.0, "tracker": 1.0, "router": 0.7, "temporal_code": 1.5}
+EXTRA = {"temporal_encoder": 3.0, "tracker": 1.0, "router": 0.7, "temporal_code": 1.5, "prediction": 4.0}
 MEASURING = 40  # passes over the held-out rows that all measuring costs, about
 
 

@@ -431,6 +431,8 @@ UNORDERED: dict[str, str] = {  # setting of an SAE: what its gradient adds up in
     "temporal_encoder": "fused attention (temporal encoder)",
     "tracker": "cuDNN's GRU (tracker)",
     "contrast": "index_add (contrast)",
+    "prediction": "fused attention (prediction)",
+    "temporal_code": "index_add (temporal code)",
 }
 
 

@@ -55,7 +55,7 @@ def nested_reconstructions(
 
 # %% ../../nbs/components/18_nested_groups.ipynb #nest0021
 def earlier_tokens(valid: Tensor, documents: Tensor) -> Tensor:
-    """How many valid tokens of its document stand before each valid one in its row: (N,) int64, for (B, T) each."""
+    """How many valid tokens of its document stand before each valid one of (B, T), no other between: (N,) int64."""
     row, of = valid.nonzero()[:, 0], documents[valid]
     others = (row[1:] != row[:-1]) | (of[1:] != of[:-1])  # than the valid token before
     stretch = F.pad(others.cumsum(0), (min(len(of), 1), 0))

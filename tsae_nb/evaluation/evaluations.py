@@ -128,10 +128,12 @@ def _check_unlearning(configs: Sequence[RunConfig], known: Mapping[str, "KnownMo
     for config in configs:
         same.setdefault(content_hash(settings_of(config.unlearning)), []).append(config)
     for members in same.values():
-        settings, layers = members[0].unlearning, sorted({config.text[0].layer for config in members})
+        settings, layers = members[0].unlearning, dict[str, set[int]]()
         assert settings is not None
-        for path in dict.fromkeys(config.text[0].path for config in members):
-            check_task(settings, known[settings.language_model or path], layers, known[path].width)
+        for config in members:
+            layers.setdefault(config.text[0].path, set()).add(config.text[0].layer)
+        for path, own in layers.items():
+            check_task(settings, known[settings.language_model or path], sorted(own), known[path].width)
 
 
 def _prepare_unlearning(config: RunConfig, models: "LanguageModels", quiet: bool) -> "UnlearningTask":
@@ -214,7 +216,8 @@ class Prepared:
         if evaluation.prepare is None:
             return None
         settings = settings_of(config)
-        key = content_hash(evaluation.name, settings["language_model"], settings[evaluation.section])
+        sections = dict.fromkeys(("language_model", *evaluation.needs, evaluation.section))
+        key = content_hash(evaluation.name, *(settings[name] for name in sections))
         if key not in self._made:
             self._made[key] = evaluation.prepare(config, self.models, self.quiet)
         return self._made[key]

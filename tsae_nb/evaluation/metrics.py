@@ -154,7 +154,8 @@ class CodeStatistics:
         """Add N valid tokens."""
         z = exact(z)
         self.tokens += len(z)
-        for total, new in ((self.active, z > 0), (self.sum, z.abs()), (self.squares, z.square())):
+        positive = z.clamp_min(0)  # what is predicted (18a) may be negative: such a feature is not active
+        for total, new in ((self.active, z > 0), (self.sum, positive), (self.squares, positive.square())):
             total += new.sum(0).cpu()
 
     @property

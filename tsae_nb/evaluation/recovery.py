@@ -7,6 +7,7 @@ __all__ = ['FOUND', 'SHOWN_BY', 'matched', 'f1', 'average_precision', 'flicker',
            'RecoveredKinds', 'Recovery', 'recovery']
 
 # %% ../../nbs/evaluation/35_recovery.ipynb #b51c9003
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -77,12 +78,12 @@ class RecoveredFeatures:
 
     mcc: float  # cosine of decoder rows
     found: float  # share of the features
-    f1: float
-    precision: float
-    recall: float
-    average_precision: float
-    flicker: float
-    span_iou: float
+    f1: float | None  # None, here and below: none of them is planted in these rows
+    precision: float | None
+    recall: float | None
+    average_precision: float | None
+    flicker: float | None  # None too where none of them comes or goes
+    span_iou: float | None
 
 
 SHOWN_BY = {"slow": "predicted", "fast": "novel"}  # the group that is to show a planted feature, of twins
@@ -159,8 +160,12 @@ def _of_features(z: Tensor, planted: Tensor, cosine: Tensor) -> RecoveredFeature
     seen = true > 0  # a rare one may not be planted in these rows
     precisions = [average_precision(z[..., i].flatten(), planted[..., i].flatten())
                   for i in torch.nonzero(seen).flatten()]
+    if not seen.any():
+        none = dict.fromkeys(("f1", "precision", "recall", "average_precision", "flicker", "span_iou"))
+        return RecoveredFeatures(float(cosine.mean()), float((cosine > FOUND).double().mean()), **none)
+    changes, spans = flicker(on, planted), span_iou(on, planted)
     return RecoveredFeatures(
         mcc=float(cosine.mean()), found=float((cosine > FOUND).double().mean()),
         f1=float(f1(on, planted)[seen].mean()), precision=float((both / said.clamp_min(1))[seen].mean()),
         recall=float((both / true)[seen].mean()), average_precision=float(np.mean(precisions)),
-        flicker=flicker(on, planted), span_iou=span_iou(on, planted))
+        flicker=None if math.isnan(changes) else changes, span_iou=None if math.isnan(spans) else spans)

@@ -334,7 +334,7 @@ def answer_prompt(explored: Explored, request: dict[str, Any]) -> Answer:
     prompt = live.prompt(request["text"])
     _, encoded_rows = live.encode(prompt.tokens, prompt.valid)
     codes = explored.prompt_codes = encoded_rows[0].cpu()
-    columns, ids = codes.nonzero(as_tuple=True)
+    columns, ids = (codes > 0).nonzero(as_tuple=True)
     trace = trace_of(
         prompt.tokens[0].numpy(), prompt.valid[0].numpy(), columns.numpy(), ids.numpy(), codes[columns, ids].numpy(),
         explored.index.arrays.levels, **trace_options(request))
@@ -349,7 +349,7 @@ def answer_token(explored: Explored, request: dict[str, Any]) -> Answer:
     if explored.prompt_codes is None:
         raise UserError("no text has been read yet")
     codes = explored.prompt_codes[request["column"]]
-    ids = codes.nonzero()[:, 0]
+    ids = (codes > 0).nonzero()[:, 0]
     ids = ids[codes[ids].argsort(descending=True)][:30]
     return {"rows": plain(pd.DataFrame({"feature": ids.numpy(), "activation": codes[ids].numpy()}))}, []
 
@@ -386,7 +386,7 @@ def answer_ablate(explored: Explored, request: dict[str, Any]) -> Answer:
     live, features = explored.needs_live("ablation", predicts=True), selected_features(explored, request)
     prompt = live.prompt(request["text"])
     _, codes = live.encode(prompt.tokens, prompt.valid)
-    strongest = codes[0].sum(0).topk(min(int(request.get("count", 24)), codes.shape[-1]))
+    strongest = codes[0].clamp_min(0).sum(0).topk(min(int(request.get("count", 24)), codes.shape[-1]))
     others = [int(feature) for feature, total in zip(strongest.indices, strongest.values, strict=True)
               if total > 0 and int(feature) not in features]
     losses = ablated_losses(live, prompt, [[], features, *([feature] for feature in [*features, *others])])

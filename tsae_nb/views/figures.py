@@ -77,7 +77,8 @@ def spread(values: Iterable[float | None], digits: str = ".3g", counted: bool = 
 # %% ../../nbs/views/40_figures.ipynb #8d97e9ee
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#7F7F7F", "#882255", "#999933")
 DASHES = ("solid", "6px,2px", "2px,2px", "6px,2px,2px,2px", "11px,3px", "9px,2px,2px,2px,2px,2px")
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star", "hexagon", "pentagon")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star", "hexagon", "pentagon",
+           "hourglass")  # one more than colours: no two of a hundred curves have both
 
 
 @dataclass(frozen=True)
