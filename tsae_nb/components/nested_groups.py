@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from .hierarchical_router import consecutive_groups, level_sizes
 from .sparse_code import Codes, DenseCodes, SparseCodes
 from .sparse_products import Pattern, operations_on
-from .temporal_consistency import adjacent_pairs, inverse_norms
+from .temporal_consistency import adjacent_pairs, drawn_uniformly, inverse_norms
 from ..config import ContrastConfig, NestedConfig
 
 # %% ../../nbs/components/18_nested_groups.ipynb #nest0010
@@ -72,8 +72,8 @@ def partners(valid: Tensor, documents: Tensor, config: ContrastConfig, generator
         return adjacent_pairs(valid, documents)
     before = earlier_tokens(valid, documents)
     tokens = before.nonzero().squeeze(1)
-    uniform = torch.rand(len(tokens), generator=generator, device=generator.device, dtype=torch.float64)
-    back = (uniform.to(before.device) * before[tokens]).long().clamp_max(before[tokens] - 1)
+    uniform = drawn_uniformly(len(tokens), generator, before.device)
+    back = (uniform * before[tokens]).long().clamp_max(before[tokens] - 1)
     return torch.stack([tokens - 1 - back, tokens], 1)
 
 # %% ../../nbs/components/18_nested_groups.ipynb #nest0033
