@@ -80,6 +80,13 @@ def _numbers(experiment: Mapping[str, Any], axis: str, default: int | None) -> l
         raise ConfigError(f"{axis}: got {given!r}; write a list of whole numbers, such as {axis}: [0, 1]")
     return list(given)
 
+# %% ../nbs/00d_experiments.ipynb #05a3425f
+def _with_own_world(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a run whose planted world has the run's own seed where `planted.seed` is null."""
+    planted = settings.get("planted")
+    own = isinstance(planted, Mapping) and planted.get("seed", 0) is None
+    return merge(settings, {"planted": {"seed": settings["seed"]}}) if own else settings
+
 # %% ../nbs/00d_experiments.ipynb #3c3c0b9a
 def expand(experiment: Mapping[str, Any]) -> list[RunConfig]:
     """All runs of an experiment. Raises `ConfigError` naming the setting before anything is loaded."""
@@ -109,7 +116,7 @@ def expand(experiment: Mapping[str, Any]) -> list[RunConfig]:
                 suffix = ("" if layer is None else f"-layer{layer}") + (f"-seed{seed}" if seed else "")
                 at_layer = {} if layer is None else {"language_model": {"layer": layer}}
                 this = {"name": f"{name}/{variant}{suffix}", "seed": seed} | at_layer
-                runs.append(build(RunConfig, merge(own, this)))
+                runs.append(build(RunConfig, _with_own_world(merge(own, this))))
     names = [run.name for run in runs]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
