@@ -29,7 +29,7 @@ import traitlets
 from torch import Tensor
 
 from ..evaluation.metrics import row_correlation
-from ..corpus import start_tokens
+from ..corpus import start_tokens, valid_tokens
 from ..evaluation.clamping import clamped, encoded
 from ..foundation import UserError, explained_os_errors, named_generator, progress
 from ..storage import whole_file
@@ -97,7 +97,7 @@ class Prompt:
     """A text as the model reads it: one row of T tokens."""
 
     tokens: Tensor  # (1,T)
-    valid: Tensor  # (1,T) bool: not a special token, and never the first place of the row, as in training (04)
+    valid: Tensor  # (1,T) bool: which count, as in training (04)
     texts: list[str]  # T, with the spaces before them; "" for a further token of one character
     unknown: list[bool]  # T, whether the vocabulary lacks the word
     notice: str  # a sentence where the text was cut
@@ -118,10 +118,9 @@ def read_prompt(tokenizer: Any, text: str, longest: int | None) -> Prompt:
     if longest is not None and len(ids) > longest:
         notice = f"The text has {len(ids):,} tokens, the model reads {longest:,}: the first {longest:,} are used."
         ids, texts = ids[:longest], texts[:longest]
-    tokens = torch.tensor([ids])
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    valid = torch.tensor([[number > 0 and token not in special for number, token in enumerate(ids)]])
-    return Prompt(tokens, valid, texts, [token == tokenizer.unk_token_id for token in ids], notice)
+    valid = torch.from_numpy(valid_tokens(np.array([ids]), tokenizer))
+    unknown = [token == tokenizer.unk_token_id and token not in begin for token in ids]
+    return Prompt(torch.tensor([ids]), valid, texts, unknown, notice)
 
 # %% ../../nbs/views/43_explorer.ipynb #aaac8d27
 class LiveModel:
