@@ -415,7 +415,7 @@ def packed_rows(
             yield start + tokens[begin + lost : begin + room], own[:1] * (len(start) - lost) + own
         tokens, owners = tokens[cut:], owners[cut:]
 
-# %% ../nbs/04_corpus.ipynb #8abf0671
+# %% ../nbs/04_corpus.ipynb #d5a8b1c2
 def valid_tokens(
     tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase, attended: np.ndarray | None = None
 ) -> np.ndarray:

@@ -195,7 +195,7 @@ def generate(
 # %% ../../nbs/views/43_explorer.ipynb #43x00020
 @torch.no_grad()
 def ablated_losses(live: LiveModel, prompt: Prompt, groups: Sequence[Sequence[int]], rows: int = 16) -> Tensor:
-    """Next-token loss in nats (G, T−1) with each group of features ablated; NaN where the next token is special."""
+    """Next-token loss in nats (G, T−1) with each group of features ablated; NaN where the next token does not count."""
     hidden, codes = live.encode(prompt.tokens, prompt.valid)
     results = []
     for start in range(0, len(groups), rows):
