@@ -1090,12 +1090,11 @@ class SAEBenchAdaptor(nn.Module):
         valid[:, :1] = False
         if self._read is None or self._read[1].shape != x.shape or not torch.equal(self._read[1].to(x), x):
             return {"valid": valid}
+        from tsae_nb.corpus import ended_documents, valid_tokens  # transformers is slow to import
+
         tokens, tokenizer = self._read[0].to(x.device), self._read[2]
-        special = [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id]
-        for token in special:
-            valid &= tokens != (-1 if token is None else token)
-        ends = (tokens == (-1 if tokenizer.eos_token_id is None else tokenizer.eos_token_id)).long()
-        return {"valid": valid, "documents": ends.cumsum(1) - ends}
+        valid = torch.from_numpy(valid_tokens(tokens.cpu().numpy(), tokenizer)).to(x.device)
+        return {"valid": valid, "documents": ended_documents(tokens, tokenizer)}
 
     def encode(self, x: Tensor) -> Tensor:
         """Raw activations (…, d) → codes (…, k) in this adaptor's dtype; (B, T, d) rows for a temporal SAE."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import RunConfig, settings_of
-from ..foundation import content_hash
+from ..foundation import content_hash, taken_apart
 from ..storage import from_json, read_json, to_json, write_json
 
 if TYPE_CHECKING:
@@ -114,7 +114,9 @@ def _recovery(sae: "SAELike", source: "ActivationSource", config: RunConfig, _: 
 def _read_recovery(folder: Path) -> "Recovery":
     from tsae_nb.evaluation.recovery import Recovery
 
-    return from_json(Recovery, read_json(folder / "evaluation.json").get("recovery"), folder / "evaluation.json")
+    path = folder / "evaluation.json"
+    with taken_apart(path):
+        return from_json(Recovery, read_json(path)["recovery"], path)
 
 
 RECOVERY = Evaluation(

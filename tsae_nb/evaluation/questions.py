@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LETTERS', 'READINGS', 'ORDERS', 'PREAMBLE', 'ChoiceQuestion', 'checked_questions', 'file_records', 'local_instead',
-           'hub_records', 'known_subject', 'world_questions', 'load_questions', 'sets_of', 'subject_named',
+           'set_records', 'known_subject', 'world_questions', 'load_questions', 'sets_of', 'subject_named',
            'TokenizerLike', 'prompt_text', 'prompt_tokens', 'check_prompt', 'question_texts']
 
 # %% ../../nbs/evaluation/31_questions.ipynb #q31imports
@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from .. import world
-from ..config import DensityCorpusConfig, QuestionSetConfig, UnlearningConfig
-from ..corpus import RECORDS, csv_records, hub_revision, kind_of, read_errors
+from ..config import QuestionSetConfig, UnlearningConfig
+from ..corpus import RECORDS, csv_records, hub_records, kind_of, read_errors
 from ..foundation import UserError, local_path
-from ..language_model import hub_trouble
 
 # %% ../../nbs/evaluation/31_questions.ipynb #q31dataclass
 @dataclass(frozen=True)
@@ -164,19 +163,11 @@ def local_instead(setting: str) -> str:
     return f"take a local file of the same columns: --set {setting}.source=file --set {setting}.path=FILE"
 
 # %% ../../nbs/evaluation/31_questions.ipynb #q31hubrecords
-def hub_records(
-    config: QuestionSetConfig | DensityCorpusConfig, setting: str, streaming: bool = False
-) -> Iterator[Mapping[str, Any]]:
-    """The rows of a hub data set's split; `UserError` by cause, naming `setting`. Streamed, nothing is stored."""
-    path, instead = str(config.path), local_instead(setting)
-    revision = hub_revision(path, f"{setting}.path", instead)
-    try:
-        from datasets import load_dataset  # slow to import, and only hub data needs it
-
-        yield from load_dataset(path, config.subset, split=config.split, revision=revision, streaming=streaming)
-    except Exception as error:  # the hub's clients raise errors of many libraries
-        named = f"{setting}.path, subset {config.subset}, split {config.split!r}"
-        raise hub_trouble("data set", path, error, named, instead) from error
+def set_records(config: QuestionSetConfig, setting: str) -> Iterator[Mapping[str, Any]]:
+    """The rows of a hub data set's split, all fetched before the first; `UserError` by cause, naming `setting`."""
+    records = hub_records(str(config.path), config.subset, config.split, setting=setting,
+                          instead=local_instead(setting), streaming=False)
+    return (record for _, record in records)
 
 # %% ../../nbs/evaluation/31_questions.ipynb #q31subject
 def known_subject(name: str) -> str:
@@ -199,7 +190,7 @@ def load_questions(config: QuestionSetConfig, setting: str = "unlearning.forget"
         return world_questions(config.name)[: config.limit]
     if config.path is None:
         raise UserError(f"{setting}: question set {config.name!r} with source {config.source!r} needs a path")
-    records = hub_records(config, setting) if config.source == "hub" else file_records(config.path)
+    records = set_records(config, setting) if config.source == "hub" else file_records(config.path)
     questions = checked_questions(islice(records, config.limit), f"{setting}: {config.path}")
     if not questions:
         raise UserError(f"{setting}: the question set {config.name!r} is empty: {config.path} holds none")

@@ -17,10 +17,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 
-from ..components.hierarchical_router import feature_levels, level_sizes
 from ..components.margin_ema import nearest_rows, pair_cosines
 from ..config import OWN_SOURCES, PAPER_VARIANTS, VARIANTS
 from ..evaluation.evaluations import evaluation_sections
@@ -406,9 +406,9 @@ def claim_abstraction(runs: Sequence[StoredRun]) -> Finding:
     for curve, members in curves_of(of_paper(runs)).items():
         for run in (run for run in members if run.evaluation["levels"]["grouping"] == "level"):
             values = pd.Series(run.evaluation["features"]["autocorrelation"], dtype=float)
-            sae = run.settings["sae"]
-            levels = feature_levels(level_sizes(sae["dictionary_size"], sae["router"]["shares"])).tolist()
-            medians = values.groupby(levels).median()
+            levels = run.evaluation["levels"]["groups"]  # one after the other
+            of_feature = np.repeat([row["group"] for row in levels], [row["features"] for row in levels])
+            medians = values.groupby(of_feature).median()
             parts.append(f"{curve} seed {run.seed}: " + ", ".join(f"level {n} {m:.3f}" for n, m in medians.items()))
             rises.append(bool(medians.is_monotonic_increasing and medians.nunique() > 1))
     return Finding("levels are levels of abstraction", "routing organises features by abstraction",

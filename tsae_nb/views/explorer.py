@@ -29,8 +29,8 @@ import traitlets
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from ..corpus import start_tokens, valid_tokens
 from ..evaluation.metrics import LanguageModelLike, SAELike, row_correlation
-from ..corpus import start_tokens
 from ..evaluation.clamping import clamped, encoded
 from ..foundation import UserError, explained_os_errors, named_generator, progress
 from ..storage import whole_file
@@ -98,7 +98,7 @@ class Prompt:
     """A text as the model reads it: one row of T tokens."""
 
     tokens: Tensor  # (1,T)
-    valid: Tensor  # (1,T) bool: not a special token, and never the first place of the row, as in training (04)
+    valid: Tensor  # (1,T) bool: which count, as in training (04)
     texts: list[str]  # T, with the spaces before them; "" for a further token of one character
     unknown: list[bool]  # T, whether the vocabulary lacks the word
     notice: str  # a sentence where the text was cut
@@ -119,10 +119,9 @@ def read_prompt(tokenizer: PreTrainedTokenizerFast, text: str, longest: int | No
     if longest is not None and len(ids) > longest:
         notice = f"The text has {len(ids):,} tokens, the model reads {longest:,}: the first {longest:,} are used."
         ids, texts = ids[:longest], texts[:longest]
-    tokens = torch.tensor([ids])
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    valid = torch.tensor([[number > 0 and token not in special for number, token in enumerate(ids)]])
-    return Prompt(tokens, valid, texts, [token == tokenizer.unk_token_id for token in ids], notice)
+    valid = torch.from_numpy(valid_tokens(np.array([ids]), tokenizer))
+    unknown = [token == tokenizer.unk_token_id and token not in begin for token in ids]
+    return Prompt(torch.tensor([ids]), valid, texts, unknown, notice)
 
 # %% ../../nbs/views/43_explorer.ipynb #aaac8d27
 class LiveModel:
@@ -199,7 +198,7 @@ def generate(
 # %% ../../nbs/views/43_explorer.ipynb #43x00020
 @torch.no_grad()
 def ablated_losses(live: LiveModel, prompt: Prompt, groups: Sequence[Sequence[int]], rows: int = 16) -> Tensor:
-    """Next-token loss in nats (G, T−1) with each group of features ablated; NaN where the next token is special."""
+    """Next-token loss in nats (G, T−1) with each group of features ablated; NaN where the next token does not count."""
     hidden, codes = live.encode(prompt.tokens, prompt.valid)
     results = []
     for start in range(0, len(groups), rows):
