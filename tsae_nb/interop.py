@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RESIDUAL', 'ELSEWHERE', 'MEANINGS', 'TENSOR_FILES', 'SAELENS_KINDS', 'SAELENS_ARCHITECTURES', 'SAELENS_VERSION',
-           'NOT_PLAIN', 'DTYPES', 'SAELENS_TRAINING', 'LAYOUTS', 'DICTIONARY_CLASSES', 'DICTIONARY_CLASS_OF',
+           'NOT_PLAIN', 'FOREIGN_DTYPES', 'SAELENS_TRAINING', 'LAYOUTS', 'DICTIONARY_CLASSES', 'DICTIONARY_CLASS_OF',
            'DICTIONARY_TRAINING', 'DICTIONARY_PLACE', 'LLAMA_TRAINING', 'FORMATS', 'EXPORTED', 'Source', 'after_block',
            'Magnitudes', 'PlainWeights', 'ImportedSAE', 'to_sae', 'from_sae', 'name_there', 'Entries', 'Tensors',
            'Foreign', 'read_saelens', 'write_saelens', 'DictionaryClass', 'read_dictionary_learning',
@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from .components.sparse_code import BatchTopK, Gated, JumpReLU, TopK
 from .config import TAKES_ACTIVE, SAEConfig, SparseCodeConfig
-from .foundation import CorruptFileError, UserError, local_path, taken_apart
-from .sae import PARTS, KIND, SAVE_AGAIN, SparseAutoencoder, load_sae, save_sae, stored_hash
+from .foundation import CorruptFileError, UserError, local_path, shortened, taken_apart
+from .sae import PARTS, SAE_FOLDER, SAVE_AGAIN, SparseAutoencoder, load_sae, save_sae, stored_hash
 from tsae_nb.storage import (
     MANIFEST, Stored, is_stored, locked, read_json, read_tensors, whole_directory, whole_file, write_json,
     write_tensors)
@@ -218,8 +218,7 @@ MEANINGS = {  # names that are known, and stand for what cannot be represented
 
 def _shown(value: Any) -> str:
     """A value of a foreign file for one sentence: one line, not long."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 100 else f"{text[:100]}…"
+    return shortened(" ".join(repr(value).split()), 100)
 
 
 class Entries:
@@ -409,7 +408,7 @@ NOT_PLAIN = {  # what else there is, and why two matrices and a threshold are no
     "abstopk": "it chooses negative codes too", "matching_pursuit": "it encodes step by step",
     "temporal": "its codes depend on other tokens", "groupmax": "it chooses one of each group",
 }
-DTYPES = {prefix + name: getattr(torch, name) for name in ("float32", "float64", "float16", "bfloat16")
+FOREIGN_DTYPES = {prefix + name: getattr(torch, name) for name in ("float32", "float64", "float16", "bfloat16")
           for prefix in ("", "torch.")}
 # How it was trained and on what, in versions 2 to 6: no longer of effect when it encodes.
 SAELENS_TRAINING = frozenset("""
@@ -455,7 +454,7 @@ def read_saelens(foreign: Foreign) -> PlainWeights:
     config.only("normalize_activations", ("none", False), "none")
     config.only("reshape_activations", ("none",), "none")
     if "dtype" in config.found:
-        tensors.dtype = DTYPES[config.only("dtype", DTYPES)]  # its loader rounds to it
+        tensors.dtype = FOREIGN_DTYPES[config.only("dtype", FOREIGN_DTYPES)]  # its loader rounds to it
     encoder, bias, decoder, decoder_bias = (
         tensors.take(name, axes) for name, axes in (
             ("W_enc", "dk"), ("b_gate" if kind == "gated" else "b_enc", "k"), ("W_dec", "kd"), ("b_dec", "d")))
@@ -929,7 +928,7 @@ def keep_sae(folder: str | Path, out: str | Path, ignored: Collection[str] = ())
     sae = import_sae(folder, ignored=ignored)
     provenance = {"source": asdict(sae.source)}
     with locked(out, f"importing {folder}"):  # else another import may come between a look and the writing
-        if Path(out).exists() and not (is_stored(out, KIND) and stored_hash(out) == sae.content_hash()
+        if Path(out).exists() and not (is_stored(out, SAE_FOLDER) and stored_hash(out) == sae.content_hash()
                                        and read_json(Path(out) / "sae.json")["provenance"] == provenance):
             raise UserError(f"{out} is there already, and is something else: name another folder to write")
         save_sae(sae, out, provenance)
@@ -939,7 +938,7 @@ def keep_sae(folder: str | Path, out: str | Path, ignored: Collection[str] = ())
 def open_sae(place: str | Path, ignored: Collection[str] = ()) -> tuple[SparseAutoencoder, Source]:
     """Any SAE there is in a folder, ours or foreign, and where it comes from."""
     place = local_path(place)
-    if not (place / "sae.json").is_file() and not is_stored(place, KIND):
+    if not (place / "sae.json").is_file() and not is_stored(place, SAE_FOLDER):
         sae = import_sae(place, ignored=ignored)
         return sae, sae.source
     ours, path = load_sae(place), place / "sae.json"

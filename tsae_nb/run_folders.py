@@ -21,7 +21,7 @@ from typing import Any
 
 from .config import RESERVED, VARIANTS, RunConfig, UserError, build, read_yaml, settings_of
 from .evaluation.evaluations import EVALUATIONS, FILES, NUMBERS
-from .foundation import CorruptFileError
+from .foundation import CorruptFileError, shortened
 from .storage import MANIFEST, Stored, holder, is_stored, read_json, write_json
 
 # %% ../nbs/39a_run_folders.ipynb #78788be9
@@ -79,8 +79,7 @@ def read_mapping(path: Path, numbers: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) < 40 else f"{text[:37]}…"
+    return shortened(json.dumps(value, ensure_ascii=False), 40)
 
 
 def stored_config(folder: Path) -> RunConfig:

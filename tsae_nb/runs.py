@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'DYING', 'TEMPLATE', 'SCRATCH', 'TSAE', 'EXTRA', 'MEASURING', 'LABELS', 'RunDirectory', 'check_folders',
-           'check_names', 'manifest', 'execute', 'caches_of', 'store', 'Measured', 'own_files', 'launch',
+           'check_names', 'manifest', 'execute', 'caches_of', 'store', 'MeasuredFiles', 'own_files', 'launch',
            'scratch_folder', 'cost_of', 'commands', 'Clock', 'sweep', 'places_of_run', 'remove_run', 'CacheEntry',
            'cache_entries', 'empty_cache']
 
@@ -369,7 +369,7 @@ def store(configs: Sequence[RunConfig], out: str | Path, quiet: bool = False) ->
     return out
 
 # %% ../nbs/50_runs.ipynb #7c331b3f
-class Measured:
+class MeasuredFiles:
     """Results in the folder of an unfinished run, with a record of their hashes in `measured.json` beside them."""
 
     def __init__(self, folder: Path, of: str) -> None:
@@ -402,7 +402,7 @@ def _finish(
     save_sae(sae, place / "sae", {"run": config.name, **known, **source.provenance})
     settings = result_settings(config)
     asked = [settings[section] for section in evaluation_sections() if section in settings]
-    measured = Measured(place, content_hash(sae.content_hash(), source.provenance, *asked, config.seed))
+    measured = MeasuredFiles(place, content_hash(sae.content_hash(), source.provenance, *asked, config.seed))
     for files, evaluations in by_file(asked_of(config)).items():
         start = time.monotonic()
         if not measured.holds(*files):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['level_sizes', 'feature_levels', 'consecutive_groups', 'nested_gate', 'RoutedCodes', 'HierarchicalRouter',
-           'RoutingEntropy', 'routing_entropy']
+           'RoutingEntropies', 'routing_entropy']
 
 # %% ../../nbs/components/16_hierarchical_router.ipynb #d2673e3b
 import math
@@ -138,7 +138,7 @@ class HierarchicalRouter(nn.Module):
         return found * routed.gates.detach().index_select(1, levels).to(found.dtype)
 
 # %% ../../nbs/components/16_hierarchical_router.ipynb #77ab6928
-class RoutingEntropy(NamedTuple):
+class RoutingEntropies(NamedTuple):
     """Entropies of a batch's routing, in nats; the largest possible is log 3."""
 
     loss: Tensor  # () log 3 − batch, without its weight
@@ -146,11 +146,11 @@ class RoutingEntropy(NamedTuple):
     token: Tensor  # () mean entropy of each token's routing (a constant, for the log)
 
 
-def routing_entropy(gates: Tensor) -> RoutingEntropy:
+def routing_entropy(gates: Tensor) -> RoutingEntropies:
     """The collapse term of a training batch and both entropies, for `gates` (N, 3) of its valid tokens."""
     tokens = max(len(gates), 1)
     mean = gates.float().sum(dim=0) / tokens
     batch = -(mean * mean.clamp_min(torch.finfo(mean.dtype).tiny).log()).sum()  # 0 log 0 = 0, also its gradient
     token = torch.special.entr(gates.detach().float()).sum() / tokens
     loss = math.log(gates.shape[1]) - batch if len(gates) else batch  # without a token there is nothing to share out
-    return RoutingEntropy(loss, batch.detach(), token)
+    return RoutingEntropies(loss, batch.detach(), token)

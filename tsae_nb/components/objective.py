@@ -20,7 +20,7 @@ from .attribution_adversary import AdversaryStep, adversary, attribution
 from .dead_features import AuxiliaryReconstruction
 from .feature_tracker import FeatureTracker
 from .hierarchical_router import RoutedCodes, routing_entropy
-from .margin_ema import DynamicMargin, MarginStep, nearest_rows, pair_cosines
+from .margin_ema import DynamicMargin, MarginStep, nearest_cosines, nearest_rows
 from .nested_groups import (
     codes_between, contrast, nested_groups, nested_reconstructions, partners)
 from .sparse_code import Codes, Moves, SparseActivation, SparseCodes, open_gates
@@ -116,7 +116,7 @@ class Step:
             self.moves += found.moves
             return found
         nearest = nearest_rows(self.weights.decoder)
-        similarities = pair_cosines(self.weights.decoder, nearest)
+        similarities = nearest_cosines(self.weights.decoder, nearest)
         zero = torch.zeros_like(similarities)  # without margins, every positive similarity is one too many
         broken = (similarities > 0).float().mean()
         return MarginStep(similarities, nearest, zero, broken, zero.sum(), [])

@@ -21,10 +21,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from ..config import UnlearningConfig
-from .questions import ORDERS, ChoiceQuestion, prompt_text, prompt_tokens, sets_of, subject_named
+from .questions import ChoiceQuestion, prompt_text, prompt_tokens, sets_of, subject_named
 from ..foundation import UserError, content_hash
 from ..language_model import LanguageModel, narrowed_head, option_tokens, tokenizer_hash, with_module
 from ..storage import Cache, write_json
+from ..world import ORDERS
 
 # %% ../../nbs/evaluation/32_asking.ipynb #q32options
 class Options:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Numbers', 'ROW_ELEMENTS', 'PEER_METRICS', 'SAELike', 'GivesActiveEntries', 'codes_of_valid', 'exact', 'Scatter',
-           'Reconstruction', 'CodeStatistics', 'DensityHistogram', 'density_histogram', 'density_thirds',
+           'ReconstructionErrors', 'CodeStatistics', 'DensityHistogram', 'density_histogram', 'density_thirds',
            'GroupMetrics', 'Levels', 'group_label', 'level_statistics', 'lagged', 'segments', 'time_shuffle',
            'correlation', 'row_correlation', 'Autocorrelation', 'half_life', 'smoothness', 'adjacent_cosine',
            'TemporalMetrics', 'TemporalStatistics', 'LossMetrics', 'LossRecovered', 'no_loss', 'some_rows',
@@ -26,6 +26,7 @@ from ..components.sparse_code import Codes, DenseCodes
 from ..config import EvaluationConfig
 from ..foundation import UserError
 from ..sae import SparseAutoencoder
+from ..storage import six_digits
 
 # %% ../../nbs/evaluation/30_metrics.ipynb #m30saelike
 @runtime_checkable
@@ -103,7 +104,7 @@ class Scatter:
         self.mean, self.count = self.mean.to(mean) + gap * len(h) / total, total
 
 # %% ../../nbs/evaluation/30_metrics.ipynb #9c05acb8
-class Reconstruction:
+class ReconstructionErrors:
     """Errors of reconstructions (N, d) of activations (N, d), summed in float64."""
 
     def __init__(self) -> None:
@@ -604,7 +605,7 @@ def evaluate(
         raise UserError("evaluate needs the layer of the batches' activations, to resume the language model there")
     mean = _mean_activation(batches) if reason is None and config.ablation == "mean" else None
     loss = None if reason else LossRecovered(language_model, int(layer or 0), config.ablation, mean)
-    reconstruction, seen = Reconstruction(), CodeStatistics(sae.dictionary_size)
+    reconstruction, seen = ReconstructionErrors(), CodeStatistics(sae.dictionary_size)
     ordered, shuffled = (TemporalStatistics(sae.dictionary_size, config.largest_lag) for _ in range(2))
     rows = 0
     for batch in batches:
@@ -640,7 +641,7 @@ def evaluate(
         temporal=ordered.result(shuffled.result()) if config.temporal else None,
         levels=level_statistics(seen, sae.groups),
         density_histogram=density_histogram(seen.density, seen.tokens, config.histogram_bins),
-        features=FeatureMetrics(**{name: _plain(values) for name, values in features.items()}),
+        features=FeatureMetrics(**{name: [*map(six_digits, values.tolist())] for name, values in features.items()}),
     )
 
 
@@ -651,11 +652,6 @@ def _shuffled_codes(sae: SparseAutoencoder, batch: ActivationBatch, z: Tensor, t
     h = batch.activations
     h = h.gather(1, taken[..., None].expand_as(h))
     return sae.encode(h, valid=batch.valid, documents=batch.documents)
-
-
-def _plain(values: Tensor) -> list[float | None]:
-    """Numbers to six digits for JSON; NaN and ∞ become None."""
-    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values.tolist()]
 
 # %% ../../nbs/evaluation/30_metrics.ipynb #a54d11a7
 class Peer(NamedTuple):

@@ -30,8 +30,8 @@ from tsae_nb.storage import (
     write_sealed,
 )
 from tsae_nb.views.index_build import (
-    BUILD_AGAIN, KIND, SCHEMA, CodeBatch, building_folder, encoded_rows, held_out_from, labels_lock, level_names,
-    read_rows, write_index,
+    BUILD_AGAIN, INDEX_FOLDER, SCHEMA, CodeBatch, building_folder, encoded_rows, held_out_from, labels_lock,
+    level_names, read_rows, write_index,
 )
 
 # %% ../../nbs/views/41a_feature_index.ipynb #bae9fa2d
@@ -137,12 +137,12 @@ def _checked_manifest(folder: Path, stored: Stored) -> dict[str, Any]:
 
 def open_arrays(folder: Path) -> IndexArrays:
     """The arrays of a folder. `UserError` for what is no index, `CorruptFileError` for a damaged one."""
-    if not (folder / "manifest.json").is_file() and not is_stored(folder, KIND):
+    if not (folder / "manifest.json").is_file() and not is_stored(folder, INDEX_FOLDER):
         advice = "Make one with FeatureIndex.build(sae, language_model, token_rows, folder, layer=…)."
         if building_folder(folder).exists():
             advice = "A build of it was cut short: start the same build again and it goes on where it was."
         raise UserError(f"{folder} holds no feature index. {advice}")
-    stored = Stored(folder, KIND, BUILD_AGAIN, required=False)
+    stored = Stored(folder, INDEX_FOLDER, BUILD_AGAIN, required=False)
     manifest = _checked_manifest(folder, stored)
     with taken_apart(folder / "manifest.json", BUILD_AGAIN):
         _check_small(stored, manifest)
