@@ -46,7 +46,7 @@ from .storage import read_json
 # %% ../nbs/02_language_model.ipynb #da8ebae1
 def block_list_name(model: nn.Module, number_of_layers: int) -> str:
     """The name of the list that holds the transformer blocks of `model` (`model.layers`, `transformer.h`, …)."""
-    names = [
+    names: list[str] = [
         name for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) == number_of_layers
     ]
@@ -54,8 +54,7 @@ def block_list_name(model: nn.Module, number_of_layers: int) -> str:
         raise UserError(
             f"{type(model).__name__} has no list of {number_of_layers} blocks: it cannot be cut at a layer"
         )
-    result: str = min(names, key=lambda name: (name.count("."), len(name)))
-    return result
+    return min(names, key=lambda name: (name.count("."), len(name)))
 
 # %% ../nbs/02_language_model.ipynb #49cc8bf7
 def with_module(model: nn.Module, name: str, replacement: nn.Module) -> nn.Module:
@@ -397,8 +396,8 @@ def read_model(folder: Path, dtype: str, device: str | torch.device) -> PreTrain
     for name, weight in model.named_parameters():
         if not all(torch.isfinite(end) for end in torch.aminmax(weight.detach())):
             raise CorruptFileError(f"{folder}: the weight {name} holds NaN or infinity: fetch or copy the model again")
-    result: PreTrainedModel = model.to(place).eval().requires_grad_(False)
-    return result
+    loaded: PreTrainedModel = model.to(place).eval().requires_grad_(False)
+    return loaded
 
 # %% ../nbs/02_language_model.ipynb #29f5637d
 def prefer_fused_attention(model: PreTrainedModel) -> None:
@@ -475,8 +474,8 @@ class LanguageModel:
     def unembedding(self) -> Tensor:
         """The rows (V, d) that turn the last residual stream into logits."""
         self._must_predict("unembedding")
-        result: Tensor = self.model.get_output_embeddings().weight.detach()
-        return result
+        weight: Tensor = self.model.get_output_embeddings().weight
+        return weight.detach()
 
     def content_hash(self) -> str:
         """A hash of configuration and weights (as loaded: the dtype counts), whatever the folder is called."""
@@ -525,15 +524,14 @@ class LanguageModel:
         self, model: nn.Module, positions: Tensor | None, vocabulary: Tensor | None, inputs: dict[str, Any]
     ) -> Tensor:
         if positions is None and vocabulary is None:
-            whole: Tensor = model(**inputs).logits
-            return whole
+            logits: Tensor = model(**inputs).logits
+            return logits
         head = self.model.get_output_embeddings()
         name = next(name for name, module in self.model.named_modules() if module is head)
         columns = None if positions is None else positions.to(self.device).reshape(len(positions), -1)
         rows = None if vocabulary is None else vocabulary.to(self.device)
         logits = with_module(model, name, narrowed_head(head, columns, rows))(**inputs).logits
-        result: Tensor = logits[:, 0] if positions is not None and positions.dim() == 1 else logits
-        return result
+        return logits[:, 0] if positions is not None and positions.dim() == 1 else logits
 
     def check_tokens(self, tokens: Tensor | np.ndarray) -> None:
         """Raise `UserError` for token ids that the model has no embedding for.
@@ -653,14 +651,12 @@ class KnownModel:
     @property
     def width(self) -> int:
         """Numbers in one vector of the residual stream."""
-        result: int = self.config.get_text_config().hidden_size
-        return result
+        return int(self.config.get_text_config().hidden_size)
 
     @property
     def number_of_layers(self) -> int:
         """Transformer blocks."""
-        result: int = self.config.get_text_config().num_hidden_layers
-        return result
+        return int(self.config.get_text_config().num_hidden_layers)
 
     @property
     def longest_row(self) -> int | None:
@@ -670,8 +666,7 @@ class KnownModel:
     @property
     def vocabulary_size(self) -> int:
         """Tokens it can name."""
-        result: int = self.config.get_text_config().vocab_size
-        return result
+        return int(self.config.get_text_config().vocab_size)
 
     def check_layer(self, layer: int) -> int:
         """The layer itself, or a `UserError` that says which ones there are."""

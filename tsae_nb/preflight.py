@@ -191,8 +191,7 @@ def free_memory(device: torch.device) -> int | None:
         return None
     limits = [int(text) for place in map(Path, CONTAINER_LIMITS) if place.is_file()
               and (text := place.read_text().strip()).isdecimal()]
-    result: int | None = min([psutil.virtual_memory().available, *limits])
-    return result
+    return min([int(psutil.virtual_memory().available), *limits])
 
 
 def check_memory(needs: Needs, device: torch.device) -> None:

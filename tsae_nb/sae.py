@@ -121,8 +121,7 @@ def _by_levels(sae: "SparseAutoencoder", reading: Reading) -> Encoded:
     def codes_of(features: Tensor, activation: SparseActivation) -> Codes:
         before = nn.functional.linear(
             reading.centred().detach(), sae.encoder_weight[features], sae.encoder_bias[features])
-        result: Codes = activation(router.gated(before, features, routing))
-        return result
+        return activation(router.gated(before, features, routing))
 
     router, selected = _given(sae.router), list[Codes]()
     activations = [_recorded(sparse_code, selected) for sparse_code in sae.sparse_codes]
@@ -150,8 +149,7 @@ def _predicted_and_novel(sae: "SparseAutoencoder", reading: Reading) -> Encoded:
 def _by_looks(sae: "SparseAutoencoder", reading: Reading) -> Encoded:
     """A guess, and a further look at what it leaves, through filters over each feature's own past (notebook 18b)."""
     def codes_of(features: Tensor, activation: SparseActivation) -> Codes:
-        result: Codes = activation(temporal_code.of_features(looked, features))
-        return result
+        return activation(temporal_code.of_features(looked, features))
 
     temporal_code, activation = _given(sae.temporal_code), sae.sparse_codes[0]
     looked = temporal_code(reading.centred(), reading.valid, reading.documents, sae.encoder_weight, sae.encoder_bias,
@@ -388,8 +386,7 @@ def save_sae(sae: SparseAutoencoder, folder: str | Path, provenance: Mapping[str
 
 def load_sae(folder: str | Path) -> SparseAutoencoder:
     """Read an SAE, ready for evaluation. Raises `UserError` naming a file that is missing, damaged or does not fit."""
-    result: SparseAutoencoder = read_whole(folder, _load)
-    return result
+    return read_whole(folder, _load)
 
 
 def stored_hash(folder: str | Path) -> str:

@@ -268,12 +268,11 @@ def _write_manifest(folder: Path, kind: str, files: Mapping[str, Any]) -> None:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    content = read_json(folder / MANIFEST)
+    content: dict[str, Any] = read_json(folder / MANIFEST)
     written = content.pop("hash", None) if isinstance(content, dict) else None
     if written is None or content_hash(content) != written:
         raise CorruptFileError(f"{folder / MANIFEST} is damaged (its content hash differs)")
-    result: dict[str, Any] = content
-    return result
+    return content
 
 
 def files_of(folder: Path) -> list[str]:
@@ -446,8 +445,8 @@ class Stored:
             if "blocks" in self.files.get(name, ()):
                 self.check_size(name)
                 return CheckedArray(self.folder / name, self.files[name]["blocks"], self.advice)
-            result: np.ndarray | CheckedArray = np.load(self.path(name), mmap_mode="r", allow_pickle=False)
-            return result
+            whole: np.ndarray = np.load(self.path(name), mmap_mode="r", allow_pickle=False)
+            return whole
         except (OSError, ValueError, EOFError) as error:
             raise CorruptFileError(f"{self.folder / name} is damaged ({error}): {self.advice}") from error
 
@@ -541,19 +540,21 @@ def put_in_place(new: Path, path: Path) -> None:
         tidy(path.parent)
 
 
-def read_whole(folder: str | Path, read: Callable[[Path], Any]) -> Any:
+def read_whole(folder: str | Path, read: Callable[[Path], Result]) -> Result:
     """What `read` makes of a folder; read again where another has taken its place meanwhile: no two are mixed."""
-    for last in (*[False] * 20, True):
+    more_tries = 20
+    while True:
         path = settled(folder)
         before = _identity(path)
         try:
-            found = read(path)
+            content = read(path)
         except UserError:
-            if last or _identity(path) == before:
+            if not more_tries or _identity(path) == before:
                 raise
-            continue
-        if last or _identity(path) == before:
-            return found
+        else:
+            if not more_tries or _identity(path) == before:
+                return content
+        more_tries -= 1
 
 
 def _identity(path: Path) -> int | None:
@@ -951,8 +952,8 @@ class Cache:
                 total -= size
         return total <= bound
 
-    def remembered(self, key: str, what: str, make: Callable[[], Any], write: Callable[[Path, Any], None],
-                   read: Callable[[Stored], Any]) -> Any:
+    def remembered(self, key: str, what: str, make: Callable[[], Result], write: Callable[[Path, Result], None],
+                   read: Callable[[Stored], Result]) -> Result:
         """What `read` finds in the entry; if it is not there or damaged, it is made, and written into an empty folder.
 
         what: for people to read, while others wait for it.

@@ -97,8 +97,7 @@ class SAETraining:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             x, valid = self.sae.scaled(batch.activations.to(device)), batch.valid.to(device)
             output = self.sae(x, valid, batch.documents.to(device))
-            result: Terms = self.objective(output, self.sae.weights, draws, self.step)
-            return result
+            return self.objective(output, self.sae.weights, draws, self.step)
 
     def update(self, batch: Batch) -> dict[str, Tensor | float]:
         """One optimizer step; returns what the metrics log keeps of it (values on the device)."""

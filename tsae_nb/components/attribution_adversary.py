@@ -96,8 +96,8 @@ def overlap(decoder: Tensor, selected: Tensor, weights: Tensor, thresholds: Tens
     gradient reaches the selected rows only, every W_j counts as a constant. O(block·k + k·d) memory in both passes.
     """
     with torch.autocast(decoder.device.type, enabled=False):
-        result: Tensor = _Overlap.apply(decoder, selected, weights, thresholds, block)  # type: ignore[no-untyped-call]
-        return result
+        total: Tensor = _Overlap.apply(decoder, selected, weights, thresholds, block)  # type: ignore[no-untyped-call]
+        return total
 
 # %% ../../nbs/components/15_attribution_adversary.ipynb #b51a862a
 class AdversaryStep(NamedTuple):

@@ -84,8 +84,8 @@ def nearest_cosines(decoder: Tensor, nearest: Tensor, block: int = 1024) -> Tens
 
     Between forward and backward pass it holds nothing beyond its arguments.
     """
-    result: Tensor = _PairCosines.apply(decoder, nearest, block)  # type: ignore[no-untyped-call]
-    return result
+    cosines: Tensor = _PairCosines.apply(decoder, nearest, block)  # type: ignore[no-untyped-call]
+    return cosines
 
 # %% ../../nbs/components/14_margin_ema.ipynb #ea0131b0
 class MarginStep(NamedTuple):

@@ -159,5 +159,5 @@ def contrast(codes: Codes, pairs: Tensor, documents: Tensor, config: ContrastCon
         if config.temperature is not None:
             inverse = inverse_norms(rows)
             rows, codes = rows * inverse.unsqueeze(1), codes.gated(inverse / config.temperature)
-        result: Tensor = _InfoNCE.apply(codes.values, rows, _Comparison(codes, pairs, of))  # type: ignore[no-untyped-call]
-        return result
+        loss: Tensor = _InfoNCE.apply(codes.values, rows, _Comparison(codes, pairs, of))  # type: ignore[no-untyped-call]
+        return loss

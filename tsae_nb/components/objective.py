@@ -382,6 +382,8 @@ class Activity(nn.Module):
 class Objective(nn.Module):
     """The objective of one SAE: a named sum of the terms its config switches on (paper 4.4, eq. 8 and 16)."""
 
+    __call__: Callable[..., Terms]
+
     def __init__(self, width: int, config: SAEConfig, seed: int = 0):
         super().__init__()
         self.activity = Activity(width, config.dictionary_size)

@@ -131,6 +131,8 @@ class SparseActivation(nn.Module, ABC):
     what moves with a training batch says `moves`, what the optimizer must not leave `constrain`.
     """
 
+    __call__: Callable[..., Codes]
+
     @abstractmethod
     def select(self, dense: Tensor) -> Pattern | None:
         """The entries to keep of dense (N, k) pre-activations (no gradient); None: too many, stay dense."""

@@ -80,8 +80,8 @@ class Answers(nn.Module):
             return functional.linear(x, encoder, bias).to(encoder.dtype)
         filters = self.filters if features is None else self.filters[:, features]
         answers = functional.linear(laid_out(x, places), encoder).to(encoder.dtype)
-        result: Tensor = _Filtered.apply(answers, filters, bias, places)  # type: ignore[no-untyped-call]
-        return result
+        filtered: Tensor = _Filtered.apply(answers, filters, bias, places)  # type: ignore[no-untyped-call]
+        return filtered
 
 # %% ../../nbs/components/18b_temporal_code.ipynb #tcode018
 class Look(nn.Module):
@@ -146,7 +146,6 @@ class TemporalCode(nn.Module):
     def of_features(self, looked: Looked, features: Tensor) -> Tensor:
         """What the features (m,) say in the last look (N, m); all that they read is a constant."""
         look = self.looks[-1]
-        own = look.answers(
+        own: Tensor = look.answers(
             looked.remainder.detach(), look.encoder[features], look.bias[features], looked.places, features)
-        result: Tensor = own + looked.guess.dense().detach()[:, features]
-        return result
+        return own + looked.guess.dense().detach()[:, features]

@@ -275,7 +275,6 @@ def _kept_qualifying(
         answers = [question.answer for question in questions]
         return qualifying_by_tree(language_model, prompts, answers, options, config.batch_tokens, orders)
 
-    rows: list[int] = kept_by_content(config).remembered(
+    return kept_by_content(config).remembered(
         key, "asking the questions", right, lambda folder, rows: write_json(folder / "rows.json", rows),
         lambda kept: kept.json("rows.json"))
-    return rows

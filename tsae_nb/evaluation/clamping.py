@@ -299,8 +299,7 @@ def cached_streams(
     def write(folder: Path, streams: Streams) -> None:
         write_tensors(folder / "streams.safetensors", {"hidden": streams.hidden})
 
-    streams: Streams = kept_by_content(config).remembered(key, "running the prompts", make, write, read)
-    return streams
+    return kept_by_content(config).remembered(key, "running the prompts", make, write, read)
 
 # %% ../../nbs/evaluation/33_clamping.ipynb #q33corpustexts
 def corpus_texts(config: DensityCorpusConfig, setting: str, streaming: bool = False) -> Iterator[str]:

@@ -288,8 +288,8 @@ def _mix(x: np.ndarray) -> np.ndarray:
     """SplitMix64's finalizer: a well mixed 64-bit hash of each element."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    result: np.ndarray = x ^ (x >> np.uint64(31))
-    return result
+    x = x ^ (x >> np.uint64(31))
+    return x
 
 
 def time_shuffle(valid: Tensor, documents: Tensor, seed: int) -> Tensor:
@@ -351,9 +351,8 @@ class Autocorrelation:
 
     def result(self) -> Tensor:
         """(largest_lag, k) float64, NaN where a feature does not vary over the pairs."""
-        a, b, aa, bb, ab = self.sums / self.pairs[None, :, None]
-        result: Tensor = correlation(1, a, aa, b, bb, ab)
-        return result
+        a, b, aa, bb, ab = (self.sums / self.pairs[None, :, None]).unbind()
+        return correlation(1, a, aa, b, bb, ab)
 
 # %% ../../nbs/evaluation/30_metrics.ipynb #d7e46119
 def half_life(autocorrelation: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ from ..planted import PlantedActivations, PlantedWorld
 def strengths(spread: float, count: int) -> Tensor:
     """`count` equally likely magnitudes (G,) in place of 1 + spread · |N(0, 1)|."""
     share = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    result: Tensor = 1 + spread * torch.special.ndtri((1 + share) / 2)
-    return result
+    magnitudes: Tensor = 1 + spread * torch.special.ndtri((1 + share) / 2)
+    return magnitudes
 
 
 def evidence(seen: Tensor, levels: Tensor, deviation: float) -> Tensor:

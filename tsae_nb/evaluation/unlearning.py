@@ -43,8 +43,8 @@ from ..world import OPTION_LETTERS, ORDERS
 # %% ../../nbs/evaluation/34_unlearning.ipynb #q34scores
 def scores(forget: np.ndarray, side: np.ndarray, gate: float) -> np.ndarray:
     """1 − min over settings (last axis) of forget accuracy where side accuracy ≥ gate, else of 1."""
-    result: np.ndarray = 1.0 - np.where(side >= gate, forget, 1.0).min(axis=-1)
-    return result
+    score: np.ndarray = 1.0 - np.where(side >= gate, forget, 1.0).min(axis=-1)
+    return score
 
 # %% ../../nbs/evaluation/34_unlearning.ipynb #q34allowed
 def allowed_errors(gate: float, questions: int) -> int:
@@ -63,8 +63,8 @@ class Interval:
 
 def resampled_accuracy(right: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(R, S) accuracies: `right` (S, Q) answers of settings, `weights` (R, Q) how often each question counts."""
-    result: np.ndarray = weights @ right.T.astype(np.float64) / weights.sum(axis=1, keepdims=True)
-    return result
+    accuracy: np.ndarray = weights @ right.T.astype(np.float64) / weights.sum(axis=1, keepdims=True)
+    return accuracy
 
 
 def bootstrap_interval(
@@ -542,8 +542,8 @@ class Densities:
     @property
     def pooled(self) -> np.ndarray:
         """(k,) share of the tokens of both corpora together."""
-        result: np.ndarray = (self.forget + self.retain) / (self.forget_tokens + self.retain_tokens)
-        return result
+        share: np.ndarray = (self.forget + self.retain) / (self.forget_tokens + self.retain_tokens)
+        return share
 
     def shares(self, decimals: int | None) -> tuple[np.ndarray, np.ndarray]:
         """(k,) shares of the tokens of the forget corpus, and of the retain corpus."""

@@ -256,9 +256,9 @@ class IndexComparison:
     def matches(self, feature: int, count: int = 5) -> pd.DataFrame:
         """The features of the other SAE nearest to one of this: level, density, autocorrelation, feature, cosine."""
         ids, cosines = self.nearest(slice(feature, feature + 1), min(count, self.other.dictionary_size))
-        table = self.other.features.iloc[ids[0]][["level", "density", "autocorrelation"]].reset_index(drop=True)
-        result: pd.DataFrame = table.assign(feature=ids[0], cosine=cosines[0])
-        return result
+        columns = ["level", "density", "autocorrelation"]
+        table: pd.DataFrame = self.other.features.iloc[ids[0]][columns].reset_index(drop=True)
+        return table.assign(feature=ids[0], cosine=cosines[0])
 
 # %% ../../nbs/views/43_explorer.ipynb #43x00025
 @dataclass

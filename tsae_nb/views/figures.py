@@ -653,7 +653,7 @@ def _add_zero_notes(sheet: Sheet, table: pd.DataFrame, curves: Sequence[str]) ->
     zeros = [(curves.index(curve), layer, part, float(part[["value", "random_features"]].max().max()))
              for curve, layer, part in _parts(table) if (part.value == 0).any()]
     highest = [high for high in (table.value.max(), table.random_features.max()) if not math.isnan(high)]
-    top = max(0.1, *(1.35 * high for high in highest))
+    top: float = max(0.1, *(1.35 * high for high in highest))
     upright = {"textangle": -90} if sheet.narrow or len(curves) > 10 else {}
     if sheet.narrow:
         top = max(top, *(2 * y for _, _, _, y in zeros))  # half the panel for a note
@@ -664,8 +664,7 @@ def _add_zero_notes(sheet: Sheet, table: pd.DataFrame, curves: Sequence[str]) ->
         sheet.figure.add_annotation(
             x=x, y=y, yshift=6, yanchor="bottom", text=notes[1 if long else 0], showarrow=False, font_size=10,
             **sheet.places["scores", layer], **upright)
-    result: float = top
-    return result
+    return top
 
 
 def _name_ticks(sheet: Sheet, names: Sequence[str]) -> dict[str, Any]:

@@ -258,8 +258,8 @@ def invert(
 def mapped(path: Path) -> np.ndarray:
     """An array of the folder, mapped; `CorruptFileError` if it is missing or damaged."""
     try:
-        result: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        return result
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        return array
     except (OSError, ValueError) as error:
         raise CorruptFileError(f"{path} is missing or damaged ({error}): {BUILD_AGAIN}") from error
 

@@ -293,8 +293,7 @@ class TrainingMonitor(AnsweringWidget):
             self.look()
             content, buffers = self.message()
             self.send(content, buffers=buffers)
-        result: bool = content["more"]
-        return result
+        return bool(content["more"])
 
     def _hello(self, _: dict[str, Any]) -> Answer:
         """A view opened: everything is sent again, in full."""
