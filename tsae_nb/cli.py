@@ -325,11 +325,11 @@ def compare_command(runs: tuple[str, ...], as_json: bool) -> None:
     _load("comparison")
     from tsae_nb.comparison import compare
 
-    found = compare(runs)
+    comparison = compare(runs)
     if as_json:
-        _print_json(vars(found))
+        _print_json(vars(comparison))
     else:
-        print(found.text())
+        print(comparison.text())
 
 
 @tsae.command("evaluate")
@@ -354,11 +354,11 @@ def evaluate_command(
     from tsae_nb.complete_runs import evaluate_again
 
     folder = evaluate_again(run, changes, out, sae=sae)
-    found = compare([run, folder])
+    comparison = compare([run, folder])
     if as_json:
-        _print_json({"folder": folder, **vars(found)})
+        _print_json({"folder": folder, **vars(comparison)})
     else:
-        print(found.text(), folder, sep="\n\n")
+        print(comparison.text(), folder, sep="\n\n")
 
 
 @tsae.command("figures")
@@ -382,23 +382,24 @@ def figures_command(runs: tuple[str, ...], out: str | None) -> None:
     complete = [path for path in known if (path / "manifest.json").is_file()]
     if runs:
         among = Path(os.path.commonpath([Path(folder).absolute() for folder in runs]))
-        found = {Path(runs[0]) if len(runs) == 1 else Path(os.path.relpath(among)): complete}
+        experiments = {Path(runs[0]) if len(runs) == 1 else Path(os.path.relpath(among)): complete}
     else:
-        places = dict.fromkeys(path.parent for path in complete)
-        found = {place: [path for path in complete if path.parent == place] for place in places}
+        parents = dict.fromkeys(path.parent for path in complete)
+        experiments = {parent: [path for path in complete if path.parent == parent] for parent in parents}
     if not complete:
         raise none
-    if out and len(found) > 1:
-        raise UserError(f"--out is for one experiment, not the {len(found)} in runs: name one, such as {[*found][0]}")
+    if out and len(experiments) > 1:
+        raise UserError(f"--out is for one experiment, not the {len(experiments)} in runs: "
+                        f"name one, such as {[*experiments][0]}")
     failed = []
-    for place, folders in found.items():
+    for experiment, folders in experiments.items():
         try:
-            print(*draw(folders, out or place / "figures"), sep="\n")
+            print(*draw(folders, out or experiment / "figures"), sep="\n")
         except UserError as error:  # of one experiment among several: the others are drawn
-            if len(found) == 1:
+            if len(experiments) == 1:
                 raise
-            print(f"{place}: {error}", file=sys.stderr)
-            failed.append(str(place))
+            print(f"{experiment}: {error}", file=sys.stderr)
+            failed.append(str(experiment))
     if failed:
         raise UserError(f"the figures of {', '.join(failed)} are not drawn (see above)")
 
@@ -464,11 +465,11 @@ def inspect_command(folder: str, ignored: tuple[str, ...], as_json: bool) -> Non
     _load("interop")
     from tsae_nb.interop import inspect_saes
 
-    found = inspect_saes(folder, ignored)
+    saes = inspect_saes(folder, ignored)
     if as_json:
-        _print_json(found)
+        _print_json(saes)
         return
-    for one in found:
+    for one in saes:
         print(*(f"{name:12} {value}" for name, value in one.items() if value is not None), "", sep="\n")
 
 # %% ../nbs/51_cli.ipynb #9304a94d
@@ -543,15 +544,15 @@ def verify_command(folder: str) -> None:
         raise UserError(f"there is no folder {folder}: name one whose files shall be checked")
     for kept in copies_set_aside(folder):
         print(f"{kept} is a damaged copy that was kept")
-    found = {str(path): problem for path, problem in verify(folder)}
-    for path, problem in found.items():
+    problems = {str(path): problem for path, problem in verify(folder)}
+    for path, problem in problems.items():
         print(f"{path} {problem}")
     for run in summaries(folder):
-        if run.state == "damaged" and not any(path in run.reason for path in found):
+        if run.state == "damaged" and not any(path in run.reason for path in problems):
             print(run.reason)
-            found[run.name] = run.reason
-    if found:
-        raise UserError(f"{len(found)} of the things stored below {folder} are damaged (see above)")
+            problems[run.name] = run.reason
+    if problems:
+        raise UserError(f"{len(problems)} of the things stored below {folder} are damaged (see above)")
     print(f"all that is stored below {folder} is as it was written")
 
 # %% ../nbs/51_cli.ipynb #e2010fb7

@@ -21,13 +21,13 @@ from .storage import Stored, is_stored
 # %% ../nbs/39b_comparison.ipynb #9037480f
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested numbers with dotted names; lists stay in the file."""
-    found: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{name}.")
+            numbers |= flat(value, f"{prefix}{name}.")
         elif not isinstance(value, list):
-            found[prefix + name] = value
-    return found
+            numbers[prefix + name] = value
+    return numbers
 
 # %% ../nbs/39b_comparison.ipynb #ef4659c5
 EVALUATION = "evaluation"  # the kind of a folder with what was measured again, for `storage`
@@ -106,12 +106,12 @@ def _shown(value: Any) -> str:
 
 def side_by_side(results: Iterable[Results]) -> RunComparison:
     """Results as a table."""
-    found = list(results)
-    settings = differing([{key: value for key, value in one.settings.items() if key != "name"} for one in found])
-    names = dict.fromkeys(name for one in found for name in one.metrics)
-    metrics = {name: [one.metrics.get(name) for one in found] for name in names}
+    runs = list(results)
+    settings = differing([{key: value for key, value in run.settings.items() if key != "name"} for run in runs])
+    names = dict.fromkeys(name for run in runs for name in run.metrics)
+    metrics = {name: [run.metrics.get(name) for run in runs] for name in names}
     shown = {name: row for name, row in metrics.items() if any(value is not None for value in row)}
-    return RunComparison([one.name for one in found], settings, shown)
+    return RunComparison([run.name for run in runs], settings, shown)
 
 
 def compare(folders: Iterable[str | Path]) -> RunComparison:

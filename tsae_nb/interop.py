@@ -224,11 +224,11 @@ def _shown(value: Any) -> str:
 class Entries:
     """What a file holds by name, asked for by name; what nobody has asked for is refused by `end`."""
 
-    def __init__(self, path: Path, found: Any, within: str = "") -> None:
-        if not isinstance(found, dict):
-            raise CorruptFileError(f"{path}: {within.rstrip('.') or 'the file'!r} holds {type(found).__name__} "
-                                   f"{str(found)[:40]!r}, not entries by name: fetch it again")
-        self.path, self.found, self.within = path, found, within
+    def __init__(self, path: Path, entries: Any, within: str = "") -> None:
+        if not isinstance(entries, dict):
+            raise CorruptFileError(f"{path}: {within.rstrip('.') or 'the file'!r} holds {type(entries).__name__} "
+                                   f"{str(entries)[:40]!r}, not entries by name: fetch it again")
+        self.path, self.found, self.within = path, entries, within
         self.asked, self.parts = set[str](), list[Entries]()
 
     def refused(self, name: str, why: str) -> CorruptFileError:
@@ -238,57 +238,57 @@ class Entries:
     def get(self, name: str, default: Any = None) -> Any:
         """An entry as it is; the default where it is missing or null."""
         self.asked.add(name)
-        found = self.found.get(name)
-        return default if found is None else found
+        value = self.found.get(name)
+        return default if value is None else value
 
     def need(self, name: str) -> Any:
         """An entry that must be there."""
-        if (found := self.get(name)) is None:
+        if (value := self.get(name)) is None:
             there = ", ".join(sorted(map(str, self.found)))[:300]
             raise self.refused(name, f"is missing; there is {there or 'nothing'}")
-        return found
+        return value
 
     def only(
         self, name: str, allowed: Collection[Any], default: Any = None, why: Mapping[str, str] | None = None
     ) -> Any:
         """A setting that must be among those that can be represented; `why` explains some others."""
-        found = self.need(name) if default is None else self.get(name, default)
-        if not isinstance(found, (str, bool)) or found not in allowed:
-            reason = (why or {}).get(str(found))
-            raise self.refused(name, f"is {_shown(found)}{f' ({reason})' if reason else ''}, which cannot be "
+        value = self.need(name) if default is None else self.get(name, default)
+        if not isinstance(value, (str, bool)) or value not in allowed:
+            reason = (why or {}).get(str(value))
+            raise self.refused(name, f"is {_shown(value)}{f' ({reason})' if reason else ''}, which cannot be "
                                      f"represented here; allowed: {', '.join(map(str, allowed))}")
-        return found
+        return value
 
     def flag(self, name: str, default: bool) -> bool:
         return bool(self.only(name, (True, False), default))
 
     def whole(self, name: str, most: int) -> int | None:
         """A whole number from 1 to `most`, where there is one."""
-        found = self.get(name)
-        if found is not None and (type(found) is not int or not 1 <= found <= most):
-            raise self.refused(name, f"is {_shown(found)}; it must be a whole number from 1 to {most}")
-        return found
+        value = self.get(name)
+        if value is not None and (type(value) is not int or not 1 <= value <= most):
+            raise self.refused(name, f"is {_shown(value)}; it must be a whole number from 1 to {most}")
+        return value
 
     def number(self, name: str) -> float:
         """A positive number that float32 holds."""
-        found, held = self.need(name), torch.finfo(torch.float32)
-        if type(found) not in (int, float) or not held.tiny <= found <= held.max:
-            raise self.refused(name, f"is {_shown(found)}; it must be a number above 0 that float32 holds")
-        return float(found)
+        value, held = self.need(name), torch.finfo(torch.float32)
+        if type(value) not in (int, float) or not held.tiny <= value <= held.max:
+            raise self.refused(name, f"is {_shown(value)}; it must be a number above 0 that float32 holds")
+        return float(value)
 
     def text(self, *names: str) -> str | None:
         """The first of some descriptions that is there."""
-        found = [(name, self.get(name)) for name in names]
-        for name, value in found:
+        values = [(name, self.get(name)) for name in names]
+        for name, value in values:
             if value is not None and not (isinstance(value, str) and value.isprintable() and len(value) <= 1000):
                 raise self.refused(name, f"is {_shown(value)}, not a name: one printable line is needed")
-        return next((value for _, value in found if value), None)
+        return next((value for _, value in values if value), None)
 
     def agree(self, name: str, known: Any, what: str = "the weights have") -> None:
         """Where the entry is there, it must say what is known."""
-        found = self.get(name)
-        if found is not None and (isinstance(found, bool) or found != known):
-            raise self.refused(name, f"is {_shown(found)}, but {what} {known!r}: which is right is not said")
+        value = self.get(name)
+        if value is not None and (isinstance(value, bool) or value != known):
+            raise self.refused(name, f"is {_shown(value)}, but {what} {known!r}: which is right is not said")
 
     def part(self, name: str) -> "Entries":
         """Entries within an entry; nothing, where it is missing."""
@@ -324,26 +324,26 @@ class Tensors(Entries):
 
     def take(self, name: str, axes: str) -> Tensor:
         """A tensor of finite numbers, float32, rounded first to what the library computes in (`dtype`)."""
-        found = self.need(name)
-        if not isinstance(found, Tensor) or not found.is_floating_point():
-            raise self.refused(name, f"holds {found.dtype if isinstance(found, Tensor) else type(found).__name__}, "
+        tensor = self.need(name)
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            raise self.refused(name, f"holds {tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__}, "
                                      "not a tensor of real numbers")
         wanted = tuple(self.sizes.get(axis) for axis in axes)
-        fits = found.dim() == len(axes) and 0 not in found.shape
-        if not fits or any(size not in (None, own) for size, own in zip(wanted, found.shape, strict=True)):
+        fits = tensor.dim() == len(axes) and 0 not in tensor.shape
+        if not fits or any(size not in (None, own) for size, own in zip(wanted, tensor.shape, strict=True)):
             shape = ", ".join(f"{axis} = {self.sizes[axis]}" if axis in self.sizes else axis for axis in axes)
-            raise self.refused(name, f"has the shape {tuple(found.shape)}; ({shape}) is needed")
-        self.sizes.update(zip(axes, found.shape, strict=True))
-        values = found.to(self.dtype).float()
+            raise self.refused(name, f"has the shape {tuple(tensor.shape)}; ({shape}) is needed")
+        self.sizes.update(zip(axes, tensor.shape, strict=True))
+        values = tensor.to(self.dtype).float()
         if not torch.isfinite(values).all():
             raise self.refused(name, "holds NaN or infinity: fetch or copy it again")
         return values
 
     def whole(self, name: str, most: int) -> int | None:
-        found = self.get(name)
-        if not isinstance(found, Tensor):
+        tensor = self.get(name)
+        if not isinstance(tensor, Tensor):
             return super().whole(name, most)
-        value = found.item() if found.dim() == 0 else tuple(found.shape)
+        value = tensor.item() if tensor.dim() == 0 else tuple(tensor.shape)
         if type(value) is not int or not 1 <= value <= most:
             raise self.refused(name, f"is {value!r}; it must be a whole number from 1 to {most}")
         return value
@@ -387,9 +387,9 @@ class Foreign:
     def tensors(self) -> Tensors:
         if not self.weights.is_file():
             raise UserError(f"there is no file {self.weights}")
-        found = Tensors(self.weights, TENSOR_FILES[self.weights.suffix](self.weights))
-        self.opened.append(found)
-        return found
+        tensors = Tensors(self.weights, TENSOR_FILES[self.weights.suffix](self.weights))
+        self.opened.append(tensors)
+        return tensors
 
     def in_path(self, pattern: str) -> re.Match[str] | None:
         """A pattern in the names of the folders above, which is where some collections say what a file is."""
@@ -674,13 +674,13 @@ def write_sparsify(weights: PlainWeights, folder: Path, metadata: Mapping[str, A
 # %% ../nbs/22_interop.ipynb #3ae51ee4
 def _jumprelu(tensors: Tensors, source: Source) -> PlainWeights:
     """Gemma Scope's five arrays; W_enc and w_enc are both in use."""
-    found = []
+    arrays = []
     for name, axes in (("W_enc", "dk"), ("b_enc", "k"), ("W_dec", "kd"), ("b_dec", "d"), ("threshold", "k")):
         lower = name.lower()
         if name != lower and name in tensors.found and lower in tensors.found:
             raise tensors.refused(lower, f"is there beside {name!r}, and which is meant is not said: keep one")
-        found.append(tensors.take(lower if lower in tensors.found else name, axes))
-    encoder, bias, decoder, decoder_bias, threshold = found
+        arrays.append(tensors.take(lower if lower in tensors.found else name, axes))
+    encoder, bias, decoder, decoder_bias, threshold = arrays
     return PlainWeights(encoder.T, bias, decoder, decoder_bias, "jumprelu", False, threshold=threshold, source=source)
 
 
@@ -871,11 +871,11 @@ def foreign_saes(place: str | Path) -> list[tuple[str, Path]]:
     if (place / "sae.json").is_file():
         raise UserError(f"{place} is an SAE of tsae_nb itself: read it with load_sae")
     for below in ("", "**/"):
-        found = [(name, path) for name, known in FORMATS.items() for path in (
+        saes = [(name, path) for name, known in FORMATS.items() for path in (
             [place] if place.is_file() and place.match(known.known_by) else sorted(place.glob(below + known.known_by)))
                  if not (path.parent / "sae.json").is_file()]  # which is ours
-        if found:
-            return found
+        if saes:
+            return saes
     files = ", ".join(known.known_by for known in FORMATS.values())
     raise UserError(f"{place} holds none of {files}: it is not an SAE of {', '.join(FORMATS)}")
 
@@ -890,13 +890,13 @@ def format_of(name: str) -> Format:
 def recognise(place: str | Path, format_name: str | None = None) -> tuple[str, Path]:
     """Format and file of weights of the one SAE in a folder; `UserError` names them where there are several."""
     asked = None if format_name is None else format_of(format_name)
-    found = [one for one in foreign_saes(place) if format_name in (None, one[0])]
-    if asked is not None and not found:
+    saes = [one for one in foreign_saes(place) if format_name in (None, one[0])]
+    if asked is not None and not saes:
         raise UserError(f"{place} holds no {asked.known_by}: it is not an SAE of {format_name}")
-    if len(found) > 1:
-        names = ", ".join(str(path.relative_to(place)) for _, path in found[:5])
-        raise UserError(f"{place} holds {len(found)} SAEs ({names}{', …' if len(found) > 5 else ''}): name one of them")
-    return found[0]
+    if len(saes) > 1:
+        names = ", ".join(str(path.relative_to(place)) for _, path in saes[:5])
+        raise UserError(f"{place} holds {len(saes)} SAEs ({names}{', …' if len(saes) > 5 else ''}): name one of them")
+    return saes[0]
 
 
 def import_sae(folder: str | Path, format_name: str | None = None, ignored: Collection[str] = ()) -> ImportedSAE:
@@ -949,12 +949,12 @@ def open_sae(place: str | Path, ignored: Collection[str] = ()) -> tuple[SparseAu
         return ours, Source(**known["source"]) if "source" in known else trained
 
 
-def inspect_saes(place: str | Path, ignored: Collection[str] = ()) -> list[dict[str, Any]]:
+def inspect_saes(folder: str | Path, ignored: Collection[str] = ()) -> list[dict[str, Any]]:
     """What each SAE in a folder is, ours or foreign, or why it cannot be read; a folder of several lists them all."""
-    place, found = local_path(place), list[dict[str, Any]]()
-    places = sorted(path.parent for path in place.glob("**/sae.json"))
+    folder, descriptions = local_path(folder), list[dict[str, Any]]()
+    places = sorted(path.parent for path in folder.glob("**/sae.json"))
     try:
-        places += [path for _, path in foreign_saes(place)]
+        places += [path for _, path in foreign_saes(folder)]
     except UserError:
         if not places:
             raise
@@ -962,12 +962,12 @@ def inspect_saes(place: str | Path, ignored: Collection[str] = ()) -> list[dict[
         try:
             sae, source = open_sae(one, ignored)
         except UserError as error:
-            found.append({"file": str(one), "refused": str(error)})
+            descriptions.append({"file": str(one), "refused": str(error)})
             continue
         code = sae.config.sparse_code
-        found.append({"file": str(one), **asdict(source), "layer": source.layer, "width": sae.width,
+        descriptions.append({"file": str(one), **asdict(source), "layer": source.layer, "width": sae.width,
                       "features": sae.dictionary_size, "code": code.kind, "active": code.active})
-    return found
+    return descriptions
 
 
 def export_sae(

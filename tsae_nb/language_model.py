@@ -80,14 +80,14 @@ class _Reached(Exception):
 
 def residual_streams(model: nn.Module, blocks: str, layers: Sequence[int], **inputs: Any) -> dict[int, Tensor]:
     """The residual stream after each of `layers` (B, T, d), from one pass that stops at the highest of them."""
-    found: dict[int, Tensor] = {}
+    streams: dict[int, Tensor] = {}
     originals: Any = model.get_submodule(blocks)
 
     def watched(index: int, block: nn.Module) -> nn.Module:
         def forward(*arguments: Any, **keywords: Any) -> Any:
             output = block(*arguments, **keywords)
             stream = output[0] if isinstance(output, (tuple, list)) else output
-            found[index] = stream if index == max(layers) else stream.clone()  # the next block may write into it
+            streams[index] = stream if index == max(layers) else stream.clone()  # the next block may write into it
             if index == max(layers):
                 raise _Reached
             return output
@@ -99,7 +99,7 @@ def residual_streams(model: nn.Module, blocks: str, layers: Sequence[int], **inp
         with_module(model, blocks, nn.ModuleList(listed))(**inputs)
     except _Reached:
         pass
-    return found
+    return streams
 
 # %% ../nbs/02_language_model.ipynb #a83c2da7
 def narrowed_head(head: nn.Module, positions: Tensor | None, vocabulary: Tensor | None) -> nn.Module:
@@ -165,11 +165,11 @@ def check_weights(folder: Path) -> None:
 # %% ../nbs/02_language_model.ipynb #3023da35
 def causes_of(error: BaseException | None) -> list[BaseException]:
     """An error and those it was raised from, the first cause last."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
+    causes: list[BaseException] = []
+    while error is not None and error not in causes:
+        causes.append(error)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return found
+    return causes
 
 
 def unreachable(error: BaseException | None) -> BaseException | None:
@@ -230,19 +230,19 @@ def check_access(kind: str, name: str, setting: str, instead: str, revision: str
     of_model, api = kind == "model", HfApi()
     repository, suffixes = ("model", (".safetensors",)) if of_model else ("dataset", _DATA_FILES)
     try:
-        found: Any = api.repo_info(
+        described: Any = api.repo_info(
             name, repo_type=repository, revision=revision, timeout=PATIENCE, files_metadata=of_model)
-        files = sorted(file.rfilename for file in found.siblings or () if file.rfilename.endswith(suffixes))
+        files = sorted(file.rfilename for file in described.siblings or () if file.rfilename.endswith(suffixes))
         if files:
-            url = hf_hub_url(found.id, files[0], repo_type=repository, revision=found.sha)
+            url = hf_hub_url(described.id, files[0], repo_type=repository, revision=described.sha)
             api.get_hf_file_metadata(url=url, timeout=PATIENCE)
     except Exception as error:  # the hub's client raises errors of many libraries
         if "/" not in name and not unreachable(error):
             raise UserError(f"{name!r} ({setting}) is no id of a {kind}: write owner/name, or {instead}") from error
         raise hub_trouble(kind, name, error, setting, instead, revision) from error
     if "/" not in name and not of_model:  # the hub redirects, the library that reads data sets cannot follow
-        raise UserError(f"the {kind} {name!r} is called {found.id!r} on the hub: set {setting} to that")
-    return found
+        raise UserError(f"the {kind} {name!r} is called {described.id!r} on the hub: set {setting} to that")
+    return described
 
 # %% ../nbs/02_language_model.ipynb #13f42a54
 def _local_folder(path: str | Path, revision: str | None) -> Path | None:
@@ -710,17 +710,17 @@ def option_tokens(
     tokenizer: PreTrainedTokenizerFast, letters: Sequence[str] = ("A", "B", "C", "D")
 ) -> list[tuple[int, ...]]:
     """For each letter the ids of the single tokens that answer it: "A" and " A", where they exist and differ."""
-    found: list[tuple[int, ...]] = []
+    of_letters: list[tuple[int, ...]] = []
     for letter in letters:
         spellings = (tokenizer.encode(text, add_special_tokens=False) for text in (letter, " " + letter))
         single = dict.fromkeys(ids[0] for ids in spellings if len(ids) == 1 and ids[0] != tokenizer.unk_token_id)
-        if not single or any(identity in others for others in found for identity in single):
+        if not single or any(identity in others for others in of_letters for identity in single):
             raise UserError(
                 f"the tokenizer has no single token of its own for the option letter {letter!r}: multiple-choice "
                 "questions cannot be asked; choose another model or leave the unlearning evaluation out"
             )
-        found.append(tuple(single))
-    return found
+        of_letters.append(tuple(single))
+    return of_letters
 
 # %% ../nbs/02_language_model.ipynb #c7a0e202
 class LanguageModels:

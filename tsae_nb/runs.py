@@ -397,24 +397,24 @@ def _finish(
     run: RunDirectory, training: SAETraining, source: ActivationSource, prepared: Prepared, seconds: dict[str, float]
 ) -> None:
     """Save the SAE, measure it, and give the run its final name."""
-    config, place, sae = run.config, run.partial, training.sae.eval()
+    config, folder, sae = run.config, run.partial, training.sae.eval()
     known = {} if source.layer is None else {"layer": source.layer}
-    save_sae(sae, place / "sae", {"run": config.name, **known, **source.provenance})
+    save_sae(sae, folder / "sae", {"run": config.name, **known, **source.provenance})
     settings = result_settings(config)
     asked = [settings[section] for section in evaluation_sections() if section in settings]
-    measured = MeasuredFiles(place, content_hash(sae.content_hash(), source.provenance, *asked, config.seed))
+    measured = MeasuredFiles(folder, content_hash(sae.content_hash(), source.provenance, *asked, config.seed))
     for files, evaluations in by_file(asked_of(config)).items():
         start = time.monotonic()
         if not measured.holds(*files):
-            write_results(evaluations, prepared.results(evaluations, sae, source, config), place)
+            write_results(evaluations, prepared.results(evaluations, sae, source, config), folder)
             measured.add(*files)
         seconds[evaluations[0].section] = time.monotonic() - start
     hashes = {**source.provenance, "sae": sae.content_hash()}
-    write_json(place / "manifest.json", manifest(config, hashes, seconds) | {"machines": training.machines})
-    (place / "measured.json").unlink(missing_ok=True)
-    record(place, RUN, own_files(place))
+    write_json(folder / "manifest.json", manifest(config, hashes, seconds) | {"machines": training.machines})
+    (folder / "measured.json").unlink(missing_ok=True)
+    record(folder, RUN, own_files(folder))
     with explained_os_errors(run.folder):
-        place.rename(run.folder)
+        folder.rename(run.folder)
         sync(run.folder.parent)
     if not config.training.keep_optimizer:
         drop_optimizer(run.folder)

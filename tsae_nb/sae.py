@@ -135,15 +135,15 @@ def _by_levels(sae: "SparseAutoencoder", reading: Reading) -> Encoded:
 def _predicted_and_novel(sae: "SparseAutoencoder", reading: Reading) -> Encoded:
     """A code predicted from the past, and a sparse one of what it leaves (notebook 18a)."""
     def codes_of(features: Tensor, activation: SparseActivation) -> Codes:
-        return activation.encode(found.rest.detach(), encoder[features], no_bias[features])
+        return activation.encode(predicted.rest.detach(), encoder[features], no_bias[features])
 
     prediction, decoder = _given(sae.prediction), sae.decoder_weight
     encoder = prediction.encoder(decoder)
     no_bias = encoder.new_zeros(len(encoder))
-    found = prediction(reading.centred(), decoder, reading.valid, reading.documents)
-    novel = sae.sparse_codes[0].encode(found.rest, encoder, no_bias)
-    reconstruction = novel.decode(decoder) + found.decoded + sae.decoder_bias
-    return Encoded(novel, reconstruction, codes_of, [novel], [novel], predicted=found.codes)
+    predicted = prediction(reading.centred(), decoder, reading.valid, reading.documents)
+    novel = sae.sparse_codes[0].encode(predicted.rest, encoder, no_bias)
+    reconstruction = novel.decode(decoder) + predicted.decoded + sae.decoder_bias
+    return Encoded(novel, reconstruction, codes_of, [novel], [novel], predicted=predicted.codes)
 
 
 def _by_looks(sae: "SparseAutoencoder", reading: Reading) -> Encoded:
@@ -265,19 +265,19 @@ class SparseAutoencoder(nn.Module):
     def forward(self, x: Tensor, valid: Tensor, documents: Tensor) -> SAEOutput:
         """Scaled rows (B, T, d), valid (B, T), document ids (B, T) → codes and reconstruction of the N valid tokens."""
         centre = self.decoder_bias if self.config.subtract_decoder_bias else None
-        inputs = here = x[valid]
+        inputs = target = x[valid]
         if self.temporal_encoder is not None:
             inputs = self.temporal_encoder(x if centre is None else x - centre, valid, documents)[valid]
             centre = None  # is taken
         way = next((way for name, way in WAYS.items() if getattr(self.config, name) is not None), _plain)
-        encoded = way(self, Reading(inputs, centre, here, valid, documents))
+        encoded = way(self, Reading(inputs, centre, target, valid, documents))
         sparsity, moves = None, Moves()
         if self.config.sparsity is not None:
             pairs = zip(self.sparse_codes, encoded.charged, strict=True)
             sparsity = torch.stack([sparse_code.penalty(level) for sparse_code, level in pairs]).sum()
         for sparse_code, level in zip(self.sparse_codes, encoded.selected, strict=True):
             moves += sparse_code.moves(level)
-        return SAEOutput(here, encoded.reconstruction, encoded.codes, valid, documents, encoded.codes_of, sparsity,
+        return SAEOutput(target, encoded.reconstruction, encoded.codes, valid, documents, encoded.codes_of, sparsity,
                          encoded.routing, moves, self.groups if encoded.predicted is None else {}, encoded.predicted)
 
     @torch.no_grad()

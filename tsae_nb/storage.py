@@ -98,10 +98,10 @@ def _beside(path: Path, state: str = "partial") -> Path:
 
 def _abandoned(name: str) -> re.Match[str] | None:
     """The parts of a temporary name whose writer is surely dead."""
-    found = _TEMPORARY.fullmatch(name)
-    if found is None or found["machine"] != _machine() or _started(int(found["process"])) == int(found["started"]):
+    parts = _TEMPORARY.fullmatch(name)
+    if parts is None or parts["machine"] != _machine() or _started(int(parts["process"])) == int(parts["started"]):
         return None
-    return found
+    return parts
 
 # %% ../nbs/00b_storage.ipynb #271fa3da
 def _delete(path: Path) -> None:
@@ -120,11 +120,11 @@ def tidy(folder: Path) -> None:
     """Remove what dead writers left in a folder; what one had moved away for a moment is brought back."""
     with suppress(OSError):
         for name in sorted(os.listdir(folder)):
-            found = _abandoned(name)
-            if found and found["state"] == "replaced" and not os.path.lexists(folder / found["name"]):
+            parts = _abandoned(name)
+            if parts and parts["state"] == "replaced" and not os.path.lexists(folder / parts["name"]):
                 with suppress(OSError):
-                    _rename(folder / name, folder / found["name"])
-            elif found:
+                    _rename(folder / name, folder / parts["name"])
+            elif parts:
                 _delete(folder / name)
 
 # %% ../nbs/00b_storage.ipynb #ee928940
@@ -605,7 +605,7 @@ def remove_stored(path: str | Path, kind: str | None = None) -> None:
 # %% ../nbs/00b_storage.ipynb #5758c136
 def mapped_array(path: Path, dtype: str, length: int) -> np.memmap:
     """A new `.npy` file (length,) to be written through a map; `OSError` if the disk has no room for all of it."""
-    found = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=(length,))
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=(length,))
     with open(path, "r+b") as handle:
         try:
             os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
@@ -614,7 +614,7 @@ def mapped_array(path: Path, dtype: str, length: int) -> np.memmap:
         except OSError as error:  # nor can some file systems
             if error.errno not in (errno.EINVAL, errno.ENOTSUP):
                 raise
-    return found
+    return array
 
 # %% ../nbs/00b_storage.ipynb #439dd9ed
 def write_sealed(path: str | Path, kind: str, value: Any) -> None:
@@ -712,9 +712,9 @@ def _steady_damage(folder: Path) -> list[tuple[Path, str]]:
     """What is damaged in a folder that nobody replaces meanwhile."""
     for _ in range(20):
         before = _identity(folder)
-        found = list(_damage(folder)) if before is not None else []
-        if not found or _identity(folder) == before:
-            return found
+        damage = list(_damage(folder)) if before is not None else []
+        if not damage or _identity(folder) == before:
+            return damage
     return []  # replaced all the time: it is in good hands
 
 
@@ -800,8 +800,8 @@ def _holder(file: Path) -> tuple[Holder, int]:
 def holder(path: str | Path) -> Holder | None:
     """Who holds the lock of `path` now, or None. Takes no lock and makes no file."""
     file = lock_file(path)
-    found, started = _holder(file)
-    if found.machine == _machine() and _started(found.process) != started:
+    named, started = _holder(file)
+    if named.machine == _machine() and _started(named.process) != started:
         return None
     try:  # the file may be a copy, and the number that of another process
         handle = os.open(file, os.O_RDONLY)
@@ -811,7 +811,7 @@ def holder(path: str | Path) -> Holder | None:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return None
     except OSError:
-        return found
+        return named
     finally:
         os.close(handle)
 
@@ -844,8 +844,8 @@ def _let_go(handle: int, file: Path, shared: bool) -> None:
 
 def _named(file: Path) -> Holder:
     """Who holds a lock, as its file says; of those that share it, the one who came last may have ended."""
-    found, started = _holder(file)
-    return Holder(0, "", "") if found.machine == _machine() and _started(found.process) != started else found
+    named, started = _holder(file)
+    return Holder(0, "", "") if named.machine == _machine() and _started(named.process) != started else named
 
 
 @contextmanager
@@ -925,12 +925,12 @@ class Cache:
 
     def entries(self) -> dict[Path, int]:
         """Our entries and their bytes, those used longest ago first."""
-        found: dict[Path, tuple[float, int]] = {}
+        entries: dict[Path, tuple[float, int]] = {}
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             with suppress(OSError):  # another process removes it
                 if not path.name.startswith(".") and is_stored(path, self.kind):
-                    found[path] = path.stat().st_mtime, sum((path / name).stat().st_size for name in files_of(path))
-        return {path: found[path][1] for path in sorted(found, key=lambda path: found[path][0])}
+                    entries[path] = path.stat().st_mtime, sum((path / name).stat().st_size for name in files_of(path))
+        return {path: entries[path][1] for path in sorted(entries, key=lambda path: entries[path][0])}
 
     def used(self, key: str) -> None:
         """Say that an entry has just been used."""
@@ -961,10 +961,10 @@ class Cache:
         path, advice = self.path(key), "it is made again"
         if (path / MANIFEST).is_file():
             try:
-                found = read(Stored(path, self.kind, advice))
+                content = read(Stored(path, self.kind, advice))
                 self.used(key)
                 drop_lock(path)
-                return found
+                return content
             except CorruptFileError as error:
                 print(error, file=sys.stderr)
         with locked(path, what):
@@ -972,10 +972,10 @@ class Cache:
                 made = make()
                 with whole_directory(path, self.kind) as temporary:
                     write(temporary, made)
-            found = read(Stored(path, self.kind, advice))
+            content = read(Stored(path, self.kind, advice))
             size = sum((path / name).stat().st_size for name in files_of(path))
             self.make_room(int(min(size, self.gibibytes * 2**30)), [path])
-        return found
+        return content
 
     def _whole(self, path: Path) -> bool:
         """Another process may have made it meanwhile."""

@@ -400,12 +400,12 @@ def _restore(training: SAETraining, state: Mapping[str, Any], tensors: Mapping[s
 # %% ../nbs/21_training.ipynb #bc4b117f
 def _begin(training: SAETraining, folder: Path) -> dict[str, Any]:
     """Load the newest whole checkpoint of a run's folder and return its state; {} where training starts at step 0."""
-    place, said = settled(folder / CHECKPOINT), ""
-    if place.is_dir():
+    checkpoint, said = settled(folder / CHECKPOINT), ""
+    if checkpoint.is_dir():
         try:
-            return load_checkpoint(training, place)
+            return load_checkpoint(training, checkpoint)
         except CorruptFileError as error:
-            said = f"{error}. It is kept as {set_aside(place).name}; "
+            said = f"{error}. It is kept as {set_aside(checkpoint).name}; "
     spares = {}
     for spare in folder.glob(f".{CHECKPOINT}.*"):
         with suppress(CorruptFileError):

@@ -42,10 +42,10 @@ def nearest_rows(decoder: Tensor, block: int = 1024) -> Tensor:
             for begin, dimension, part in ((start, 1, cosines), (start + block, 0, cosines[:, block:])):
                 if part.numel():  # along the rows of the block, then down the columns of all later rows
                     values, indices = part.max(dim=dimension)
-                    here = slice(begin, begin + len(values))
-                    better = values > best[here]
-                    best[here] = torch.where(better, values, best[here])
-                    nearest[here] = torch.where(better, indices + start, nearest[here])
+                    rows = slice(begin, begin + len(values))
+                    better = values > best[rows]
+                    best[rows] = torch.where(better, values, best[rows])
+                    nearest[rows] = torch.where(better, indices + start, nearest[rows])
     return nearest
 
 # %% ../../nbs/components/14_margin_ema.ipynb #19059885
@@ -72,9 +72,9 @@ class _PairCosines(torch.autograd.Function):
         unit, column = unit_rows(decoder), incoming.unsqueeze(1)
         gradient = torch.zeros_like(unit)
         for start in range(0, len(unit), ctx.block):
-            here = slice(start, start + ctx.block)
-            gradient[here].addcmul_(column[here], unit[nearest[here]])
-            gradient.index_add_(0, nearest[here], column[here] * unit[here])
+            rows = slice(start, start + ctx.block)
+            gradient[rows].addcmul_(column[rows], unit[nearest[rows]])
+            gradient.index_add_(0, nearest[rows], column[rows] * unit[rows])
         length = torch.linalg.vector_norm(decoder, dim=1, keepdim=True, dtype=unit.dtype)
         return tangent(gradient, unit, length).to(decoder.dtype), None, None
 

@@ -112,9 +112,9 @@ class Step:
     def margin(self) -> MarginStep:
         """This step's similarities and margins."""
         if self._margin is not None:
-            found = self._margin.measure(self.weights.decoder)
-            self.moves += found.moves
-            return found
+            measured = self._margin.measure(self.weights.decoder)
+            self.moves += measured.moves
+            return measured
         nearest = nearest_rows(self.weights.decoder)
         similarities = nearest_cosines(self.weights.decoder, nearest)
         zero = torch.zeros_like(similarities)  # without margins, every positive similarity is one too many
@@ -264,10 +264,10 @@ class Adversary(nn.Module):
 
     def forward(self, step: Step) -> tuple[Tensor, Tensor]:
         attributions = attribution(step.output.x, step.output.reconstruction, step.weights.decoder)
-        found: AdversaryStep = adversary(
+        penalty: AdversaryStep = adversary(
             step.weights.decoder, attributions, step.margin.similarities, step.margin.margins, self.config)
-        step.monitors["attribution_spurious"] = found.spurious
-        return found.loss, found.weight
+        step.monitors["attribution_spurious"] = penalty.spurious
+        return penalty.loss, penalty.weight
 
 
 class RoutingEntropy(nn.Module):

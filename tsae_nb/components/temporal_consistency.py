@@ -83,10 +83,10 @@ def sample_negatives(anchors: Tensor, documents: Tensor, generator: torch.Genera
     start = (sizes.cumsum(0) - sizes)[document[anchors]]
     others = len(documents) - size
     uniform = drawn_uniformly(len(anchors), generator, documents.device)
-    place = (uniform * others).long().clamp_max((others - 1).clamp_min(0))
-    place = torch.where(place >= start, place + size, place).clamp_max(len(documents) - 1)
+    index = (uniform * others).long().clamp_max((others - 1).clamp_min(0))
+    index = torch.where(index >= start, index + size, index).clamp_max(len(documents) - 1)
     exists = others > 0
-    return torch.where(exists, order[place], anchors), exists
+    return torch.where(exists, order[index], anchors), exists
 
 # %% ../../nbs/components/12_temporal_consistency.ipynb #dd515f8c
 def sample_pool(documents: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

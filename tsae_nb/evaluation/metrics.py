@@ -340,13 +340,13 @@ class Autocorrelation:
         flat = torch.cat((z, z.square()), dim=-1).flatten(0, 1)
         for i in range(min(len(self.pairs), z.shape[1] - 1)):
             lag = i + 1
-            here = lagged(valid, documents, lag)
+            paired = lagged(valid, documents, lag)
             earlier, later = torch.zeros_like(valid), torch.zeros_like(valid)
-            earlier[:, :-lag], later[:, lag:] = here, here
+            earlier[:, :-lag], later[:, lag:] = paired, paired
             edges = torch.stack((earlier.flatten(), later.flatten())).to(flat) @ flat
             a, b = z[:, :-lag], z[:, lag:]
-            product = torch.einsum("btk,btk,bt->k", a, b, here.to(z))
-            self.pairs[i] += int(here.sum())
+            product = torch.einsum("btk,btk,bt->k", a, b, paired.to(z))
+            self.pairs[i] += int(paired.sum())
             self.sums[:, i] += torch.cat((edges.view(2, 2, -1).transpose(0, 1).flatten(0, 1), product[None])).cpu()
 
     def result(self) -> Tensor:
@@ -367,24 +367,24 @@ def half_life(autocorrelation: Tensor) -> Tensor:
 # %% ../../nbs/evaluation/30_metrics.ipynb #ff2bc395
 def smoothness(z: Tensor, h: Tensor, valid: Tensor, documents: Tensor) -> tuple[Tensor, Tensor]:
     """Per feature (k,): Σ over documents where it is active of max_t |Δz|/‖Δh‖, and the number of such documents."""
-    here = lagged(valid, documents, 1)
+    paired = lagged(valid, documents, 1)
     step = (h[:, 1:] - h[:, :-1]).norm(dim=-1)
-    here = here & (step > 0)
-    numbers = segments(valid, documents)[:, 1:][here]
-    ratio = (z[:, 1:] - z[:, :-1]).abs()[here] / step[here][:, None]
-    active = ((z[:, 1:] > 0) | (z[:, :-1] > 0))[here].to(ratio)
+    paired = paired & (step > 0)
+    numbers = segments(valid, documents)[:, 1:][paired]
+    ratio = (z[:, 1:] - z[:, :-1]).abs()[paired] / step[paired][:, None]
+    active = ((z[:, 1:] > 0) | (z[:, :-1] > 0))[paired].to(ratio)
     count = int(numbers.max()) + 1 if len(numbers) else 0
-    empty, place = ratio.new_zeros(count, z.shape[-1]), numbers[:, None].expand_as(ratio)
-    largest, anywhere = (empty.scatter_reduce(0, place, values, "amax") for values in (ratio, active))
+    empty, rows = ratio.new_zeros(count, z.shape[-1]), numbers[:, None].expand_as(ratio)
+    largest, anywhere = (empty.scatter_reduce(0, rows, values, "amax") for values in (ratio, active))
     return largest.sum(0), anywhere.sum(0)
 
 
 def adjacent_cosine(z: Tensor, valid: Tensor, documents: Tensor) -> tuple[float, int]:
     """Sum over neighbouring tokens with non-zero codes of the cosine of their codes, and their number."""
     norm = z.norm(dim=-1)
-    here = lagged(valid, documents, 1) & (norm[:, 1:] > 0) & (norm[:, :-1] > 0)
+    paired = lagged(valid, documents, 1) & (norm[:, 1:] > 0) & (norm[:, :-1] > 0)
     unit = z / norm.clamp_min(torch.finfo(z.dtype).tiny)[..., None]
-    return float((unit[:, 1:][here] * unit[:, :-1][here]).sum()), int(here.sum())
+    return float((unit[:, 1:][paired] * unit[:, :-1][paired]).sum()), int(paired.sum())
 
 # %% ../../nbs/evaluation/30_metrics.ipynb #1c4b6872
 @dataclass(frozen=True)

@@ -44,35 +44,35 @@ TABLES: dict[str, Callable[[Sequence[StoredRun]], Any]] = {}  # file: the table 
 
 def drawable_runs(folders: Folders) -> list[StoredRun]:
     """Those of the `stored_runs` of which every table can be made: one that is damaged otherwise hides no other."""
-    found = []
+    whole = []
     for run in stored_runs(folders):
         try:
             for file, table in TABLES.items():
                 with taken_apart(run.folder / file):  # alone it fails for itself, among others for all
                     table([run])
-            found.append(run)
+            whole.append(run)
         except UserError as error:
             print(f"{run.folder} is left out: {error}", file=sys.stderr)
-    if not found:
+    if not whole:
         raise UserError("no run is whole enough to be drawn (see above)")
-    return found
+    return whole
 
 # %% ../../nbs/views/40_figures.ipynb #5eed0002
 def over_seeds(values: Iterable[float | None]) -> dict[str, Any]:
     """`seeds` (those that have the number), `median`, `low` and `high` (NaN where no seed has it)."""
-    found = pd.Series(list(values), dtype=float).dropna()
-    return {"seeds": len(found), "median": found.median(), "low": found.min(), "high": found.max()}
+    numbers = pd.Series(list(values), dtype=float).dropna()
+    return {"seeds": len(numbers), "median": numbers.median(), "low": numbers.min(), "high": numbers.max()}
 
 
 def spread(values: Iterable[float | None], digits: str = ".3g", counted: bool = True) -> str:
     """`median (smallest to largest, n)`; one value stands alone. Not `counted`: without n, and equal values as one."""
-    found = over_seeds(values)
-    if not found["seeds"]:
+    numbers = over_seeds(values)
+    if not numbers["seeds"]:
         return "–"
-    middle, low, high = (format(found[name], digits) for name in ("median", "low", "high"))
-    if found["seeds"] == 1 or (not counted and low == high):
+    middle, low, high = (format(numbers[name], digits) for name in ("median", "low", "high"))
+    if numbers["seeds"] == 1 or (not counted and low == high):
         return middle
-    return f"{middle} ({low} to {high}" + (f", n={found['seeds']})" if counted else ")")
+    return f"{middle} ({low} to {high}" + (f", n={numbers['seeds']})" if counted else ")")
 
 # %% ../../nbs/views/40_figures.ipynb #8d97e9ee
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#7F7F7F", "#882255", "#999933")
