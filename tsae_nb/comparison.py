@@ -6,7 +6,7 @@
 __all__ = ['EVALUATION', 'flat', 'Results', 'results_of', 'complete_config', 'RunComparison', 'side_by_side', 'compare']
 
 # %% ../nbs/39b_comparison.ipynb #ed0ae833
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -21,7 +21,7 @@ from huggingface_hub import constants as hub_constants
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .components.prediction import map_weights
-from .config import OWN_SOURCES, LanguageModelConfig, RunConfig, SAEConfig, UserError, settings_of
+from .config import OWN_SOURCES, RunConfig, SAEConfig, UserError, settings_of
 from .corpus import check_corpus
 from .evaluation.evaluations import EVALUATIONS, asked_of
 from .foundation import content_hash, size_text

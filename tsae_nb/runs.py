@@ -34,7 +34,7 @@ from traitlets.config import Config as JupyterConfig
 import tsae_nb
 from .activations import ActivationSource, open_streams
 from .carried import carried
-from .config import RunConfig, UserError, result_settings, settings_of, to_yaml
+from .config import RunConfig, UserError, result_settings, to_yaml
 from .evaluation.evaluations import Prepared, asked_of, by_file, evaluation_sections, write_results
 from .experiments import expand
 from .foundation import content_hash, explained_os_errors
@@ -44,7 +44,7 @@ from .processes import PARENT, Children
 from tsae_nb.run_folders import (
     RUN, RUN_FILES, checked_config, final_folder, note_failure, partial_folder, read_mapping, stored_config,
 )
-from .sae import SparseAutoencoder, save_sae
+from .sae import save_sae
 from .sources import open_source
 from .stored_activations import STORED_ACTIVATIONS, store_activations
 from tsae_nb.storage import (

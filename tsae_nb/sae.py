@@ -25,7 +25,7 @@ from .components.sparse_code import Codes, DenseCodes, Moves, SparseActivation, 
 from .components.sparse_products import centred_bias
 from .components.temporal_code import TemporalCode
 from .components.temporal_encoder import TemporalEncoder
-from .config import ConfigError, SAEConfig, build, merge, settings_of
+from .config import ConfigError, SAEConfig, build, settings_of
 from .foundation import CorruptFileError, UserError, content_hash, named_generator, taken_apart
 from .storage import Stored, read_whole, whole_directory, write_json, write_tensors
 

@@ -8,10 +8,10 @@ __all__ = ['ACTIVATIONS_DTYPES', 'BESIDE', 'STORED_ACTIVATIONS', 'Shard', 'Descr
 
 # %% ../nbs/05a_stored_activations.ipynb #b51c1003
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch

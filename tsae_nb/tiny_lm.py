@@ -25,9 +25,9 @@ from torch.nn import functional
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
 
 from .foundation import content_hash
-from .storage import read_json, whole_directory, write_json
-from .world import FORGET_SUBJECT, OPTION_LETTERS, ORDERS, SPLITS, SUBJECTS, WORD, Question, World
-from .world import answer_letter, format_question, vocabulary
+from .storage import whole_directory, write_json
+from .world import OPTION_LETTERS, ORDERS, SPLITS, SUBJECTS, WORD, Question, World, answer_letter
+from .world import format_question
 
 # %% ../nbs/03_tiny_lm.ipynb #aefa0074
 SPECIAL_TOKENS = ("<pad>", "<eos>", "<bos>", "<unk>")

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .sparse_code import Codes, SparseActivation, SparseCodes
-from .temporal_encoder import neighbour_masks
 from ..config import TemporalCodeConfig
 
 # %% ../../nbs/components/18b_temporal_code.ipynb #tcode010

@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 

@@ -14,7 +14,7 @@ __all__ = ['SETTLED', 'JUMP', 'SETTING_COLUMNS', 'OUTCOMES', 'PLACES', 'EFFECTS'
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd

@@ -27,7 +27,7 @@ from torch import Tensor
 from ..activations import ActivationBatch, ActivationSource
 from ..components.sparse_code import Codes, DenseCodes
 from ..evaluation.metrics import codes_of_valid, group_label, some_rows
-from ..evaluation.sparse_statistics import HISTOGRAM_BINS, feature_statistics
+from ..evaluation.sparse_statistics import feature_statistics
 from ..foundation import CorruptFileError, UserError, content_hash, explained_os_errors, progress
 from ..sae import group_numbers
 from tsae_nb.storage import (
