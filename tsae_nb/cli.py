@@ -52,7 +52,7 @@ class WholeNumbers(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r} is no list of whole numbers such as 0,1,2", parameter, context)
         return [int(part) for part in found]
 
-
+# %% ../nbs/51_cli.ipynb #s7ac0e79
 class Folder(click.Path):
     """The name of a folder, which need not be there."""
 
@@ -81,7 +81,7 @@ class Run(Folder):
             self.fail(f"{folder} is no run directory; {hint}", parameter, context)
         return str(folder)
 
-
+# %% ../nbs/51_cli.ipynb #sc424134
 class Experiment(click.ParamType):  # type: ignore[type-arg]
     """The name of an experiment, or a parameter file."""
 
@@ -116,7 +116,7 @@ YES = click.option("--yes", is_flag=True, help="Do not ask.")
 IGNORED = click.option("--ignore", "ignored", multiple=True, metavar="KEY",
                        help="A setting or tensor that you know to be harmless.")
 
-
+# %% ../nbs/51_cli.ipynb #sbb64bc9
 def _about_runs(command: Command) -> Command:
     """The arguments of commands that make runs."""
     for add in reversed((
@@ -164,7 +164,7 @@ def _no_experiment(chosen: Mapping[str, Any]) -> bool:
         print(f"{name:18} {number} ({where}). {text}")
     return True
 
-
+# %% ../nbs/51_cli.ipynb #sce82d8a
 def _agreed(question: str, yes: bool) -> bool:
     """Whether the user says so; nobody can be asked where standard input is no terminal."""
     from tsae_nb.config import UserError
@@ -316,7 +316,7 @@ def list_command(root: str, as_json: bool) -> None:
         told = "; ".join(part for part in (*said, run.reason) if part)
         print(f"{run.name:{longest}}  {run.state:11} {' '.join(numbers)}  {told}".rstrip())
 
-
+# %% ../nbs/51_cli.ipynb #sb93a59d
 @tsae.command("compare")
 @click.argument("runs", nargs=-1, required=True, type=Run(), metavar="RUN RUN...")
 @JSON
@@ -360,7 +360,7 @@ def evaluate_command(
     else:
         print(comparison.text(), folder, sep="\n\n")
 
-
+# %% ../nbs/51_cli.ipynb #s6ad85b9
 @tsae.command("figures")
 @click.argument("runs", nargs=-1, type=Folder(), metavar="[FOLDER]...")
 @click.option("--out", type=Folder(), help="Folder for the figures; by default a folder figures among the runs.")
@@ -403,7 +403,7 @@ def figures_command(runs: tuple[str, ...], out: str | None) -> None:
     if failed:
         raise UserError(f"the figures of {', '.join(failed)} are not drawn (see above)")
 
-
+# %% ../nbs/51_cli.ipynb #s5285088
 @tsae.command("export")
 @click.argument("run", type=Run(), metavar="RUN")
 @click.option("--format", "format_name", required=True, type=click.Choice(EXPORT_FORMATS),
@@ -436,7 +436,7 @@ def store_command(out: str, **chosen: Any) -> None:
 
     print(store(configs, out))
 
-
+# %% ../nbs/51_cli.ipynb #s1ab90ad
 @tsae.command("import")
 @click.argument("folder", type=Folder(), metavar="FOLDER")
 @click.argument("out", type=Folder(), metavar="OUT")
@@ -493,7 +493,7 @@ def remove_command(runs: tuple[str, ...], yes: bool) -> None:
         for final in dict.fromkeys(map(final_folder, places)):
             remove_run(final)
 
-
+# %% ../nbs/51_cli.ipynb #s10cf401
 @tsae.command("cache")
 @click.argument("folder", type=Folder(), default="runs/cache")
 @click.option("--empty", is_flag=True, help="Delete what they hold, after asking.")
@@ -524,7 +524,7 @@ def cache_command(folder: str, empty: bool, yes: bool, as_json: bool) -> None:
     elif removed:
         print(f"{size_text(sum(entry.bytes for entry in removed))} made free")
 
-
+# %% ../nbs/51_cli.ipynb #scc56241
 @tsae.command("verify")
 @click.argument("folder", type=Folder(), default="runs")
 def verify_command(folder: str) -> None:

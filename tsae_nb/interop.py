@@ -207,7 +207,7 @@ def name_there(names: Mapping[str, str], kind: str, library: str) -> str:
         raise UserError(f"{library}: sparse code {kind!r} cannot be represented there; allowed: {', '.join(names)}")
     return names[kind]
 
-
+# %% ../nbs/22_interop.ipynb #s7ea7064
 MEANINGS = {  # names that are known, and stand for what cannot be represented
     **dict.fromkeys(("W_skip", "affine_skip_connection"), "a skip connection beside the two matrices"),
     **dict.fromkeys(("r_mag", "b_gate", "b_mag", "gate_bias", "mag_bias"), "a gate in an SAE without one"),
@@ -311,7 +311,7 @@ class Entries:
         for part in self.parts:
             part.end(ignored)
 
-
+# %% ../nbs/22_interop.ipynb #s9d128e7
 class Tensors(Entries):
     """Tensors of a file. Axes have letters, "kd": each letter is one size, the same wherever it stands."""
 
@@ -348,7 +348,7 @@ class Tensors(Entries):
             raise self.refused(name, f"is {value!r}; it must be a whole number from 1 to {most}")
         return value
 
-
+# %% ../nbs/22_interop.ipynb #s20997e1
 def _read_torch(path: Path) -> Any:
     """What a torch archive of plain tensors holds."""
     try:
@@ -373,7 +373,7 @@ TENSOR_FILES: dict[str, Callable[[Path], Any]] = {
     ".safetensors": lambda path: read_tensors(path)[0], ".npz": _read_arrays, ".pt": _read_torch, ".pth": _read_torch,
 }
 
-
+# %% ../nbs/22_interop.ipynb #s99b1ef0
 class Foreign:
     """The files of one foreign SAE: where its weights are, and all that its reader has opened."""
 
@@ -434,7 +434,7 @@ n_checkpoints checkpoint_path save_final_checkpoint output_path resume resume_fr
 sae_lens_version sae_lens_training_version neuronpedia_id article_url release use_sparse_activations
 """.split())
 
-
+# %% ../nbs/22_interop.ipynb #s92e9de1
 def read_saelens(foreign: Foreign) -> PlainWeights:
     """A SAELens folder: architectures standard, topk, jumprelu and gated without run-time normalisation."""
     tensors = foreign.tensors()
@@ -493,7 +493,7 @@ def read_saelens(foreign: Foreign) -> PlainWeights:
         tensors.take("threshold", "k") if kind == "jumprelu" else None, by_contribution,
         Magnitudes(tensors.take("r_mag", "k"), tensors.take("b_mag", "k")) if kind == "gated" else None, source)
 
-
+# %% ../nbs/22_interop.ipynb #s302d760
 def write_saelens(weights: PlainWeights, folder: Path, metadata: Mapping[str, Any]) -> None:
     """A SAELens folder; `metadata` may name model_name, hook_name, context_size and the like."""
     architecture = name_there(SAELENS_ARCHITECTURES, weights.kind, "saelens")
@@ -554,7 +554,7 @@ d_submodule n_ctxs refresh_batch_size out_batch_size
 """.split())
 DICTIONARY_PLACE = {"lm_name", "layer", "submodule_name"}
 
-
+# %% ../nbs/22_interop.ipynb #see54bb5
 def read_dictionary_learning(foreign: Foreign) -> PlainWeights:
     """A dictionary_learning folder, one of the seven classes above."""
     config, tensors = foreign.json(foreign.folder / "config.json"), foreign.tensors()
@@ -598,7 +598,7 @@ def read_dictionary_learning(foreign: Foreign) -> PlainWeights:
                         known.kind, known.subtracts, active if known.kind in TAKES_ACTIVE else None,
                         threshold, magnitudes=magnitudes, source=source)
 
-
+# %% ../nbs/22_interop.ipynb #sde4b6cb
 def write_dictionary_learning(weights: PlainWeights, folder: Path, metadata: Mapping[str, Any]) -> None:
     """A dictionary_learning folder; `metadata` joins the settings of the trainer (lm_name, layer, …) and the buffer."""
     name = name_there(DICTIONARY_CLASS_OF, weights.kind, "dictionary_learning")
@@ -654,7 +654,7 @@ def read_sparsify(foreign: Foreign) -> PlainWeights:
     return PlainWeights(encoder, bias, decoder, decoder_bias, "topk", True, config.whole("k", len(encoder)),
                         source=source)
 
-
+# %% ../nbs/22_interop.ipynb #sb997ce7
 def write_sparsify(weights: PlainWeights, folder: Path, metadata: Mapping[str, Any]) -> None:
     """A sparsify hook folder; `UserError` unless the SAE is a TopK one.
 
@@ -699,7 +699,7 @@ def read_gemma_scope(foreign: Foreign) -> PlainWeights:
             hook = f"blocks.{layer[1]}.{places[site]}"
     return _jumprelu(foreign.tensors(), Source("gemma_scope", "jumprelu", model, hook))
 
-
+# %% ../nbs/22_interop.ipynb #sb472730
 def read_gemma_scope_2(foreign: Foreign) -> PlainWeights:
     """Gemma Scope 2 (Gemma 3): `params.safetensors` and `config.json`, without which the path must name the place."""
     tensors, settings = foreign.tensors(), foreign.folder / "config.json"
@@ -724,7 +724,7 @@ def read_gemma_scope_2(foreign: Foreign) -> PlainWeights:
     source = Source("gemma_scope_2", "jump_relu", f"google/gemma-3-{place[1]}", f"blocks.{place[3]}.{site}")
     return _jumprelu(tensors, source)
 
-
+# %% ../nbs/22_interop.ipynb #s53eaffb
 # How it was trained and on what: no longer of effect when it encodes.
 LLAMA_TRAINING = frozenset("""
 top_k expansion_factor sparsity_include_decoder_norm device dtype seed exp_name exp_series exp_result_dir
@@ -758,7 +758,7 @@ def read_llama_scope(foreign: Foreign) -> PlainWeights:
     return PlainWeights(encoder * scale, bias, decoder.T / scale, decoder_bias / scale, "jumprelu", False,
                         threshold=threshold, source=Source("llama_scope", "jumprelu", model, hook))
 
-
+# %% ../nbs/22_interop.ipynb #s0748081
 def read_qwen_scope(foreign: Foreign) -> PlainWeights:
     """Qwen Scope: `layer<n>.sae.pt`, TopK without subtraction; k is in the name of the repository."""
     tensors = foreign.tensors()
@@ -774,7 +774,7 @@ def read_qwen_scope(foreign: Foreign) -> PlainWeights:
     source = Source("qwen_scope", "topk", f"Qwen/{model}", after_block(layer[1]))
     return PlainWeights(encoder, bias, decoder.T, decoder_bias, "topk", False, active, source=source)
 
-
+# %% ../nbs/22_interop.ipynb #sa05bb14
 def _named_layer(foreign: Foreign, source: Source, linear: tuple[str, str]) -> PlainWeights:
     """A ReLU SAE of two linear layers that has no settings: its name, …-SAE-l<layer>, says where it reads."""
     tensors, layer = foreign.tensors(), foreign.in_path(r"-SAE-l(\d+)\.\w+$")
@@ -859,7 +859,7 @@ FORMATS = {
 }
 EXPORTED = "exported SAE"  # the kind of folder
 
-
+# %% ../nbs/22_interop.ipynb #s7656b90
 def foreign_saes(place: str | Path) -> list[tuple[str, Path]]:
     """Format and file of weights of each foreign SAE in a folder, by file names; below it, where it has none itself.
 
@@ -898,7 +898,7 @@ def recognise(place: str | Path, format_name: str | None = None) -> tuple[str, P
         raise UserError(f"{place} holds {len(saes)} SAEs ({names}{', …' if len(saes) > 5 else ''}): name one of them")
     return saes[0]
 
-
+# %% ../nbs/22_interop.ipynb #s9bd7c66
 def import_sae(folder: str | Path, format_name: str | None = None, ignored: Collection[str] = ()) -> ImportedSAE:
     """Read another library's SAE from a local folder or file; the format is recognised if it is not named.
 
@@ -934,7 +934,7 @@ def keep_sae(folder: str | Path, out: str | Path, ignored: Collection[str] = ())
         save_sae(sae, out, provenance)
     return sae
 
-
+# %% ../nbs/22_interop.ipynb #sd814a83
 def open_sae(place: str | Path, ignored: Collection[str] = ()) -> tuple[SparseAutoencoder, Source]:
     """Any SAE there is in a folder, ours or foreign, and where it comes from."""
     place = local_path(place)
@@ -969,7 +969,7 @@ def inspect_saes(folder: str | Path, ignored: Collection[str] = ()) -> list[dict
                       "features": sae.dictionary_size, "code": code.kind, "active": code.active})
     return descriptions
 
-
+# %% ../nbs/22_interop.ipynb #sf040846
 def export_sae(
     sae: SparseAutoencoder, folder: str | Path, format_name: str, metadata: Mapping[str, Any] | None = None
 ) -> None:
@@ -1018,7 +1018,7 @@ class SAEBenchConfig:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-
+# %% ../nbs/22_interop.ipynb #s7e8c6a1
 class SAEBenchAdaptor(nn.Module):
     """One of our SAEs as sae_bench expects it, on raw activations of TransformerLens's `hook_resid_post`.
 

@@ -273,7 +273,7 @@ def _sources(runs: Sequence[RunDirectory], models: LanguageModels, quiet: bool) 
     streams = open_streams(models.of(shared.language_model), shared, layers, quiet)
     return {layer: stream for layer, stream in streams.items()}  # noqa: C416 - of a wider type
 
-
+# %% ../nbs/50_runs.ipynb #s606f4a4
 def _begin(run: RunDirectory) -> None:
     """Make the folder of a run under way, when its final name can be had; its lock is held."""
     if run.outgrown:
@@ -514,7 +514,7 @@ def _kernel_options(folder: Path) -> dict[str, Any]:
     return {"config": JupyterConfig(KernelManager=manager), "shutdown_kernel": "immediate",
             "extra_arguments": [f"--IPKernelApp.exec_lines={bind}"]}
 
-
+# %% ../nbs/50_runs.ipynb #sb896e05
 class _WholeLines:
     """Standard error for what a notebook says: a line that is under way when the notebook ends is ended."""
 
@@ -707,7 +707,7 @@ def remove_run(folder: str | Path) -> None:
             remove_stored(place, RUN)
         final.with_name(f"failed-{final.name}.ipynb").unlink(missing_ok=True)
 
-
+# %% ../nbs/50_runs.ipynb #s9c1b141
 @dataclasses.dataclass(frozen=True)
 class CacheEntry:
     """One entry of a cache: what it is, bytes, when it was last used (seconds since 1970)."""

@@ -538,7 +538,7 @@ def put_in_place(new: Path, path: Path) -> None:
         _take_place(new, path, remove=_remove)
         tidy(path.parent)
 
-
+# %% ../nbs/00b_storage.ipynb #s52c2539
 def read_whole(folder: str | Path, read: Callable[[Path], Result]) -> Result:
     """What `read` makes of a folder; read again where another has taken its place meanwhile: no two are mixed."""
     more_tries = 20
@@ -562,7 +562,7 @@ def _identity(path: Path) -> int | None:
     except OSError:
         return None
 
-
+# %% ../nbs/00b_storage.ipynb #s8af1620
 @contextmanager
 def whole_directory(path: str | Path, kind: str | None = None) -> Iterator[Path]:
     """Yield a temporary folder; on success it takes the place of `path` and is on the disk, on failure it is removed.
@@ -697,7 +697,7 @@ def sum_in_name_holds(path: Path) -> bool:
     except (OSError, ValueError, EOFError):
         return False
 
-
+# %% ../nbs/00b_storage.ipynb #seaa72bf
 def _below(folder: Path, ending: str) -> list[Path]:
     """The files whose names end so, but those in a damaged copy that was set aside."""
     found = []

@@ -425,7 +425,7 @@ def _say(sheet: Sheet, text: str, place: Any) -> None:
     sheet.figure.add_annotation(text=text, x=0.3, xref="x domain", y=0.5, yref="y domain", showarrow=False,
                                 font_size=11, **place)
 
-
+# %% ../../nbs/views/40_figures.ipynb #s60b0ea9
 def _add_groups(sheet: Sheet, part: pd.DataFrame, x: pd.Series, floor: float, style: Style, place: Any) -> None:
     """The points of one curve in one panel of 1b."""
     curve, middle = part.curve.iloc[0], part["median"].clip(lower=floor)
@@ -665,7 +665,7 @@ def _add_zero_notes(sheet: Sheet, table: pd.DataFrame, curves: Sequence[str]) ->
             **sheet.places["scores", layer], **upright)
     return top
 
-
+# %% ../../nbs/views/40_figures.ipynb #s42d2847
 def _name_ticks(sheet: Sheet, names: Sequence[str]) -> dict[str, Any]:
     """An axis of names, upright where it is narrow."""
     upright = {"ticktext": _upright(names, sheet.width), "tickangle": -90, "tickfont_size": 11} if sheet.narrow else {}
