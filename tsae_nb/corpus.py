@@ -67,9 +67,9 @@ def opened(path: Path) -> IO[str]:
     """A text file for reading; compression by gzip or zstandard is undone."""
     if path.suffix.lower() == ".zst":
         return io.TextIOWrapper(pyarrow.input_stream(str(path), compression="zstd"), encoding="utf-8-sig")
-    way: Any = gzip.open if path.suffix.lower() == ".gz" else open
-    result: IO[str] = way(path, "rt", encoding="utf-8-sig")
-    return result
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig")
+    return open(path, encoding="utf-8-sig")
 
 
 @contextmanager
@@ -226,9 +226,8 @@ def _read_before(path: str) -> bool:
     import datasets  # slow to import, and only used for the hub
 
     owner, slash, name = path.rpartition("/")
-    folder = owner + "___" * bool(slash) + datasets.naming.camelcase_to_snakecase(name)
-    result: bool = (Path(datasets.config.HF_DATASETS_CACHE) / folder).is_dir()
-    return result
+    folder: str = owner + "___" * bool(slash) + datasets.naming.camelcase_to_snakecase(name)
+    return (Path(datasets.config.HF_DATASETS_CACHE) / folder).is_dir()
 
 
 def hub_revision(path: str, setting: str = "data.path", instead: str = _OWN_TEXT) -> str | None:
@@ -239,8 +238,8 @@ def hub_revision(path: str, setting: str = "data.path", instead: str = _OWN_TEXT
     if Path(path).expanduser().is_dir():
         return None
     try:
-        result: str | None = check_access("data set", path, setting, instead).sha
-        return result
+        commit: str | None = check_access("data set", path, setting, instead).sha
+        return commit
     except UserError as error:
         if unreachable(error) and _read_before(path):
             return None

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .sparse_code import Codes, SparseActivation, SparseCodes
-from .temporal_encoder import neighbour_masks
 from ..config import TemporalCodeConfig
 
 # %% ../../nbs/components/18b_temporal_code.ipynb #tcode010
@@ -96,8 +95,8 @@ class Answers(nn.Module):
         assert line is not None
         filters = self.filters if features is None else self.filters[:, features]
         answers = functional.linear(line.laid_out(x), encoder).to(encoder.dtype)
-        result: Tensor = _Filtered.apply(answers, filters, bias, line.places)  # type: ignore[no-untyped-call]
-        return result
+        filtered: Tensor = _Filtered.apply(answers, filters, bias, line.places)  # type: ignore[no-untyped-call]
+        return filtered
 
 # %% ../../nbs/components/18b_temporal_code.ipynb #tcode018
 class Look(nn.Module):
@@ -162,7 +161,6 @@ class TemporalCode(nn.Module):
     def of_features(self, looked: Looked, features: Tensor) -> Tensor:
         """What the features (m,) say in the last look (N, m); all that they read is a constant."""
         look = self.looks[-1]
-        own = look.answers(
+        own: Tensor = look.answers(
             looked.remainder.detach(), look.encoder[features], look.bias[features], looked.line, features)
-        result: Tensor = own + looked.guess.dense().detach()[:, features]
-        return result
+        return own + looked.guess.dense().detach()[:, features]

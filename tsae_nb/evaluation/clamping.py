@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Job', 'clamped', 'encoded', 'plain_answer', 'world_texts', 'WordSAE', 'Streams', 'run_streams', 'untouched_options',
            'mean_norm', 'selected_codes', 'Clamps', 'cached_streams', 'corpus_documents', 'load_texts', 'DensityRows',
-           'pack_rows', 'corpora_of', 'density_rows', 'check_texts', 'active_counts', 'density_of', 'survivors',
+           'pack_rows', 'corpora_of', 'density_rows', 'check_texts', 'density_counts', 'density_of', 'survivors',
            'tied_out', 'matched_features']
 
 # %% ../../nbs/evaluation/33_clamping.ipynb #q33imports
@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from .. import world
-from ..components import objective
+from ..components.objective import active_counts
 from ..config import DensityCorpusConfig, QuestionSetConfig, UnlearningConfig
 from tsae_nb.corpus import (
     Documents, as_arrays, ended_documents, file_documents, hub_documents, packed_rows, short_enough, start_tokens,
@@ -304,8 +304,7 @@ def cached_streams(
     def write(folder: Path, streams: Streams) -> None:
         write_tensors(folder / "streams.safetensors", {"hidden": streams.hidden})
 
-    streams: Streams = kept_by_content(config).remembered(key, "running the prompts", make, write, read)
-    return streams
+    return kept_by_content(config).remembered(key, "running the prompts", make, write, read)
 
 # %% ../../nbs/evaluation/33_clamping.ipynb #q33corpustexts
 def corpus_documents(config: DensityCorpusConfig, setting: str, streaming: bool = False) -> Documents:
@@ -421,7 +420,7 @@ def _check_subject(name: str, setting: str) -> None:
 
 # %% ../../nbs/evaluation/33_clamping.ipynb #q33counts
 @torch.no_grad()
-def active_counts(
+def density_counts(
     language_model: LanguageModel, saes: Sequence[SAELike], rows: DensityRows, layer: int, batch_tokens: int,
     kept: dict[int, Tensor] | None = None, quiet: bool = True,
 ) -> list[np.ndarray]:
@@ -438,7 +437,7 @@ def active_counts(
                 if kept is not None:
                     kept[start] = hidden
             for sae, count in zip(saes, counts, strict=True):
-                count += objective.active_counts(codes_of_valid(sae, *_where_it_lies(sae, hidden, valid, documents)))
+                count += active_counts(codes_of_valid(sae, *_where_it_lies(sae, hidden, valid, documents)))
             bar.update(tokens.numel())
     return [count.cpu().numpy() for count in counts]
 

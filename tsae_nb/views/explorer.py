@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['TABLE_COLUMNS', 'TABS', 'STORED_PART', 'Parts', 'words_of', 'card', 'table_bytes', 'trace_answer', 'Prompt',
-           'read_prompt', 'LiveModel', 'drawn', 'continuation', 'generate', 'ablated_losses', 'Comparison', 'Explored',
-           'answer_card', 'answer_coactive', 'answer_search', 'answer_label', 'trace_options', 'answer_trace',
-           'answer_prompt', 'answer_token', 'selected_features', 'answer_steer', 'answer_ablate', 'answer_matches',
-           'answer_pairs', 'described', 'checked_live', 'card_text', 'is_page', 'halved', 'pack_archive',
-           'stored_cards', 'stored_traces', 'page_features', 'page_of', 'FeatureExplorer']
+           'read_prompt', 'LiveModel', 'drawn', 'continuation', 'generate', 'ablated_losses', 'IndexComparison',
+           'Explored', 'answer_card', 'answer_coactive', 'answer_search', 'answer_label', 'trace_options',
+           'answer_trace', 'answer_prompt', 'answer_token', 'selected_features', 'answer_steer', 'answer_ablate',
+           'answer_matches', 'answer_pairs', 'index_description', 'checked_live', 'card_text', 'is_page', 'halved',
+           'pack_archive', 'stored_cards', 'stored_traces', 'page_features', 'page_of', 'FeatureExplorer']
 
 # %% ../../nbs/views/43_explorer.ipynb #aeaedf35
 import base64
@@ -211,7 +211,7 @@ def ablated_losses(live: LiveModel, prompt: Prompt, groups: Sequence[Sequence[in
     return torch.cat(results).masked_fill(~prompt.valid[:, 1:], torch.nan)
 
 # %% ../../nbs/views/43_explorer.ipynb #7157876c
-class Comparison:
+class IndexComparison:
     """The index of another SAE beside one; `UserError` where their directions have no common meaning."""
 
     def __init__(self, index: FeatureIndex, other: FeatureIndex) -> None:
@@ -258,9 +258,9 @@ class Comparison:
     def matches(self, feature: int, count: int = 5) -> pd.DataFrame:
         """The features of the other SAE nearest to one of this: level, density, autocorrelation, feature, cosine."""
         ids, cosines = self.nearest(slice(feature, feature + 1), min(count, self.other.dictionary_size))
-        table = self.other.features.iloc[ids[0]][["level", "density", "autocorrelation"]].reset_index(drop=True)
-        result: pd.DataFrame = table.assign(feature=ids[0], cosine=cosines[0])
-        return result
+        columns = ["level", "density", "autocorrelation"]
+        table: pd.DataFrame = self.other.features.iloc[ids[0]][columns].reset_index(drop=True)
+        return table.assign(feature=ids[0], cosine=cosines[0])
 
 # %% ../../nbs/views/43_explorer.ipynb #43x00025
 @dataclass
@@ -269,7 +269,7 @@ class Explored:
 
     index: FeatureIndex
     live: LiveModel | None = None
-    comparison: Comparison | None = None
+    comparison: IndexComparison | None = None
     prompt_codes: Tensor | None = None  # (T,k) of the text that was pasted last
 
     def needs_live(self, what: str, predicts: bool = False) -> LiveModel:
@@ -281,7 +281,7 @@ class Explored:
             raise UserError(f"{what} needs a model that predicts the next token; this one only encodes")
         return self.live
 
-    def needs_comparison(self) -> Comparison:
+    def needs_comparison(self) -> IndexComparison:
         """The comparison; `UserError` if there is none."""
         if self.comparison is None:
             raise UserError('there is nothing to compare with: explorer.compare("path/of/another/index")')
@@ -449,7 +449,7 @@ TABS: dict[str, dict[str, Callable[[Explored, dict[str, Any]], Answer]]] = {
 }
 
 # %% ../../nbs/views/43_explorer.ipynb #deedc362
-def described(explored: Explored, notice: str) -> dict[str, Any]:
+def index_description(explored: Explored, notice: str) -> dict[str, Any]:
     """What the browser is told of an index when it opens."""
     index, live = explored.index, explored.live
     return {
@@ -598,7 +598,7 @@ def page_of(
 ) -> bytes:
     """The page of stored answers about these features."""
     dead = explored.index.features["dead"].to_numpy()[list(features)]
-    about = described(explored, notice) | {
+    about = index_description(explored, notice) | {
         "live": False, "predicts": False, "other": None, "stored": True, "part": STORED_PART,
         "features": len(features), "dead": int(dead.sum()),
     }
@@ -636,7 +636,7 @@ class FeatureExplorer(AnsweringWidget):
         answers = {kind: partial(answering, self.explored)
                    for questions in TABS.values() for kind, answering in questions.items()}
         super().__init__({**answers, "label": self._label}, feature=first,
-                         _about=described(self.explored, self.notice), _table=table_bytes(index))
+                         _about=index_description(self.explored, self.notice), _table=table_bytes(index))
 
     @traitlets.validate("feature", "selected")
     def _check_features(self, proposal: Any) -> Any:
@@ -649,14 +649,14 @@ class FeatureExplorer(AnsweringWidget):
     def _label(self, request: dict[str, Any]) -> Answer:
         """Label a feature, and tell all views."""
         answer = answer_label(self.explored, request)
-        self._about = described(self.explored, self.notice)
+        self._about = index_description(self.explored, self.notice)
         return answer
 
     def compare(self, other: "FeatureIndex | str | Path") -> None:
         """Put another SAE's index beside this one (tab Compare)."""
         other = other if isinstance(other, FeatureIndex) else FeatureIndex.open(other)
-        self.explored.comparison = Comparison(self.index, other)
-        self._about = described(self.explored, self.notice)
+        self.explored.comparison = IndexComparison(self.index, other)
+        self._about = index_description(self.explored, self.notice)
 
     def text(self) -> str:
         """The current card as plain text."""
