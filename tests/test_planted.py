@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -62,7 +63,7 @@ def test_another_world_is_another_run(
 
 WORLDS = """
 name: worlds
-variants: [topk]
+variants: [topk, batch_topk]
 planted: {width: 16, slow: 12, fast: 12, evaluation_rows: 16, seed: null}
 worlds: {short: {run_length: 4}, noisy: {noise: 0.4}}
 sae: {dictionary_size: 32, sparse_code: {active: 2}}
@@ -76,14 +77,18 @@ def test_worlds_are_swept_one_process_each_and_chosen_by_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("worlds.yaml").write_text(WORLDS)
-    assert main(["run", "worlds.yaml", "--worlds", "noisy"]) == 0
-    assert main(["sweep", "worlds.yaml", "--seeds", "0,3", "--processes", "2"]) == 0
+    assert main(["run", "worlds.yaml", "--worlds", "noisy", "--variants", "topk"]) == 0
+    assert main(["sweep", "worlds.yaml", "--variants", "topk", "--seeds", "0,3", "--processes", "2"]) == 0
     assert "3 runs to make" in capfd.readouterr().out
+    assert main(["figures", "runs/worlds"]) == 0 and not Path("runs/worlds/figures/figure3.csv").exists()
+    assert main(["run", "worlds.yaml", "--variants", "batch_topk"]) == main(["figures", "runs/worlds"]) == 0
+    table = pd.read_csv("runs/worlds/figures/figure3.csv")
+    assert {*table.run_length} == {4, 32} and {*table.method} == {"topk", "batch_topk"} and len(table) == 12
     configs = {path.parent.name: read_yaml(path) for path in Path("runs/worlds").glob("*/config.yaml")}
     assert {name: (config["planted"]["run_length"], config["planted"]["noise"], config["planted"]["seed"])
             for name, config in configs.items()} == {
-        "topk-short": (4, 0.25, 0), "topk-short-seed3": (4, 0.25, 3),
-        "topk-noisy": (32, 0.4, 0), "topk-noisy-seed3": (32, 0.4, 3)}
+        "topk-short": (4, 0.25, 0), "topk-short-seed3": (4, 0.25, 3), "batch_topk-short": (4, 0.25, 0),
+        "topk-noisy": (32, 0.4, 0), "topk-noisy-seed3": (32, 0.4, 3), "batch_topk-noisy": (32, 0.4, 0)}
     assert main(["run", "worlds.yaml", "--worlds", "long"]) == 2
     assert "there is no world 'long' in the file; it has short, noisy" in capfd.readouterr().err
 

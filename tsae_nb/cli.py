@@ -366,7 +366,7 @@ def evaluate_command(
 @click.argument("runs", nargs=-1, type=Folder(), metavar="[FOLDER]...")
 @click.option("--out", type=Folder(), help="Folder for the figures; by default a folder figures among the runs.")
 def figures_command(runs: tuple[str, ...], out: str | None) -> None:
-    """Draw Figures 1 and 2 from complete runs.
+    """Draw Figures 1 and 2 from complete runs, and Figure 3 of runs in several planted worlds.
 
     Of several folders the runs stand side by side. Without any, each experiment in ./runs gets figures of its own.
     """
@@ -378,6 +378,7 @@ def figures_command(runs: tuple[str, ...], out: str | None) -> None:
     _load("views.figures")
     from tsae_nb.run_folders import folders_of_runs
     from tsae_nb.views.figures import draw
+    from tsae_nb.views.recovery_figure import draw_recovery
 
     known = [path for folder in runs or ["runs"] for path in folders_of_runs(folder)]
     complete = [path for path in known if (path / "manifest.json").is_file()]
@@ -395,7 +396,8 @@ def figures_command(runs: tuple[str, ...], out: str | None) -> None:
     failed = []
     for experiment, folders in experiments.items():
         try:
-            print(*draw(folders, out or experiment / "figures"), sep="\n")
+            folder = out or experiment / "figures"
+            print(*draw(folders, folder), *draw_recovery(folders, folder), sep="\n")
         except UserError as error:  # of one experiment among several: the others are drawn
             if len(experiments) == 1:
                 raise
