@@ -26,14 +26,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
 from .config import DataConfig
 from .foundation import CorruptFileError, UserError, content_hash, local_path, named_generator, progress
@@ -42,6 +41,9 @@ from tsae_nb.storage import (
     Cache, Stored, claim, is_stored, read_tensors, remove_stored, write_json, write_tensors,
 )
 from .world import World
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 # %% ../nbs/04_corpus.ipynb #f1c4e840
 def world_documents(seed: int, corpus: str, count: int) -> Iterator[tuple[str, str]]:
@@ -434,14 +436,14 @@ def as_arrays(rows: Sequence[Row], length: int, pad: int, special: Iterable[int]
     return dict(zip(ARRAYS, (tokens, attended, valid, documents), strict=True))
 
 # %% ../nbs/04_corpus.ipynb #68f481d9
-def start_tokens(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+def start_tokens(tokenizer: "PreTrainedTokenizerFast") -> list[int]:
     """What a row begins with: the beginning-of-sequence token, an encoder's [CLS], or nothing."""
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.cls_token_id
     return [] if first is None else [first]
 
 
 def tokenized(
-    documents: Documents, tokenizer: PreTrainedTokenizerFast, names: list[str], together: int = 64
+    documents: Documents, tokenizer: "PreTrainedTokenizerFast", names: list[str], together: int = 64
 ) -> Iterator[tuple[int, list[int]]]:
     """(number, token ids without special ones) of each document; the names are appended to `names`."""
     while some := list(itertools.islice(documents, together)):
@@ -546,7 +548,7 @@ class KeptDocuments:
 
 # %% ../nbs/04_corpus.ipynb #60249887
 def kept_documents(
-    config: DataConfig, tokenizer: PreTrainedTokenizerFast, names: list[str], folder: Path
+    config: DataConfig, tokenizer: "PreTrainedTokenizerFast", names: list[str], folder: Path
 ) -> Tokenized:
     """The documents of a hub data set, first those kept in `folder`, then the stream, which is kept as it comes.
 
@@ -577,7 +579,7 @@ def kept_documents(
 
 
 def token_documents(
-    config: DataConfig, tokenizer: PreTrainedTokenizerFast, names: list[str], empty: list[int],
+    config: DataConfig, tokenizer: "PreTrainedTokenizerFast", names: list[str], empty: list[int],
     keep: Path | None = None,
 ) -> tuple[Tokenized, Tokenized]:
     """(evaluation, training) documents, tokenised, in the order in which rows take them; `keep`: a folder.
@@ -626,7 +628,7 @@ class HeldOutText:
 
 # %% ../nbs/04_corpus.ipynb #5355941f
 def build_rows(
-    config: DataConfig, tokenizer: PreTrainedTokenizerFast, minimum_rows: int = 1, quiet: bool = False,
+    config: DataConfig, tokenizer: "PreTrainedTokenizerFast", minimum_rows: int = 1, quiet: bool = False,
     keep: Path | None = None,
 ) -> tuple[TokenRows, TokenRows]:
     """(training, evaluation) rows of a corpus; no text is in both. `UserError` where the corpus is too short.
@@ -706,7 +708,7 @@ ROWS = 2  # counted up when the same text gives other rows than before, so that 
 
 
 def token_rows(
-    config: DataConfig, tokenizer: PreTrainedTokenizerFast, cache_folder: str | Path, minimum_rows: int = 1,
+    config: DataConfig, tokenizer: "PreTrainedTokenizerFast", cache_folder: str | Path, minimum_rows: int = 1,
     quiet: bool = False,
 ) -> tuple[TokenRows, TokenRows]:
     """(training, evaluation) rows as `build_rows` makes them, from `cache_folder`/tokens where they are kept."""
