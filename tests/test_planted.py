@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tsae_nb.cli import main
-from tsae_nb.config import ActivationsConfig, PlantedConfig
+from tsae_nb.config import ActivationsConfig, PlantedConfig, read_yaml
 from tsae_nb.evaluation.oracles import KnownDictionary, oracles
 from tsae_nb.evaluation.recovery import recovery
 from tsae_nb.planted import PlantedActivations
@@ -58,6 +58,34 @@ def test_another_world_is_another_run(
     assert main(["run", "planted", "--layers", "1"]) == main(["store", "planted", "arrays"]) == 2
     assert main(["run", "planted", *SHORT, "--set", "planted.shuffled=time"]) == 2
     assert "planted.shuffled: got 'time'; Input should be 'inside' or 'all'" in capsys.readouterr().err
+
+
+WORLDS = """
+name: worlds
+variants: [topk]
+planted: {width: 16, slow: 12, fast: 12, evaluation_rows: 16, seed: null}
+worlds: {short: {run_length: 4}, noisy: {noise: 0.4}}
+sae: {dictionary_size: 32, sparse_code: {active: 2}}
+training: {steps: 2, rows_per_batch: 4}
+activations: {calibration_rows: 4}
+"""
+
+
+def test_worlds_are_swept_one_process_each_and_chosen_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("worlds.yaml").write_text(WORLDS)
+    assert main(["run", "worlds.yaml", "--worlds", "noisy"]) == 0
+    assert main(["sweep", "worlds.yaml", "--seeds", "0,3", "--processes", "2"]) == 0
+    assert "3 runs to make" in capfd.readouterr().out
+    configs = {path.parent.name: read_yaml(path) for path in Path("runs/worlds").glob("*/config.yaml")}
+    assert {name: (config["planted"]["run_length"], config["planted"]["noise"], config["planted"]["seed"])
+            for name, config in configs.items()} == {
+        "topk-short": (4, 0.25, 0), "topk-short-seed3": (4, 0.25, 3),
+        "topk-noisy": (32, 0.4, 0), "topk-noisy-seed3": (32, 0.4, 3)}
+    assert main(["run", "worlds.yaml", "--worlds", "long"]) == 2
+    assert "there is no world 'long' in the file; it has short, noisy" in capfd.readouterr().err
 
 
 def test_without_time_nothing_flickers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,6 +124,7 @@ def _about_runs(command: Command) -> Command:
         click.option("--variants", type=Variants(), help="Only these, such as baseline,topk."),
         click.option("--seeds", type=Numbers(), help="These seeds, such as 0,1,2."),
         click.option("--layers", type=Numbers(), help="These layers, such as 5,12,19."),
+        click.option("--worlds", type=Listed(), help="These planted worlds of the experiment."),
         click.option("--name", help="Another name for the folder below the root."),
         SETTINGS,
         click.option("--root", type=Folder(), default="runs", show_default=True, help="Where run directories go."),

@@ -141,7 +141,7 @@ class PlantedConfig:
     # time taken away: tokens in another order inside each row, or each from a row of its own
     shuffled: Literal["inside", "all"] | None = dataclasses.field(default=None, metadata=LATER)
     evaluation_rows: Count = 256
-    seed: Annotated[int, Field(ge=0)] = 0  # of the features and of what is drawn
+    seed: Annotated[int, Field(ge=0)] = 0  # of features and what is drawn; null in a parameter file: the run's
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"), PLACEMENT] = "auto"
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tsae_nb.config import (
 )
 
 # %% ../nbs/00d_experiments.ipynb #345e1dca
-AXES = ("name", "variants", "seeds", "layers")
+AXES = ("name", "variants", "seeds", "layers", "worlds")
 SECTIONS = tuple(field.name for field in fields(RunConfig) if field.name not in ("name", "seed"))
 OPTIONAL = {field.name for field in fields(RunConfig) if field.default is None}  # null there: not asked for
 
@@ -55,7 +56,7 @@ def _variant_settings(name: str, changes: Mapping[str, Any], common: Mapping[str
     base = changes.pop("base", name)
     if other := [key for key in changes if key not in SECTIONS]:
         raise ConfigError(f"variants.{name}.{other[0]}: a variant has settings of its own in {', '.join(SECTIONS)} and "
-                          "'base'; name, seeds and layers are those of the whole experiment")
+                          "'base'; name, seeds, layers and worlds are those of the whole experiment")
     if not isinstance(base, str) or base not in VARIANTS:
         near = difflib.get_close_matches(str(base), VARIANTS, n=1)
         hint = f"did you mean {near[0]!r}? Allowed" if near else "allowed"
@@ -80,6 +81,24 @@ def _numbers(experiment: Mapping[str, Any], axis: str, default: int | None) -> l
         raise ConfigError(f"{axis}: got {given!r}; write a list of whole numbers, such as {axis}: [0, 1]")
     return list(given)
 
+# %% ../nbs/00d_experiments.ipynb #09742ba2
+def _worlds(given: Any) -> Mapping[str, Any]:
+    """Planted worlds by name: what each says of `planted`. One without a name where an experiment gives none."""
+    if not given:
+        return {"": None}
+    worlds = _mapping("worlds", given)
+    for name, planted in worlds.items():
+        if not _mapping(f"worlds.{name}", planted):
+            raise ConfigError(f"worlds.{name}: it says nothing; write settings of planted there, such as noise: 0.1")
+    return worlds
+
+
+def _with_own_world(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a run whose planted world has the run's own seed where `planted.seed` is null."""
+    planted = settings.get("planted")
+    own = isinstance(planted, Mapping) and planted.get("seed", 0) is None
+    return merge(settings, {"planted": {"seed": settings["seed"]}}) if own else settings
+
 # %% ../nbs/00d_experiments.ipynb #3c3c0b9a
 def expand(experiment: Mapping[str, Any]) -> list[RunConfig]:
     """All runs of an experiment. Raises `ConfigError` naming the setting before anything is loaded."""
@@ -99,21 +118,23 @@ def expand(experiment: Mapping[str, Any]) -> list[RunConfig]:
         raise ConfigError(f"name: got {name!r}; write a text, in quotes where it looks like a number or true: "
                           f"name: '{'experiment' if name == '' else name}'")
     runs = []
-    for layer in layers:
+    for layer, (world, planted) in product(layers, _worlds(experiment.get("worlds")).items()):
+        of_world = merge(common, {"planted": planted} if planted else {})
         for variant, changes in table.items():
             for seed in seeds:
-                own = _variant_settings(str(variant), changes, common)
+                own = _variant_settings(str(variant), changes, of_world)
                 if layer is not None and "layer" in own.get("language_model", {}):
                     raise ConfigError(f"layers and language_model.layer ({own['language_model']['layer']!r}) are both "
                                       "given: keep one of them")
-                suffix = ("" if layer is None else f"-layer{layer}") + (f"-seed{seed}" if seed else "")
+                at = ("" if layer is None else f"-layer{layer}") + (f"-{world}" if world else "")
+                suffix = at + (f"-seed{seed}" if seed else "")
                 at_layer = {} if layer is None else {"language_model": {"layer": layer}}
                 this = {"name": f"{name}/{variant}{suffix}", "seed": seed} | at_layer
-                runs.append(build(RunConfig, merge(own, this)))
+                runs.append(build(RunConfig, _with_own_world(merge(own, this))))
     names = [run.name for run in runs]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ConfigError(f"two runs would be called {twice}: give each seed, layer and variant once")
+        raise ConfigError(f"two runs would be called {twice}: give each seed, layer, world and variant once")
     return runs
 
 # %% ../nbs/00d_experiments.ipynb #ed6a7e80
@@ -139,14 +160,17 @@ def nested(assignments: Iterable[str]) -> dict[str, Any]:
 def load_experiment(path: str | Path, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """An experiment file with changes laid over it, and over what the file and the table say of each variant.
 
-    `variants` in the changes (names, or names with further changes) chooses among the file's. Where the changes give
-    another source of activations, what the file says of a language model, its text and its answers has no place.
+    `variants` in the changes (names, or names with further changes) chooses among the file's, `worlds` too. Where the
+    changes give another source of activations, what the file says of a language model, its text and its answers has no
+    place.
     """
     experiment, changes = _given(read_yaml(path)), dict(changes or {})
     if not experiment:
         raise ConfigError(f"{path} gives nothing to run: name variants there, such as  variants: [topk]")
     if any(changes.get(name) for name in OWN_SOURCES):
         experiment = _without(experiment, ("layers", *OF_LANGUAGE_MODEL))
+    if changes.get("worlds"):
+        changes["worlds"] = _chosen_worlds(_worlds(experiment.pop("worlds", None)), changes["worlds"])
     chosen = changes.pop("variants", None)
     settings = {key: value for key, value in changes.items() if key not in AXES}
     table = {name: {} if own is None else own for name, own in _variants(experiment.get("variants")).items()}
@@ -158,6 +182,16 @@ def load_experiment(path: str | Path, changes: Mapping[str, Any] | None = None) 
     merged = merge(experiment, changes)
     merged["variants"] = {name: merge(_mapping(f"variants.{name}", own), settings) for name, own in table.items()}
     return _without_layer(merged) if changes.get("layers") else merged
+
+
+def _chosen_worlds(known: Mapping[str, Any], chosen: Any) -> dict[str, Any]:
+    """Some of a file's planted worlds, by their names or with changes laid over them."""
+    own = chosen if isinstance(chosen, Mapping) else dict.fromkeys(chosen)
+    for name in own:
+        if not own[name] and name not in known:
+            raise ConfigError(f"worlds: there is no world {name!r} in the file; it has "
+                              f"{', '.join(filter(None, known)) or 'none'}")
+    return {name: merge(known.get(name) or {}, planted or {}) for name, planted in own.items()}
 
 
 def _without(experiment: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

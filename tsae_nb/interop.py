@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -32,6 +32,9 @@ from .sae import PARTS, KIND, SAVE_AGAIN, SparseAutoencoder, load_sae, save_sae,
 from tsae_nb.storage import (
     MANIFEST, Stored, is_stored, locked, read_json, read_tensors, whole_directory, whole_file, write_json,
     write_tensors)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # %% ../nbs/22_interop.ipynb #090d5baf
 RESIDUAL = {  # names of the residual stream after a block, and what is added to the number in them
@@ -1049,7 +1052,8 @@ class SAEBenchAdaptor(nn.Module):
         self.b_enc = constant(bias.repeat(times) * lengths / scale)
         self.b_dec = constant(sae.decoder_bias / scale)
         self.device, self.dtype = self.W_dec.device, self.W_dec.dtype
-        self._read: tuple[Tensor, Tensor, Any] | None = None  # tokens, the stream they gave, the tokenizer
+        # tokens, the stream they gave, the tokenizer
+        self._read: tuple[Tensor, Tensor, PreTrainedTokenizerBase] | None = None
         self.cfg = SAEBenchConfig(
             model_name, width, size, hook_layer, after_block(hook_layer),
             architecture=sae.config.sparse_code.kind, apply_b_dec_to_input=sae.config.subtract_decoder_bias,

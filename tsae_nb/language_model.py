@@ -417,11 +417,10 @@ def tokenizer_hash(tokenizer: "PreTrainedTokenizerFast") -> str:
     return content_hash(content, tokenizer.bos_token_id, tokenizer.eos_token_id, sorted(tokenizer.all_special_ids))
 
 # %% ../nbs/02_language_model.ipynb #b51c3002
-def token_texts(tokenizer: Any) -> list[str]:
+def token_texts(tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """The text each vocabulary id adds to a sentence, spaces included."""
-    anchor = tokenizer.decode([0], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    pairs = [[0, token] for token in range(len(tokenizer))]
-    texts = tokenizer.batch_decode(pairs, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    rows = [[0], *([0, token] for token in range(len(tokenizer)))]
+    anchor, *texts = tokenizer.batch_decode(rows, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     return [text.removeprefix(anchor) for text in texts]
 
 # %% ../nbs/02_language_model.ipynb #9c87c990

@@ -174,7 +174,9 @@ WAYS: dict[str, Callable[["SparseAutoencoder", Reading], Encoded]] = {  # the se
 }
 
 # %% ../nbs/20_sae.ipynb #seam0010
-def group_numbers(groups: Mapping[str, Any], dictionary_size: int, device: torch.device | str = "cpu") -> Tensor:
+def group_numbers(
+    groups: Mapping[str, Tensor | Sequence[int]], dictionary_size: int, device: torch.device | str = "cpu"
+) -> Tensor:
     """(k,) int64: the number, from 1, of the group each feature is in; all 1 where there are no groups."""
     numbers = torch.ones(dictionary_size, dtype=torch.int64, device=device)
     for number, features in enumerate(groups.values(), 1):

@@ -114,6 +114,7 @@ class WordSAE:
             thresholds.append(others + height * (this - others))
         self.decoder, self.threshold = torch.stack(rows), torch.stack(thresholds)
         self.width, self.dictionary_size = hidden.shape[1], len(rows)
+        self.groups: dict[str, Tensor] = {}
 
     @property
     def is_sequential(self) -> bool:

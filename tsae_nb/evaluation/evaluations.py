@@ -18,11 +18,10 @@ from ..storage import from_json, read_json, to_json, write_json
 
 if TYPE_CHECKING:
     from tsae_nb.activations import ActivationBatch, ActivationSource
-    from tsae_nb.evaluation.metrics import Metrics
+    from tsae_nb.evaluation.metrics import Metrics, SAELike
     from tsae_nb.evaluation.recovery import Recovery
     from tsae_nb.evaluation.unlearning import UnlearningResult, UnlearningTask
     from tsae_nb.language_model import KnownModel, LanguageModels
-    from tsae_nb.sae import SparseAutoencoder
 
 # %% ../../nbs/evaluation/39_evaluations.ipynb #e7a10006
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Evaluation:
     name: str
     section: str  # of a run's settings, those of the evaluation; where it is None nothing is asked
     file: str  # in a run's folder, JSON: where its numbers are
-    evaluate: Callable[["SparseAutoencoder", "ActivationSource", RunConfig, Any], Any]  # the last is of `prepare`
+    evaluate: Callable[["SAELike", "ActivationSource", RunConfig, Any], Any]  # the last is of `prepare`
     read: Callable[[Path], Any]  # the same result from a run's folder; `CorruptFileError` names what is missing
     part: str | None = None  # its name in `file`, where the rest is another evaluation's
     beside: tuple[str, ...] = ()  # further files
@@ -86,7 +85,7 @@ class HeldOut:
         return self.source.evaluation_batches(self.batch_rows)
 
 
-def _metrics(sae: "SparseAutoencoder", source: "ActivationSource", config: RunConfig, _: None) -> "Metrics":
+def _metrics(sae: "SAELike", source: "ActivationSource", config: RunConfig, _: None) -> "Metrics":
     from tsae_nb.evaluation.metrics import evaluate
 
     batches = HeldOut(source, config.evaluation.batch_rows)
@@ -104,9 +103,11 @@ METRICS = Evaluation(
     columns=(Column("explained_variance", "EV", 3, 6), Column("l0", "L0", 1, 7)))
 
 # %% ../../nbs/evaluation/39_evaluations.ipynb #e7a10010
-def _recovery(sae: "SparseAutoencoder", source: Any, config: RunConfig, _: None) -> "Recovery":
+def _recovery(sae: "SAELike", source: "ActivationSource", config: RunConfig, _: None) -> "Recovery":
     from tsae_nb.evaluation.recovery import recovery
+    from tsae_nb.planted import PlantedActivations
 
+    assert isinstance(source, PlantedActivations)  # the row needs `planted`
     return recovery(sae, source, config.evaluation.batch_rows)
 
 
@@ -145,7 +146,9 @@ def _prepare_unlearning(config: RunConfig, models: "LanguageModels", quiet: bool
                                 instruct=models.of(chosen, settings.language_model))
 
 
-def _unlearning(sae: "SparseAutoencoder", _: "ActivationSource", config: RunConfig, task: "UnlearningTask") -> Any:
+def _unlearning(
+    sae: "SAELike", _: "ActivationSource", config: RunConfig, task: "UnlearningTask"
+) -> "UnlearningResult":
     return task.evaluate(sae, seed=config.seed)
 
 
@@ -223,7 +226,7 @@ class Prepared:
         return self._made[key]
 
     def results(
-        self, evaluations: Sequence[Evaluation], sae: "SparseAutoencoder", source: "ActivationSource", config: RunConfig
+        self, evaluations: Sequence[Evaluation], sae: "SAELike", source: "ActivationSource", config: RunConfig
     ) -> list[Any]:
         """What some evaluations of a run say of its SAE."""
         return [row.evaluate(sae, source, config, self.of(row, config)) for row in evaluations]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..foundation import content_hash
 from ..planted import PlantedActivations, PlantedWorld
 
 # %% ../../nbs/evaluation/36_oracles.ipynb #b51d6010
@@ -103,10 +104,14 @@ Reading = Callable[[Tensor], tuple[Tensor, Tensor]]  # of activations (B, T, d):
 
 
 class KnownDictionary:
-    """The true features as an SAE has them (`width`, `decoder`, `encode`, `decode`), read in a way that is given."""
+    """The true features as those of an SAE (`SAELike`, 30), read in a way that is given."""
+
+    is_sequential = True  # a reading may look at other tokens
 
     def __init__(self, source: PlantedActivations, read: Reading) -> None:
         self.width, self.decoder, self.read = source.width, source.world.features, read
+        self.dictionary_size, self.bias = len(self.decoder), torch.zeros_like(self.decoder[0])
+        self.groups: dict[str, Tensor] = {}
         truth, seen = source.drawn(CALIBRATION_ROWS, "oracle")
         sure, _ = read(seen)
         self.thresholds = torch.ones_like(source.world.density)
@@ -114,7 +119,7 @@ class KnownDictionary:
             if kind.any():
                 self.thresholds[kind] = best_threshold(sure[..., kind], truth.codes[..., kind] > 0)
 
-    def encode(self, activations: Tensor, **masks: Tensor) -> Tensor:
+    def encode(self, activations: Tensor, valid: Tensor | None = None, documents: Tensor | None = None) -> Tensor:
         """Codes (B, T, n) of activations (B, T, d); planted rows are whole documents, so masks say nothing."""
         sure, strong = self.read(activations.float())
         return torch.where(sure >= self.thresholds, strong, 0.0)
@@ -122,6 +127,10 @@ class KnownDictionary:
     def decode(self, codes: Tensor) -> Tensor:
         """Activations (B, T, d) of codes (B, T, n)."""
         return codes @ self.decoder
+
+    def content_hash(self) -> str:
+        """A hash of the dictionary and of the thresholds that its reading needs."""
+        return content_hash(self.decoder, self.thresholds)
 
 # %% ../../nbs/evaluation/36_oracles.ipynb #b51d6028
 class Beliefs:

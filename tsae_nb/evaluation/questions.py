@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice, permutations
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from .. import world
 from ..config import DensityCorpusConfig, QuestionSetConfig, UnlearningConfig
@@ -227,6 +227,7 @@ ORDERS: tuple[tuple[int, ...], ...] = tuple(permutations(range(4)))
 PREAMBLE = "The following are multiple choice questions (with answers) about {subject}.\n"
 
 # %% ../../nbs/evaluation/31_questions.ipynb #q31tokenizer
+@runtime_checkable
 class TokenizerLike(Protocol):
     """What questions and corpora ask of a tokenizer: ids of texts, special tokens, a chat template."""
 
@@ -240,11 +241,13 @@ class TokenizerLike(Protocol):
     def pad_token_id(self) -> int | None: ...
 
     @property
-    def chat_template(self) -> Any: ...  # a text, or some by name
+    def chat_template(self) -> object: ...  # a text, or some by name
 
-    def apply_chat_template(self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool) -> Any: ...
+    def apply_chat_template(
+        self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+    ) -> object: ...
 
-    def __call__(self, text: Any, *, add_special_tokens: bool) -> Any: ...
+    def __call__(self, text: list[str], *, add_special_tokens: bool) -> Mapping[str, list[list[int]]]: ...
 
 # %% ../../nbs/evaluation/31_questions.ipynb #q31prompttext
 def prompt_text(
@@ -267,7 +270,7 @@ def prompt_text(
 # %% ../../nbs/evaluation/31_questions.ipynb #q31tokens
 def prompt_tokens(tokenizer: TokenizerLike, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text; the beginning-of-sequence token first where there is one, and once."""
-    rows: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+    rows = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
     begin = tokenizer.bos_token_id
     return [ids if begin is None or ids[:1] == [begin] else [begin, *ids] for ids in rows]
 

@@ -27,8 +27,9 @@ import pandas as pd
 import torch
 import traitlets
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
-from ..evaluation.metrics import row_correlation
+from ..evaluation.metrics import LanguageModelLike, SAELike, row_correlation
 from ..corpus import start_tokens
 from ..evaluation.clamping import clamped, encoded
 from ..foundation import UserError, explained_os_errors, named_generator, progress
@@ -103,7 +104,7 @@ class Prompt:
     notice: str  # a sentence where the text was cut
 
 
-def read_prompt(tokenizer: Any, text: str, longest: int | None) -> Prompt:
+def read_prompt(tokenizer: PreTrainedTokenizerFast, text: str, longest: int | None) -> Prompt:
     """Tokens of a text behind what a row begins with, cut at `longest`. Emoji and any script keep their own text."""
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids, texts, end = list(encoded["input_ids"]), [], 0
@@ -127,12 +128,12 @@ def read_prompt(tokenizer: Any, text: str, longest: int | None) -> Prompt:
 class LiveModel:
     """A language model with an SAE on the residual stream after one of its layers."""
 
-    def __init__(self, language_model: Any, sae: Any, layer: int) -> None:
+    def __init__(self, language_model: LanguageModelLike, sae: SAELike, layer: int) -> None:
         self.language_model, self.sae, self.layer = language_model, sae, layer
 
     def prompt(self, text: str, room: int = 0) -> Prompt:
         """The tokens of a text, leaving `room` tokens of the model's longest row."""
-        longest = getattr(self.language_model, "longest_row", None)
+        longest = self.language_model.longest_row
         if longest is not None and room > longest // 2:
             raise UserError(f"{room:,} new tokens: the model reads {longest:,}, so ask for at most {longest // 2:,}")
         return read_prompt(self.language_model.tokenizer, text, None if longest is None else longest - room)
@@ -154,12 +155,14 @@ def drawn(logits: Tensor, temperature: float, number: float) -> Tensor:
     return order.gather(-1, rank[:, None])[:, 0]
 
 # %% ../../nbs/views/43_explorer.ipynb #43x00015
-def continuation(tokenizer: Any, tokens: Tensor, fired: Tensor, start: int) -> dict[str, Any]:
+def continuation(
+    tokenizer: PreTrainedTokenizerFast, tokens: Tensor, fired: Tensor, start: int
+) -> dict[str, Any]:
     """Texts of the new tokens, from `start` on to the end token, and where a selected feature was active (T,)."""
     stop, new = tokenizer.eos_token_id, tokens[start:].tolist()
     ended = stop in new
     new = new[: new.index(stop)] if ended else new
-    shown = [tokenizer.decode(new[: i + 1], skip_special_tokens=True) for i in range(len(new))]
+    shown = [str(tokenizer.decode(new[: i + 1], skip_special_tokens=True)) for i in range(len(new))]
     texts = [text[len(before) :] for before, text in itertools.pairwise(["", *shown])]
     return {"texts": texts, "fired": fired[start : start + len(new)].tolist(),
             "fired_in_prompt": fired[:start].tolist(), "ended": ended}
@@ -225,7 +228,7 @@ class Comparison:
         self.index, self.other = index, other
         self._mine, self._theirs = mine, np.asarray(theirs, np.float32)
 
-    def nearest(self, features: Any, count: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    def nearest(self, features: np.ndarray | slice, count: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Ids and cosines (F, count) of the other SAE's features nearest to some of this one's."""
         return best_cosines(np.asarray(self._mine[features]), self._theirs, count)
 
@@ -468,7 +471,9 @@ def described(explored: Explored, notice: str) -> dict[str, Any]:
     }
 
 
-def checked_live(index: FeatureIndex, model: Any, sae: Any) -> tuple[LiveModel | None, str]:
+def checked_live(
+    index: FeatureIndex, model: LanguageModelLike | None, sae: SAELike | None
+) -> tuple[LiveModel | None, str]:
     """The live model, if these are the model and the SAE of the index; else none, and a sentence why."""
     if model is None and sae is None:
         return None, ""
@@ -617,7 +622,10 @@ class FeatureExplorer(AnsweringWidget):
     _about = traitlets.Dict().tag(sync=True)
     _table = traitlets.Bytes(b"").tag(sync=True)
 
-    def __init__(self, index: FeatureIndex, model: Any = None, sae: Any = None, feature: int | None = None) -> None:
+    def __init__(
+        self, index: FeatureIndex, model: LanguageModelLike | None = None, sae: SAELike | None = None,
+        feature: int | None = None,
+    ) -> None:
         live, self.notice = checked_live(index, model, sae)
         if not index.valid_tokens:
             self.notice = "This index holds no tokens: no text was encoded when it was built."

@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from ..activations import ActivationSource
-from ..corpus import token_rows
+from ..corpus import TokenRows, token_rows
+from ..evaluation.metrics import LanguageModelLike, SAELike
 from ..evaluation.sparse_statistics import mean_run_length, persistence
 from ..foundation import CorruptFileError, UserError, content_hash, taken_apart
 from ..language_model import LanguageModel, token_texts
@@ -530,8 +531,8 @@ class FeatureIndex:
 
     @classmethod
     def build(
-        cls, sae: Any, language_model: Any, token_rows: Any, out: str | Path, *, layer: int, batch_rows: int = 32,
-        memory: int = 2**28,
+        cls, sae: SAELike, language_model: LanguageModelLike, token_rows: TokenRows, out: str | Path, *, layer: int,
+        batch_rows: int = 32, memory: int = 2**28,
     ) -> "FeatureIndex":
         """Encode token rows and write the index to `out`. Streams; a killed build goes on when started again.
 
@@ -545,14 +546,13 @@ class FeatureIndex:
             encoded_rows(sae, batches, memory), out, sae.dictionary_size, token_texts(language_model.tokenizer), key,
             groups=sae.groups, decoder=sae.decoder,
             unembedding=language_model.unembedding if language_model.can_predict_next else None,
-            rows=len(token_rows.tokens), memory=memory))
+            rows=len(token_rows), memory=memory))
 
     @classmethod
     def of_source(
-        cls, sae: Any, source: ActivationSource, out: str | Path, *, batch_rows: int = 32, memory: int = 2**28
+        cls, sae: SAELike, source: ActivationSource, out: str | Path, *, batch_rows: int = 32, memory: int = 2**28
     ) -> "FeatureIndex":
         """Encode the held-out rows of a source that has no language model; otherwise as `build`."""
-        sae = sae.to(source.device)
         key = {"sae": sae.content_hash(), "language_model": "", "token_rows": content_hash(source.provenance),
                "layer": source.layer or 0}
         return cls.open(write_index(
@@ -560,7 +560,9 @@ class FeatureIndex:
             key, groups=sae.groups, decoder=sae.decoder, memory=memory))
 
     @classmethod
-    def of_run(cls, run: str | Path, language_model: Any = None, rebuild: bool = False) -> "FeatureIndex":
+    def of_run(
+        cls, run: str | Path, language_model: LanguageModel | None = None, rebuild: bool = False
+    ) -> "FeatureIndex":
         """The index in `<run>/index`; if there is none of the run's SAE, it is made, on the run's held-out text.
 
         `rebuild` makes it in any case, for one that is damaged.
@@ -572,7 +574,8 @@ class FeatureIndex:
                 return index
         config, sae = checked_config(run), load_sae(run / "sae")
         if config.language_model is None:
-            return cls.of_source(sae, open_source(config, quiet=True), run / "index")
+            source = open_source(config, quiet=True)
+            return cls.of_source(sae.to(source.device), source, run / "index")
         lm, data = config.text
         language_model = language_model or LanguageModel.load(lm.path, lm.dtype, lm.device, lm.revision)
         _, evaluation = token_rows(data, language_model.tokenizer, config.activations.cache_folder)

@@ -6,9 +6,9 @@
 __all__ = ['TABLES', 'COLOURS', 'DASHES', 'SYMBOLS', 'POINTS', 'STATISTICS', 'NARROW_STATISTICS', 'WIDTH', 'BLOCK', 'SIDES',
            'GUTTER', 'CAPTION_1', 'OTHER_GROUPS', 'CAPTION_COLUMNS', 'REASONS', 'SHORT_REASONS', 'POOLED', 'CAPTION_2',
            'SCORES_HEIGHT', 'SCRIPT', 'DRAWING', 'COLUMNS', 'drawable_runs', 'over_seeds', 'spread', 'Style',
-           'styles_of', 'curves_by_layer', 'layers_of', 'training_curves', 'level_table', 'Sheet', 'Strip',
-           'columns_across', 'column_width', 'column_sheet', 'share_axes', 'figure1', 'unlearning_table', 'figure2',
-           'save_figure', 'draw', 'figure_tables', 'results_table']
+           'style_of', 'styles_of', 'curves_by_layer', 'layers_of', 'training_curves', 'level_table', 'Sheet', 'Strip',
+           'columns_across', 'column_width', 'column_sheet', 'share_axes', 'dressed', 'figure1', 'unlearning_table',
+           'figure2', 'save_figure', 'draw', 'figure_tables', 'results_table']
 
 # %% ../../nbs/views/40_figures.ipynb #65aa8394
 import html
@@ -96,14 +96,18 @@ class Style:
         return f"rgba({red}, {green}, {blue}, 0.18)"
 
 
+def style_of(number: int) -> Style:
+    """How the curve of a number from 0 looks; the first hundred differ."""
+    return Style(COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)], SYMBOLS[number % len(SYMBOLS)])
+
+
 def styles_of(curves: Mapping[str, Sequence[StoredRun]]) -> dict[str, Style]:
     """A style for each curve: that of its variant, where each variant of the table has one curve at most."""
     variants = [members[0].variant for members in curves.values()]
     by_variant = len(set(variants)) == len(variants)
     others = iter(range(len(VARIANTS) if by_variant else 0, 10_000))
     places = [place_of(variant) if by_variant and variant in VARIANTS else next(others) for variant in variants]
-    return {name: Style(COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)], SYMBOLS[i % len(SYMBOLS)])
-            for name, i in zip(curves, places, strict=True)}
+    return {name: style_of(place) for name, place in zip(curves, places, strict=True)}
 
 # %% ../../nbs/views/40_figures.ipynb #219cb8fa
 def curves_by_layer(runs: Sequence[StoredRun]) -> dict[tuple[str, int], list[StoredRun]]:
@@ -284,8 +288,8 @@ def share_axes(sheet: Sheet) -> None:
                 sheet.figure.update_yaxes(title=None, showticklabels=False, **place)
 
 # %% ../../nbs/views/40_figures.ipynb #ba63c379
-def _dressed(sheet: Sheet, caption: str, runs: Sequence[StoredRun]) -> go.Figure:
-    """What both figures share: size, letters, grid, the legend above; the caption and the runs go along in `meta`."""
+def dressed(sheet: Sheet, caption: str, names: Iterable[str]) -> go.Figure:
+    """What all figures share: size, letters, grid, the legend above; the caption and the runs go along in `meta`."""
     figure, height, margin = sheet.figure, sheet.height, {"l": 62, "r": 12, "t": 84, "b": 44}
     if sheet.narrow:
         share_axes(sheet)
@@ -294,7 +298,7 @@ def _dressed(sheet: Sheet, caption: str, runs: Sequence[StoredRun]) -> go.Figure
     figure.update_layout(
         template="plotly_white", width=WIDTH, height=height, margin=margin,
         font={"size": 12, "family": "Arial, Helvetica, sans-serif", "color": "#222"},
-        meta={"caption": caption, "runs": [run.name for run in runs]},
+        meta={"caption": caption, "runs": [*names]},
         legend={"orientation": "h", "y": 1.0, "yref": "container", "yanchor": "top", "x": 0, "font": {"size": 11},
                 "tracegroupgap": 0})
     figure.update_xaxes(showline=True, linecolor="#444", ticks="outside", title_standoff=6, title_font_size=12)
@@ -507,7 +511,7 @@ def figure1(folders: Folders) -> go.Figure:
     caption = CAPTION_1.format(
         block=" or ".join(map(str, blocks)), seeds=_seeds(runs), auxiliary=_auxiliary_note(runs),
         groups=OTHER_GROUPS if others else "")
-    return _dressed(sheet, caption + _columns_note(sheet, runs, "no complete run"), runs)
+    return dressed(sheet, caption + _columns_note(sheet, runs, "no complete run"), (run.name for run in runs))
 
 
 def _sheet1(layers: Sequence[int], groups: str) -> Sheet:
@@ -748,7 +752,8 @@ def figure2(folders: Folders) -> go.Figure:
     caption = CAPTION_2.format(
         forget=forget, gate=" or ".join(f"{gate:g}" for gate in sorted(set(table.gate))), seeds=_seeds(evaluated))
     without = f" No run at layer {' or '.join(map(str, others))} has an unlearning evaluation." if others else ""
-    return _dressed(sheet, caption + _columns_note(sheet, evaluated, "no unlearning evaluation") + without, runs)
+    return dressed(sheet, caption + _columns_note(sheet, evaluated, "no unlearning evaluation") + without,
+                   (run.name for run in runs))
 
 
 SCORES_HEIGHT = 190  # pixels, of 2a in columns

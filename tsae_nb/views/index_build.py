@@ -26,7 +26,8 @@ from torch import Tensor
 
 from ..activations import ActivationBatch, ActivationSource
 from ..components.sparse_code import Codes, DenseCodes
-from ..evaluation.metrics import codes_of_valid, group_label, some_rows
+from ..corpus import TokenRows
+from ..evaluation.metrics import LanguageModelLike, SAELike, codes_of_valid, group_label, some_rows
 from ..evaluation.sparse_statistics import HISTOGRAM_BINS, feature_statistics
 from ..foundation import CorruptFileError, UserError, content_hash, explained_os_errors, progress
 from ..sae import group_numbers
@@ -398,7 +399,7 @@ def _check_free(out: Path) -> None:
         raise UserError(f"{out} is there and is no feature index: choose a folder of its own for the index")
 
 # %% ../../nbs/views/41_index_build.ipynb #41b00025
-def _keep_labels(old: Path, new: Path, sae: Any) -> None:
+def _keep_labels(old: Path, new: Path, sae: str | None) -> None:
     """Labels outlive their index: under the same name if they are of the same SAE, else beside."""
     for path in new.glob("labels*.json"):  # of a build that was killed after its end
         path.unlink()
@@ -480,8 +481,8 @@ def append_all(building: Path, batches: Batches, key: str, rows: int | None, rec
 # %% ../../nbs/views/41_index_build.ipynb #41b00029
 def write_index(
     batches: Batches, out: str | Path, dictionary_size: int, vocabulary: Sequence[str], key: Mapping[str, Any], *,
-    groups: Mapping[str, Any] | None = None, decoder: Tensor | None = None, unembedding: Tensor | None = None,
-    rows: int | None = None, memory: int = 2**28, record_every: int = 16,
+    groups: Mapping[str, Tensor | Sequence[int]] | None = None, decoder: Tensor | None = None,
+    unembedding: Tensor | None = None, rows: int | None = None, memory: int = 2**28, record_every: int = 16,
 ) -> Path:
     """Write a feature index to the folder `out` from batches of codes; see `FeatureIndex.build` for an SAE's.
 
@@ -512,17 +513,15 @@ def write_index(
 
 # %% ../../nbs/views/41_index_build.ipynb #018111c8
 def read_rows(
-    language_model: Any, token_rows: Any, layer: int, batch_rows: int
+    language_model: LanguageModelLike, token_rows: TokenRows, layer: int, batch_rows: int
 ) -> Callable[[int], Iterator[ActivationBatch]]:
     """A function of the first row that yields the activations of the rows from there on."""
     def batches(first: int) -> Iterator[ActivationBatch]:
-        for start in range(first, len(token_rows.tokens), batch_rows):
-            tokens, attended, valid, documents = (
-                torch.from_numpy(np.array(getattr(token_rows, name)[start : start + batch_rows]))
-                for name in ("tokens", "attended", "valid", "documents"))
+        for start in range(first, len(token_rows), batch_rows):
+            part = token_rows.part(slice(start, start + batch_rows))
             with torch.no_grad():
-                hidden = language_model.run_to_layer(tokens, attended, layer).float()
-            yield ActivationBatch(hidden, valid, attended, documents, tokens)
+                hidden = language_model.run_to_layer(part["tokens"], part["attended"], layer).float()
+            yield ActivationBatch(hidden, **part)
 
     return batches
 
@@ -538,15 +537,16 @@ def held_out_from(source: ActivationSource, batch_rows: int) -> Callable[[int], 
     return batches
 
 # %% ../../nbs/views/41_index_build.ipynb #41b00032
-def encoded_rows(sae: Any, batches: Callable[[int], Iterator[ActivationBatch]], memory: int) -> Batches:
+def encoded_rows(sae: SAELike, batches: Callable[[int], Iterator[ActivationBatch]], memory: int) -> Batches:
     """A function of the first row that yields (rows done, `CodeBatch`) of the rows from there on."""
     def encoded(first: int) -> Iterator[tuple[int, CodeBatch]]:
         for batch in batches(first):
             rows, length = batch.tokens.shape
-            together, device = max(1, memory // (4 * length * sae.dictionary_size)), batch.activations.device
+            together, device = max(1, memory // (4 * length * sae.dictionary_size)), sae.bias.device
             for row in range(0, rows, together):
                 part = some_rows(batch, slice(row, row + together))
-                codes = codes_of_valid(sae, part.activations, part.valid.to(device), part.documents.to(device))
+                there = (values.to(device) for values in (part.activations, part.valid, part.documents))
+                codes = codes_of_valid(sae, *there)
                 tokens, attended, valid, documents = (
                     values.cpu() for values in (part.tokens, part.attended, part.valid, part.documents))
                 done = first + min(row + together, rows)
