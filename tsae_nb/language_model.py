@@ -417,7 +417,7 @@ def tokenizer_hash(tokenizer: "PreTrainedTokenizerFast") -> str:
     return content_hash(content, tokenizer.bos_token_id, tokenizer.eos_token_id, sorted(tokenizer.all_special_ids))
 
 # %% ../nbs/02_language_model.ipynb #b51c3002
-def token_texts(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+def token_texts(tokenizer: "PreTrainedTokenizerFast") -> list[str]:
     """The text each vocabulary id adds to a sentence, spaces included."""
     rows = [[0], *([0, token] for token in range(len(tokenizer)))]
     anchor, *texts = tokenizer.batch_decode(rows, skip_special_tokens=False, clean_up_tokenization_spaces=False)
