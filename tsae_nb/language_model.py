@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 # %% ../nbs/02_language_model.ipynb #da8ebae1
 def block_list_name(model: nn.Module, number_of_layers: int) -> str:
     """The name of the list that holds the transformer blocks of `model` (`model.layers`, `transformer.h`, …)."""
-    names = [
+    names: list[str] = [
         name for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) == number_of_layers
     ]
@@ -54,8 +54,7 @@ def block_list_name(model: nn.Module, number_of_layers: int) -> str:
         raise UserError(
             f"{type(model).__name__} has no list of {number_of_layers} blocks: it cannot be cut at a layer"
         )
-    result: str = min(names, key=lambda name: (name.count("."), len(name)))
-    return result
+    return min(names, key=lambda name: (name.count("."), len(name)))
 
 # %% ../nbs/02_language_model.ipynb #49cc8bf7
 def with_module(model: nn.Module, name: str, replacement: nn.Module) -> nn.Module:
@@ -81,14 +80,14 @@ class _Reached(Exception):
 
 def residual_streams(model: nn.Module, blocks: str, layers: Sequence[int], **inputs: Any) -> dict[int, Tensor]:
     """The residual stream after each of `layers` (B, T, d), from one pass that stops at the highest of them."""
-    found: dict[int, Tensor] = {}
+    streams: dict[int, Tensor] = {}
     originals: Any = model.get_submodule(blocks)
 
     def watched(index: int, block: nn.Module) -> nn.Module:
         def forward(*arguments: Any, **keywords: Any) -> Any:
             output = block(*arguments, **keywords)
             stream = output[0] if isinstance(output, (tuple, list)) else output
-            found[index] = stream if index == max(layers) else stream.clone()  # the next block may write into it
+            streams[index] = stream if index == max(layers) else stream.clone()  # the next block may write into it
             if index == max(layers):
                 raise _Reached
             return output
@@ -100,7 +99,7 @@ def residual_streams(model: nn.Module, blocks: str, layers: Sequence[int], **inp
         with_module(model, blocks, nn.ModuleList(listed))(**inputs)
     except _Reached:
         pass
-    return found
+    return streams
 
 # %% ../nbs/02_language_model.ipynb #a83c2da7
 def narrowed_head(head: nn.Module, positions: Tensor | None, vocabulary: Tensor | None) -> nn.Module:
@@ -168,11 +167,11 @@ def check_weights(folder: Path) -> None:
 # %% ../nbs/02_language_model.ipynb #3023da35
 def causes_of(error: BaseException | None) -> list[BaseException]:
     """An error and those it was raised from, the first cause last."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
+    causes: list[BaseException] = []
+    while error is not None and error not in causes:
+        causes.append(error)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return found
+    return causes
 
 
 def unreachable(error: BaseException | None) -> BaseException | None:
@@ -233,19 +232,19 @@ def check_access(kind: str, name: str, setting: str, instead: str, revision: str
     of_model, api = kind == "model", HfApi()
     repository, suffixes = ("model", (".safetensors",)) if of_model else ("dataset", _DATA_FILES)
     try:
-        found: Any = api.repo_info(
+        described: Any = api.repo_info(
             name, repo_type=repository, revision=revision, timeout=PATIENCE, files_metadata=of_model)
-        files = sorted(file.rfilename for file in found.siblings or () if file.rfilename.endswith(suffixes))
+        files = sorted(file.rfilename for file in described.siblings or () if file.rfilename.endswith(suffixes))
         if files:
-            url = hf_hub_url(found.id, files[0], repo_type=repository, revision=found.sha)
+            url = hf_hub_url(described.id, files[0], repo_type=repository, revision=described.sha)
             api.get_hf_file_metadata(url=url, timeout=PATIENCE)
     except Exception as error:  # the hub's client raises errors of many libraries
         if "/" not in name and not unreachable(error):
             raise UserError(f"{name!r} ({setting}) is no id of a {kind}: write owner/name, or {instead}") from error
         raise hub_trouble(kind, name, error, setting, instead, revision) from error
     if "/" not in name and not of_model:  # the hub redirects, the library that reads data sets cannot follow
-        raise UserError(f"the {kind} {name!r} is called {found.id!r} on the hub: set {setting} to that")
-    return found
+        raise UserError(f"the {kind} {name!r} is called {described.id!r} on the hub: set {setting} to that")
+    return described
 
 # %% ../nbs/02_language_model.ipynb #13f42a54
 def _local_folder(path: str | Path, revision: str | None) -> Path | None:
@@ -400,8 +399,8 @@ def read_model(folder: Path, dtype: str, device: str | torch.device) -> "PreTrai
     for name, weight in model.named_parameters():
         if not all(torch.isfinite(end) for end in torch.aminmax(weight.detach())):
             raise CorruptFileError(f"{folder}: the weight {name} holds NaN or infinity: fetch or copy the model again")
-    result: "PreTrainedModel" = model.to(place).eval().requires_grad_(False)
-    return result
+    loaded: "PreTrainedModel" = model.to(place).eval().requires_grad_(False)
+    return loaded
 
 # %% ../nbs/02_language_model.ipynb #29f5637d
 def prefer_fused_attention(model: "PreTrainedModel") -> None:
@@ -477,8 +476,8 @@ class LanguageModel:
     def unembedding(self) -> Tensor:
         """The rows (V, d) that turn the last residual stream into logits."""
         self._must_predict("unembedding")
-        result: Tensor = self.model.get_output_embeddings().weight.detach()
-        return result
+        weight: Tensor = self.model.get_output_embeddings().weight
+        return weight.detach()
 
     def content_hash(self) -> str:
         """A hash of configuration and weights (as loaded: the dtype counts), whatever the folder is called."""
@@ -527,15 +526,14 @@ class LanguageModel:
         self, model: nn.Module, positions: Tensor | None, vocabulary: Tensor | None, inputs: dict[str, Any]
     ) -> Tensor:
         if positions is None and vocabulary is None:
-            whole: Tensor = model(**inputs).logits
-            return whole
+            logits: Tensor = model(**inputs).logits
+            return logits
         head = self.model.get_output_embeddings()
         name = next(name for name, module in self.model.named_modules() if module is head)
         columns = None if positions is None else positions.to(self.device).reshape(len(positions), -1)
         rows = None if vocabulary is None else vocabulary.to(self.device)
         logits = with_module(model, name, narrowed_head(head, columns, rows))(**inputs).logits
-        result: Tensor = logits[:, 0] if positions is not None and positions.dim() == 1 else logits
-        return result
+        return logits[:, 0] if positions is not None and positions.dim() == 1 else logits
 
     def check_tokens(self, tokens: Tensor | np.ndarray) -> None:
         """Raise `UserError` for token ids that the model has no embedding for.
@@ -655,14 +653,12 @@ class KnownModel:
     @property
     def width(self) -> int:
         """Numbers in one vector of the residual stream."""
-        result: int = self.config.get_text_config().hidden_size
-        return result
+        return int(self.config.get_text_config().hidden_size)
 
     @property
     def number_of_layers(self) -> int:
         """Transformer blocks."""
-        result: int = self.config.get_text_config().num_hidden_layers
-        return result
+        return int(self.config.get_text_config().num_hidden_layers)
 
     @property
     def longest_row(self) -> int | None:
@@ -672,8 +668,7 @@ class KnownModel:
     @property
     def vocabulary_size(self) -> int:
         """Tokens it can name."""
-        result: int = self.config.get_text_config().vocab_size
-        return result
+        return int(self.config.get_text_config().vocab_size)
 
     def check_layer(self, layer: int) -> int:
         """The layer itself, or a `UserError` that says which ones there are."""
@@ -717,17 +712,17 @@ def option_tokens(
     tokenizer: "PreTrainedTokenizerFast", letters: Sequence[str] = ("A", "B", "C", "D")
 ) -> list[tuple[int, ...]]:
     """For each letter the ids of the single tokens that answer it: "A" and " A", where they exist and differ."""
-    found: list[tuple[int, ...]] = []
+    of_letters: list[tuple[int, ...]] = []
     for letter in letters:
         spellings = (tokenizer.encode(text, add_special_tokens=False) for text in (letter, " " + letter))
         single = dict.fromkeys(ids[0] for ids in spellings if len(ids) == 1 and ids[0] != tokenizer.unk_token_id)
-        if not single or any(identity in others for others in found for identity in single):
+        if not single or any(identity in others for others in of_letters for identity in single):
             raise UserError(
                 f"the tokenizer has no single token of its own for the option letter {letter!r}: multiple-choice "
                 "questions cannot be asked; choose another model or leave the unlearning evaluation out"
             )
-        found.append(tuple(single))
-    return found
+        of_letters.append(tuple(single))
+    return of_letters
 
 # %% ../nbs/02_language_model.ipynb #c7a0e202
 class LanguageModels:

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from ..config import UnlearningConfig
-from .questions import ORDERS, ChoiceQuestion, prompt_text, prompt_tokens, sets_of, subject_named
+from .questions import ChoiceQuestion, prompt_text, prompt_tokens, sets_of, subject_named
 from ..foundation import UserError, content_hash
 from ..language_model import LanguageModel, narrowed_head, option_tokens, tokenizer_hash, with_module
 from ..storage import Cache, write_json
+from ..world import ORDERS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -276,7 +277,6 @@ def _kept_qualifying(
         answers = [question.answer for question in questions]
         return qualifying_by_tree(language_model, prompts, answers, options, config.batch_tokens, orders)
 
-    rows: list[int] = kept_by_content(config).remembered(
+    return kept_by_content(config).remembered(
         key, "asking the questions", right, lambda folder, rows: write_json(folder / "rows.json", rows),
         lambda kept: kept.json("rows.json"))
-    return rows

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Numbers', 'ROW_ELEMENTS', 'PEER_METRICS', 'SAELike', 'LanguageModelLike', 'GivesActiveEntries', 'codes_of_valid',
-           'exact', 'Scatter', 'Reconstruction', 'CodeStatistics', 'DensityHistogram', 'density_histogram',
+           'exact', 'Scatter', 'ReconstructionErrors', 'CodeStatistics', 'DensityHistogram', 'density_histogram',
            'density_thirds', 'GroupMetrics', 'Levels', 'group_label', 'level_statistics', 'lagged', 'segments',
            'time_shuffle', 'correlation', 'row_correlation', 'Autocorrelation', 'half_life', 'smoothness',
            'adjacent_cosine', 'TemporalMetrics', 'TemporalStatistics', 'LossMetrics', 'LossRecovered', 'no_loss',
@@ -26,6 +26,7 @@ from ..activations import ActivationBatch
 from ..components.sparse_code import Codes, DenseCodes
 from ..config import EvaluationConfig
 from ..foundation import UserError
+from ..storage import six_digits
 
 # %% ../../nbs/evaluation/30_metrics.ipynb #m30saelike
 @runtime_checkable
@@ -137,7 +138,7 @@ class Scatter:
         self.mean, self.count = self.mean.to(mean) + gap * len(h) / total, total
 
 # %% ../../nbs/evaluation/30_metrics.ipynb #9c05acb8
-class Reconstruction:
+class ReconstructionErrors:
     """Errors of reconstructions (N, d) of activations (N, d), summed in float64."""
 
     def __init__(self) -> None:
@@ -321,8 +322,8 @@ def _mix(x: np.ndarray) -> np.ndarray:
     """SplitMix64's finalizer: a well mixed 64-bit hash of each element."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    result: np.ndarray = x ^ (x >> np.uint64(31))
-    return result
+    x = x ^ (x >> np.uint64(31))
+    return x
 
 
 def time_shuffle(valid: Tensor, documents: Tensor, seed: int) -> Tensor:
@@ -373,20 +374,19 @@ class Autocorrelation:
         flat = torch.cat((z, z.square()), dim=-1).flatten(0, 1)
         for i in range(min(len(self.pairs), z.shape[1] - 1)):
             lag = i + 1
-            here = lagged(valid, documents, lag)
+            paired = lagged(valid, documents, lag)
             earlier, later = torch.zeros_like(valid), torch.zeros_like(valid)
-            earlier[:, :-lag], later[:, lag:] = here, here
+            earlier[:, :-lag], later[:, lag:] = paired, paired
             edges = torch.stack((earlier.flatten(), later.flatten())).to(flat) @ flat
             a, b = z[:, :-lag], z[:, lag:]
-            product = torch.einsum("btk,btk,bt->k", a, b, here.to(z))
-            self.pairs[i] += int(here.sum())
+            product = torch.einsum("btk,btk,bt->k", a, b, paired.to(z))
+            self.pairs[i] += int(paired.sum())
             self.sums[:, i] += torch.cat((edges.view(2, 2, -1).transpose(0, 1).flatten(0, 1), product[None])).cpu()
 
     def result(self) -> Tensor:
         """(largest_lag, k) float64, NaN where a feature does not vary over the pairs."""
-        a, b, aa, bb, ab = self.sums / self.pairs[None, :, None]
-        result: Tensor = correlation(1, a, aa, b, bb, ab)
-        return result
+        a, b, aa, bb, ab = (self.sums / self.pairs[None, :, None]).unbind()
+        return correlation(1, a, aa, b, bb, ab)
 
 # %% ../../nbs/evaluation/30_metrics.ipynb #d7e46119
 def half_life(autocorrelation: Tensor) -> Tensor:
@@ -401,24 +401,24 @@ def half_life(autocorrelation: Tensor) -> Tensor:
 # %% ../../nbs/evaluation/30_metrics.ipynb #ff2bc395
 def smoothness(z: Tensor, h: Tensor, valid: Tensor, documents: Tensor) -> tuple[Tensor, Tensor]:
     """Per feature (k,): Σ over documents where it is active of max_t |Δz|/‖Δh‖, and the number of such documents."""
-    here = lagged(valid, documents, 1)
+    paired = lagged(valid, documents, 1)
     step = (h[:, 1:] - h[:, :-1]).norm(dim=-1)
-    here = here & (step > 0)
-    numbers = segments(valid, documents)[:, 1:][here]
-    ratio = (z[:, 1:] - z[:, :-1]).abs()[here] / step[here][:, None]
-    active = ((z[:, 1:] > 0) | (z[:, :-1] > 0))[here].to(ratio)
+    paired = paired & (step > 0)
+    numbers = segments(valid, documents)[:, 1:][paired]
+    ratio = (z[:, 1:] - z[:, :-1]).abs()[paired] / step[paired][:, None]
+    active = ((z[:, 1:] > 0) | (z[:, :-1] > 0))[paired].to(ratio)
     count = int(numbers.max()) + 1 if len(numbers) else 0
-    empty, place = ratio.new_zeros(count, z.shape[-1]), numbers[:, None].expand_as(ratio)
-    largest, anywhere = (empty.scatter_reduce(0, place, values, "amax") for values in (ratio, active))
+    empty, rows = ratio.new_zeros(count, z.shape[-1]), numbers[:, None].expand_as(ratio)
+    largest, anywhere = (empty.scatter_reduce(0, rows, values, "amax") for values in (ratio, active))
     return largest.sum(0), anywhere.sum(0)
 
 
 def adjacent_cosine(z: Tensor, valid: Tensor, documents: Tensor) -> tuple[float, int]:
     """Sum over neighbouring tokens with non-zero codes of the cosine of their codes, and their number."""
     norm = z.norm(dim=-1)
-    here = lagged(valid, documents, 1) & (norm[:, 1:] > 0) & (norm[:, :-1] > 0)
+    paired = lagged(valid, documents, 1) & (norm[:, 1:] > 0) & (norm[:, :-1] > 0)
     unit = z / norm.clamp_min(torch.finfo(z.dtype).tiny)[..., None]
-    return float((unit[:, 1:][here] * unit[:, :-1][here]).sum()), int(here.sum())
+    return float((unit[:, 1:][paired] * unit[:, :-1][paired]).sum()), int(paired.sum())
 
 # %% ../../nbs/evaluation/30_metrics.ipynb #1c4b6872
 @dataclass(frozen=True)
@@ -641,7 +641,7 @@ def evaluate(
     if language_model is not None and reason is None:
         mean = _mean_activation(batches) if config.ablation == "mean" else None
         loss = LossRecovered(language_model, int(layer or 0), config.ablation, mean)
-    reconstruction, seen = Reconstruction(), CodeStatistics(sae.dictionary_size)
+    reconstruction, seen = ReconstructionErrors(), CodeStatistics(sae.dictionary_size)
     ordered, shuffled = (TemporalStatistics(sae.dictionary_size, config.largest_lag) for _ in range(2))
     rows = 0
     for batch in batches:
@@ -677,7 +677,7 @@ def evaluate(
         temporal=ordered.result(shuffled.result()) if config.temporal else None,
         levels=level_statistics(seen, sae.groups),
         density_histogram=density_histogram(seen.density, seen.tokens, config.histogram_bins),
-        features=FeatureMetrics(**{name: _plain(values) for name, values in features.items()}),
+        features=FeatureMetrics(**{name: [*map(six_digits, values.tolist())] for name, values in features.items()}),
     )
 
 
@@ -688,11 +688,6 @@ def _shuffled_codes(sae: SAELike, batch: ActivationBatch, z: Tensor, taken: Tens
     h = batch.activations
     h = h.gather(1, taken[..., None].expand_as(h))
     return sae.encode(h, valid=batch.valid, documents=batch.documents)
-
-
-def _plain(values: Tensor) -> list[float | None]:
-    """Numbers to six digits for JSON; NaN and ∞ become None."""
-    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values.tolist()]
 
 # %% ../../nbs/evaluation/30_metrics.ipynb #a54d11a7
 class Peer(NamedTuple):

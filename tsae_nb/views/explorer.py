@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['TABLE_COLUMNS', 'TABS', 'STORED_PART', 'Parts', 'words_of', 'card', 'table_bytes', 'trace_answer', 'Prompt',
-           'read_prompt', 'LiveModel', 'drawn', 'continuation', 'generate', 'ablated_losses', 'Comparison', 'Explored',
-           'answer_card', 'answer_coactive', 'answer_search', 'answer_label', 'trace_options', 'answer_trace',
-           'answer_prompt', 'answer_token', 'selected_features', 'answer_steer', 'answer_ablate', 'answer_matches',
-           'answer_pairs', 'described', 'checked_live', 'card_text', 'is_page', 'halved', 'pack_archive',
-           'stored_cards', 'stored_traces', 'page_features', 'page_of', 'FeatureExplorer']
+           'read_prompt', 'LiveModel', 'drawn', 'continuation', 'generate', 'ablated_losses', 'IndexComparison',
+           'Explored', 'answer_card', 'answer_coactive', 'answer_search', 'answer_label', 'trace_options',
+           'answer_trace', 'answer_prompt', 'answer_token', 'selected_features', 'answer_steer', 'answer_ablate',
+           'answer_matches', 'answer_pairs', 'index_description', 'checked_live', 'card_text', 'is_page', 'halved',
+           'pack_archive', 'stored_cards', 'stored_traces', 'page_features', 'page_of', 'FeatureExplorer']
 
 # %% ../../nbs/views/43_explorer.ipynb #aeaedf35
 import base64
@@ -29,8 +29,8 @@ import traitlets
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from ..corpus import start_tokens, valid_tokens
 from ..evaluation.metrics import LanguageModelLike, SAELike, row_correlation
-from ..corpus import start_tokens
 from ..evaluation.clamping import clamped, encoded
 from ..foundation import UserError, explained_os_errors, named_generator, progress
 from ..storage import whole_file
@@ -98,7 +98,7 @@ class Prompt:
     """A text as the model reads it: one row of T tokens."""
 
     tokens: Tensor  # (1,T)
-    valid: Tensor  # (1,T) bool: not a special token, and never the first place of the row, as in training (04)
+    valid: Tensor  # (1,T) bool: which count, as in training (04)
     texts: list[str]  # T, with the spaces before them; "" for a further token of one character
     unknown: list[bool]  # T, whether the vocabulary lacks the word
     notice: str  # a sentence where the text was cut
@@ -119,10 +119,9 @@ def read_prompt(tokenizer: PreTrainedTokenizerFast, text: str, longest: int | No
     if longest is not None and len(ids) > longest:
         notice = f"The text has {len(ids):,} tokens, the model reads {longest:,}: the first {longest:,} are used."
         ids, texts = ids[:longest], texts[:longest]
-    tokens = torch.tensor([ids])
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    valid = torch.tensor([[number > 0 and token not in special for number, token in enumerate(ids)]])
-    return Prompt(tokens, valid, texts, [token == tokenizer.unk_token_id for token in ids], notice)
+    valid = torch.from_numpy(valid_tokens(np.array([ids]), tokenizer))
+    unknown = [token == tokenizer.unk_token_id and token not in begin for token in ids]
+    return Prompt(torch.tensor([ids]), valid, texts, unknown, notice)
 
 # %% ../../nbs/views/43_explorer.ipynb #aaac8d27
 class LiveModel:
@@ -199,7 +198,7 @@ def generate(
 # %% ../../nbs/views/43_explorer.ipynb #43x00020
 @torch.no_grad()
 def ablated_losses(live: LiveModel, prompt: Prompt, groups: Sequence[Sequence[int]], rows: int = 16) -> Tensor:
-    """Next-token loss in nats (G, T−1) with each group of features ablated; NaN where the next token is special."""
+    """Next-token loss in nats (G, T−1) with each group of features ablated; NaN where the next token does not count."""
     hidden, codes = live.encode(prompt.tokens, prompt.valid)
     results = []
     for start in range(0, len(groups), rows):
@@ -212,7 +211,7 @@ def ablated_losses(live: LiveModel, prompt: Prompt, groups: Sequence[Sequence[in
     return torch.cat(results).masked_fill(~prompt.valid[:, 1:], torch.nan)
 
 # %% ../../nbs/views/43_explorer.ipynb #7157876c
-class Comparison:
+class IndexComparison:
     """The index of another SAE beside one; `UserError` where their directions have no common meaning."""
 
     def __init__(self, index: FeatureIndex, other: FeatureIndex) -> None:
@@ -259,9 +258,9 @@ class Comparison:
     def matches(self, feature: int, count: int = 5) -> pd.DataFrame:
         """The features of the other SAE nearest to one of this: level, density, autocorrelation, feature, cosine."""
         ids, cosines = self.nearest(slice(feature, feature + 1), min(count, self.other.dictionary_size))
-        table = self.other.features.iloc[ids[0]][["level", "density", "autocorrelation"]].reset_index(drop=True)
-        result: pd.DataFrame = table.assign(feature=ids[0], cosine=cosines[0])
-        return result
+        columns = ["level", "density", "autocorrelation"]
+        table: pd.DataFrame = self.other.features.iloc[ids[0]][columns].reset_index(drop=True)
+        return table.assign(feature=ids[0], cosine=cosines[0])
 
 # %% ../../nbs/views/43_explorer.ipynb #43x00025
 @dataclass
@@ -270,7 +269,7 @@ class Explored:
 
     index: FeatureIndex
     live: LiveModel | None = None
-    comparison: Comparison | None = None
+    comparison: IndexComparison | None = None
     prompt_codes: Tensor | None = None  # (T,k) of the text that was pasted last
 
     def needs_live(self, what: str, predicts: bool = False) -> LiveModel:
@@ -282,7 +281,7 @@ class Explored:
             raise UserError(f"{what} needs a model that predicts the next token; this one only encodes")
         return self.live
 
-    def needs_comparison(self) -> Comparison:
+    def needs_comparison(self) -> IndexComparison:
         """The comparison; `UserError` if there is none."""
         if self.comparison is None:
             raise UserError('there is nothing to compare with: explorer.compare("path/of/another/index")')
@@ -450,7 +449,7 @@ TABS: dict[str, dict[str, Callable[[Explored, dict[str, Any]], Answer]]] = {
 }
 
 # %% ../../nbs/views/43_explorer.ipynb #deedc362
-def described(explored: Explored, notice: str) -> dict[str, Any]:
+def index_description(explored: Explored, notice: str) -> dict[str, Any]:
     """What the browser is told of an index when it opens."""
     index, live = explored.index, explored.live
     return {
@@ -599,7 +598,7 @@ def page_of(
 ) -> bytes:
     """The page of stored answers about these features."""
     dead = explored.index.features["dead"].to_numpy()[list(features)]
-    about = described(explored, notice) | {
+    about = index_description(explored, notice) | {
         "live": False, "predicts": False, "other": None, "stored": True, "part": STORED_PART,
         "features": len(features), "dead": int(dead.sum()),
     }
@@ -637,7 +636,7 @@ class FeatureExplorer(AnsweringWidget):
         answers = {kind: partial(answering, self.explored)
                    for questions in TABS.values() for kind, answering in questions.items()}
         super().__init__({**answers, "label": self._label}, feature=first,
-                         _about=described(self.explored, self.notice), _table=table_bytes(index))
+                         _about=index_description(self.explored, self.notice), _table=table_bytes(index))
 
     @traitlets.validate("feature", "selected")
     def _check_features(self, proposal: Any) -> Any:
@@ -650,14 +649,14 @@ class FeatureExplorer(AnsweringWidget):
     def _label(self, request: dict[str, Any]) -> Answer:
         """Label a feature, and tell all views."""
         answer = answer_label(self.explored, request)
-        self._about = described(self.explored, self.notice)
+        self._about = index_description(self.explored, self.notice)
         return answer
 
     def compare(self, other: "FeatureIndex | str | Path") -> None:
         """Put another SAE's index beside this one (tab Compare)."""
         other = other if isinstance(other, FeatureIndex) else FeatureIndex.open(other)
-        self.explored.comparison = Comparison(self.index, other)
-        self._about = described(self.explored, self.notice)
+        self.explored.comparison = IndexComparison(self.index, other)
+        self._about = index_description(self.explored, self.notice)
 
     def text(self) -> str:
         """The current card as plain text."""

@@ -31,8 +31,8 @@ from tsae_nb.storage import (
     write_sealed,
 )
 from tsae_nb.views.index_build import (
-    BUILD_AGAIN, KIND, SCHEMA, CodeBatch, building_folder, encoded_rows, held_out_from, labels_lock, level_names,
-    read_rows, write_index,
+    BUILD_AGAIN, INDEX_FOLDER, SCHEMA, CodeBatch, building_folder, encoded_rows, held_out_from, labels_lock,
+    level_names, read_rows, write_index,
 )
 
 # %% ../../nbs/views/41a_feature_index.ipynb #bae9fa2d
@@ -71,8 +71,8 @@ class IndexArrays:
     @cached_property
     def vocabulary(self) -> list[str]:
         """Text of every vocabulary id, with the space it puts before itself."""
-        result: list[str] = read_json(self.folder / "vocabulary.json")
-        return result
+        texts: list[str] = read_json(self.folder / "vocabulary.json")
+        return texts
 
     def get(self, name: str) -> np.ndarray | CheckedArray | None:
         """An array by its file's name (histogram, neighbour_id, logit_id, decoder, …), or None if there is none."""
@@ -138,12 +138,12 @@ def _checked_manifest(folder: Path, stored: Stored) -> dict[str, Any]:
 
 def open_arrays(folder: Path) -> IndexArrays:
     """The arrays of a folder. `UserError` for what is no index, `CorruptFileError` for a damaged one."""
-    if not (folder / "manifest.json").is_file() and not is_stored(folder, KIND):
+    if not (folder / "manifest.json").is_file() and not is_stored(folder, INDEX_FOLDER):
         advice = "Make one with FeatureIndex.build(sae, language_model, token_rows, folder, layer=…)."
         if building_folder(folder).exists():
             advice = "A build of it was cut short: start the same build again and it goes on where it was."
         raise UserError(f"{folder} holds no feature index. {advice}")
-    stored = Stored(folder, KIND, BUILD_AGAIN, required=False)
+    stored = Stored(folder, INDEX_FOLDER, BUILD_AGAIN, required=False)
     manifest = _checked_manifest(folder, stored)
     with taken_apart(folder / "manifest.json", BUILD_AGAIN):
         _check_small(stored, manifest)
@@ -321,8 +321,8 @@ def level_shares(
     """(T,L) share of each token's activation that lies on each level; 0 where none is active."""
     share = np.zeros((length, int(levels.max(initial=1))))
     np.add.at(share, (columns, levels[ids] - 1), activations)
-    result: np.ndarray = share / np.maximum(share.sum(1, keepdims=True), np.finfo(np.float64).tiny)
-    return result
+    share /= np.maximum(share.sum(1, keepdims=True), np.finfo(np.float64).tiny)
+    return share
 
 
 def trace_of(
@@ -401,13 +401,13 @@ class Search:
         assert pointers is not None and positions is not None  # every index has them
         rarest = min(range(len(words)), key=lambda i: int((pointers[words[i] + 1] - pointers[words[i]]).sum()))
         spans = [positions[pointers[token] : pointers[token + 1]] for token in words[rarest]]
-        ends = np.sort(np.concatenate([np.zeros(0, np.int64), *spans])).astype(np.int64) + last - rarest
+        ends: np.ndarray = np.sort(np.concatenate([np.zeros(0, np.int64), *spans])).astype(np.int64) + last - rarest
         ends = ends[(ends >= last) & (ends < len(arrays.tokens))]
         for number, ids in enumerate(words):
             if number != rarest:
                 ends = ends[np.isin(arrays.tokens[ends - last + number], ids)]
-        result: np.ndarray = ends[arrays.piece_of(ends - last) == arrays.piece_of(ends)]
-        return result
+        ends = ends[arrays.piece_of(ends - last) == arrays.piece_of(ends)]
+        return ends
 
     def features(self, text: str, count: int = 50, sample: int = 8192) -> pd.DataFrame:
         """Features about a word or phrase: feature, recall, precision, f1, mean activation on it; best first."""
