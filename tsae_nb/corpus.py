@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow
@@ -35,7 +35,6 @@ import pyarrow.parquet
 import torch
 from huggingface_hub import constants as hub_constants
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from .config import DataConfig
 from .foundation import CorruptFileError, UserError, content_hash, local_path, named_generator, progress
@@ -44,6 +43,9 @@ from tsae_nb.storage import (
     Cache, Stored, claim, is_stored, read_tensors, remove_stored, write_json, write_tensors,
 )
 from .world import World
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 # %% ../nbs/04_corpus.ipynb #f1c4e840
 def world_documents(seed: int, corpus: str, count: int) -> Iterator[tuple[str, str]]:
@@ -416,7 +418,7 @@ def packed_rows(
 
 # %% ../nbs/04_corpus.ipynb #d5a8b1c2
 def valid_tokens(
-    tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase, attended: np.ndarray | None = None
+    tokens: np.ndarray, tokenizer: "PreTrainedTokenizerBase", attended: np.ndarray | None = None
 ) -> np.ndarray:
     """Which tokens (R, T) of rows count, bool; `attended` (R, T) is false on padding, None where there is none."""
     valid: np.ndarray = ~np.isin(tokens, sorted(tokenizer.all_special_ids))  # the token for unknown words is one
@@ -424,7 +426,7 @@ def valid_tokens(
     return valid if attended is None else valid & attended
 
 
-def ended_documents(tokens: Tensor, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+def ended_documents(tokens: Tensor, tokenizer: "PreTrainedTokenizerBase") -> Tensor:
     """A number for the document of each token (R, T), where all that is known is that it ends with the end token."""
     if tokenizer.eos_token_id is None:
         return torch.zeros_like(tokens)
@@ -463,7 +465,7 @@ class TokenRows:
 ARRAYS = ("tokens", "attended", "valid", "documents")
 
 
-def as_arrays(rows: Sequence[Row], length: int, tokenizer: PreTrainedTokenizerFast) -> dict[str, np.ndarray]:
+def as_arrays(rows: Sequence[Row], length: int, tokenizer: "PreTrainedTokenizerFast") -> dict[str, np.ndarray]:
     """Rows of different lengths as the four arrays of `TokenRows`."""
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     tokens, documents = np.full((len(rows), length), pad), np.full((len(rows), length), -1)
@@ -474,7 +476,7 @@ def as_arrays(rows: Sequence[Row], length: int, tokenizer: PreTrainedTokenizerFa
     return dict(zip(ARRAYS, (tokens, attended, valid, documents), strict=True))
 
 # %% ../nbs/04_corpus.ipynb #68f481d9
-def start_tokens(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+def start_tokens(tokenizer: "PreTrainedTokenizerFast") -> list[int]:
     """What a row begins with: the beginning-of-sequence token, an encoder's [CLS], or nothing."""
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.cls_token_id
     return [] if first is None else [first]
@@ -490,7 +492,7 @@ def short_enough(documents: Documents) -> Documents:
 
 
 def tokenized(
-    documents: Documents, tokenizer: PreTrainedTokenizerFast, names: list[str], together: int = 64
+    documents: Documents, tokenizer: "PreTrainedTokenizerFast", names: list[str], together: int = 64
 ) -> Iterator[tuple[int, list[int]]]:
     """(number, token ids without special ones) of each document; the names are appended to `names`."""
     documents = short_enough(documents)
@@ -593,7 +595,7 @@ class KeptDocuments:
 
 # %% ../nbs/04_corpus.ipynb #60249887
 def kept_documents(
-    config: DataConfig, tokenizer: PreTrainedTokenizerFast, names: list[str], folder: Path
+    config: DataConfig, tokenizer: "PreTrainedTokenizerFast", names: list[str], folder: Path
 ) -> Tokenized:
     """The documents of a hub data set, first those kept in `folder`, then the stream, which is kept as it comes.
 
@@ -624,7 +626,7 @@ def kept_documents(
 
 
 def token_documents(
-    config: DataConfig, tokenizer: PreTrainedTokenizerFast, names: list[str], empty: list[int],
+    config: DataConfig, tokenizer: "PreTrainedTokenizerFast", names: list[str], empty: list[int],
     keep: Path | None = None,
 ) -> tuple[Tokenized, Tokenized]:
     """(evaluation, training) documents, tokenised, in the order in which rows take them; `keep`: a folder.
@@ -673,7 +675,7 @@ class HeldOutText:
 
 # %% ../nbs/04_corpus.ipynb #5355941f
 def build_rows(
-    config: DataConfig, tokenizer: PreTrainedTokenizerFast, minimum_rows: int = 1, quiet: bool = False,
+    config: DataConfig, tokenizer: "PreTrainedTokenizerFast", minimum_rows: int = 1, quiet: bool = False,
     keep: Path | None = None,
 ) -> tuple[TokenRows, TokenRows]:
     """(training, evaluation) rows of a corpus; no text is in both. `UserError` where the corpus is too short.
@@ -753,7 +755,7 @@ ROWS = 2  # counted up when the same text gives other rows than before, so that 
 
 
 def token_rows(
-    config: DataConfig, tokenizer: PreTrainedTokenizerFast, cache_folder: str | Path, minimum_rows: int = 1,
+    config: DataConfig, tokenizer: "PreTrainedTokenizerFast", cache_folder: str | Path, minimum_rows: int = 1,
     quiet: bool = False,
 ) -> tuple[TokenRows, TokenRows]:
     """(training, evaluation) rows as `build_rows` makes them, from `cache_folder`/tokens where they are kept."""

@@ -19,10 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import transformers  # it imports what is heavy in it, models, when they are asked for
 from huggingface_hub import HfApi, hf_hub_url, snapshot_download
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
     GatedRepoError, HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError,
@@ -32,16 +33,15 @@ from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defin
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers import PreTrainedTokenizerFast
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL_LM_NAMES
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED_LM_NAMES
 from transformers.utils import logging as transformers_logging
 
 import tsae_nb
 from .config import LanguageModelConfig
 from .foundation import CorruptFileError, UserError, content_hash, local_path, taken_apart
 from .storage import read_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 # %% ../nbs/02_language_model.ipynb #da8ebae1
 def block_list_name(model: nn.Module, number_of_layers: int) -> str:
@@ -128,8 +128,10 @@ def resumed(model: nn.Module, blocks: str, layer: int, hidden: Tensor, as_tuple:
 # %% ../nbs/02_language_model.ipynb #f5cef629
 def predicts_next(config: Any) -> bool:
     """Whether models of this configuration give next-token logits."""
-    encoder = config.model_type in MASKED_LM_NAMES and not getattr(config, "is_decoder", False)
-    return config.model_type in CAUSAL_LM_NAMES and not encoder
+    known = transformers.models.auto.modeling_auto
+    encoder = (config.model_type in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+               and not getattr(config, "is_decoder", False))
+    return config.model_type in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not encoder
 
 # %% ../nbs/02_language_model.ipynb #4bcc55a7
 _FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -312,16 +314,16 @@ _TOKENIZER_FILES = (
 )
 
 
-def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+def read_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
     """The fast tokenizer of a model folder."""
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):  # transformers would make an empty one
         raise UserError(f"{folder} holds no tokenizer: tokenizer.json is missing")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         tokenizer("a few words", add_special_tokens=False)  # settings of a wrong type show when they are used
     except Exception as error:  # a missing or damaged tokenizer surfaces as many kinds of error
         raise UserError(f"{folder} holds no tokenizer that can be read ({error})") from error
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+    if not isinstance(tokenizer, transformers.PreTrainedTokenizerFast):
         raise UserError(f"{folder} has only a slow tokenizer; a tokenizer.json is needed")
     return tokenizer
 
@@ -347,7 +349,7 @@ def longest_row(config: Any) -> int | None:
 def read_config(folder: Path) -> Any:
     """The configuration of a model folder, as far as it can be true of the weights that lie there."""
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         text = config.get_text_config()
         sizes = {name: getattr(text, name, None) for name in ("num_hidden_layers", "hidden_size", "vocab_size")}
         longest = longest_row(config)
@@ -371,14 +373,15 @@ def read_config(folder: Path) -> Any:
     return config
 
 
-def read_model(folder: Path, dtype: str, device: str | torch.device) -> PreTrainedModel:
+def read_model(folder: Path, dtype: str, device: str | torch.device) -> "PreTrainedModel":
     """The model of a folder, in evaluation mode, without gradients, on its device."""
     if dtype not in DTYPES:
         raise UserError(f"language model dtype {dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
     place = resolve_device(device)
     config = read_config(folder)
     try:
-        auto_class: Any = AutoModelForCausalLM if predicts_next(config) else AutoModel
+        predicts = predicts_next(config)
+        auto_class: Any = transformers.AutoModelForCausalLM if predicts else transformers.AutoModel
         with _no_loading_bar():
             model, report = auto_class.from_pretrained(
                 folder, dtype=DTYPES[dtype], use_safetensors=True, local_files_only=True, trust_remote_code=False,
@@ -396,24 +399,24 @@ def read_model(folder: Path, dtype: str, device: str | torch.device) -> PreTrain
     for name, weight in model.named_parameters():
         if not all(torch.isfinite(end) for end in torch.aminmax(weight.detach())):
             raise CorruptFileError(f"{folder}: the weight {name} holds NaN or infinity: fetch or copy the model again")
-    loaded: PreTrainedModel = model.to(place).eval().requires_grad_(False)
+    loaded: "PreTrainedModel" = model.to(place).eval().requires_grad_(False)
     return loaded
 
 # %% ../nbs/02_language_model.ipynb #29f5637d
-def prefer_fused_attention(model: PreTrainedModel) -> None:
+def prefer_fused_attention(model: "PreTrainedModel") -> None:
     """Use fused attention where the architecture forbids it only for a soft cap that this model does not have."""
     if model.config.model_type == "gemma2" and model.config.attn_logit_softcapping is None:
         model.config._attn_implementation = "sdpa"
 
 # %% ../nbs/02_language_model.ipynb #0eab0e57
-def tokenizer_hash(tokenizer: PreTrainedTokenizerFast) -> str:
+def tokenizer_hash(tokenizer: "PreTrainedTokenizerFast") -> str:
     """A hash of everything that decides which tokens a text becomes."""
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     content.pop("truncation", None), content.pop("padding", None)
     return content_hash(content, tokenizer.bos_token_id, tokenizer.eos_token_id, sorted(tokenizer.all_special_ids))
 
 # %% ../nbs/02_language_model.ipynb #b51c3002
-def token_texts(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+def token_texts(tokenizer: "PreTrainedTokenizerFast") -> list[str]:
     """The text each vocabulary id adds to a sentence, spaces included."""
     rows = [[0], *([0, token] for token in range(len(tokenizer)))]
     anchor, *texts = tokenizer.batch_decode(rows, skip_special_tokens=False, clean_up_tokenization_spaces=False)
@@ -434,7 +437,7 @@ class LanguageModel:
     A layer is counted from 0; its residual stream is what leaves that block.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast):
+    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast"):
         config = model.config.get_text_config()
         self.model, self.tokenizer = model, tokenizer
         self.width: int = config.hidden_size
@@ -638,7 +641,7 @@ class KnownModel:
     """
 
     config: Any
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: "PreTrainedTokenizerFast"
     weight_bytes: int
     download_bytes: int = 0
 
@@ -706,7 +709,7 @@ def look_up(
 
 # %% ../nbs/02_language_model.ipynb #08c10c1a
 def option_tokens(
-    tokenizer: PreTrainedTokenizerFast, letters: Sequence[str] = ("A", "B", "C", "D")
+    tokenizer: "PreTrainedTokenizerFast", letters: Sequence[str] = ("A", "B", "C", "D")
 ) -> list[tuple[int, ...]]:
     """For each letter the ids of the single tokens that answer it: "A" and " A", where they exist and differ."""
     of_letters: list[tuple[int, ...]] = []

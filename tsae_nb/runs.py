@@ -27,7 +27,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import papermill
 import torch
 from traitlets.config import Config as JupyterConfig
 
@@ -552,6 +551,8 @@ def _own_errors(kind: type[UserError] = UserError) -> set[str]:
 
 def _execute_notebook(template: Path, executed: Path, parameters: Mapping[str, Any], place: Path) -> None:
     """Execute the template; one that fails in a way nobody thought of is kept beside `place`."""
+    import papermill  # slow to import, and only used by who starts a kernel, not in the kernel
+
     said = _WholeLines()
     try:
         with explained_os_errors(executed), _parent_of_children():

@@ -13,12 +13,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
 from ..config import UnlearningConfig
 from .questions import ChoiceQuestion, prompt_text, prompt_tokens, sets_of, subject_named
@@ -27,11 +26,14 @@ from ..language_model import LanguageModel, narrowed_head, option_tokens, tokeni
 from ..storage import Cache, write_json
 from ..world import ORDERS
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
 # %% ../../nbs/evaluation/32_asking.ipynb #q32options
 class Options:
     """The vocabulary rows of the option letters; `best` turns their logits (B, V') into places 0 to 3."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerFast") -> None:
         groups = option_tokens(tokenizer)
         self.tokens = torch.tensor([token for group in groups for token in group])
         self.sizes = [len(group) for group in groups]
