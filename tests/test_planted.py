@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 import torch
 
 from tsae_nb.cli import main
@@ -70,6 +71,20 @@ sae: {dictionary_size: 32, sparse_code: {active: 2}}
 training: {steps: 2, rows_per_batch: 4}
 activations: {calibration_rows: 4}
 """
+
+
+def test_what_is_set_of_a_chosen_world_or_variant_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As each process of a sweep is told: which it makes, and all that was set."""
+    monkeypatch.chdir(tmp_path)
+    Path("worlds.yaml").write_text(WORLDS)
+    changes = ["worlds.noisy.noise=0.3", "worlds.long.run_length=64", "variants.topk.training.steps=5"]
+    line = ["run", "worlds.yaml", "--resolve", *(part for change in changes for part in ("--set", change))]
+    assert main([*line, "--worlds", "noisy,long", "--variants", "topk"]) == 0
+    runs = {run["name"]: run for run in yaml.safe_load_all(capfd.readouterr().out)}
+    assert {name: (run["planted"]["noise"], run["planted"]["run_length"], run["training"]["steps"])
+            for name, run in runs.items()} == {"worlds/topk-noisy": (0.3, 32, 5), "worlds/topk-long": (0.25, 64, 5)}
 
 
 def test_worlds_are_swept_one_process_each_and_chosen_by_name(

@@ -143,11 +143,14 @@ def _load(*modules: str) -> None:
 def _experiment(chosen: Mapping[str, Any]) -> dict[str, Any]:
     """The experiment with what the command line lays over it."""
     from tsae_nb.carried import find_experiment
-    from tsae_nb.config import merge
     from tsae_nb.experiments import AXES, load_experiment, nested
 
-    axes = {name: chosen[name] for name in AXES if chosen[name] is not None}  # an empty one is refused
-    return load_experiment(find_experiment(chosen["file"]), merge(nested(chosen["assignments"]), axes))
+    file, changes = find_experiment(chosen["file"]), nested(chosen["assignments"])
+    for axis in AXES:
+        if (given := chosen.get(axis)) is not None:  # an empty one is refused
+            below = changes.get(axis)  # what --set says of those that are chosen
+            changes[axis] = {name: below.get(name) for name in given} if isinstance(below, Mapping) else given
+    return load_experiment(file, changes)
 
 
 def _no_experiment(chosen: Mapping[str, Any]) -> bool:
@@ -397,7 +400,9 @@ def figures_command(runs: tuple[str, ...], out: str | None) -> None:
     for experiment, folders in experiments.items():
         try:
             folder = out or experiment / "figures"
-            print(*draw(folders, folder), *draw_recovery(folders, folder), sep="\n")
+            for drawing in (draw, draw_recovery):
+                for path in drawing(folders, folder):
+                    print(path)
         except UserError as error:  # of one experiment among several: the others are drawn
             if len(experiments) == 1:
                 raise
@@ -433,7 +438,7 @@ def store_command(out: str, **chosen: Any) -> None:
     """
     from tsae_nb.experiments import expand
 
-    configs = expand(_experiment({"name": None, "variants": None, **chosen}))
+    configs = expand(_experiment(chosen))
     _load("runs")
     from tsae_nb.runs import store
 

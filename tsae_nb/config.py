@@ -594,7 +594,9 @@ def build(config_type: type[Config], settings: Mapping[str, Any]) -> Config:
     except (TypeError, ValueError, RecursionError) as error:
         if not isinstance(error, ValidationError):  # a date, in YAML, is no text; a list may hold itself
             raise ConfigError(f"the configuration cannot be used: {error}; put quotes around texts") from None
-        lines = [_explain(config_type, item) for item in error.errors()]
+        consequence = "default_factory_not_called"  # of a mistake elsewhere
+        mistakes = [item for item in error.errors() if item["type"] != consequence]
+        lines = [_explain(config_type, item) for item in mistakes]
         raise ConfigError("the configuration cannot be used:\n  " + "\n  ".join(dict.fromkeys(lines))) from None
 
 

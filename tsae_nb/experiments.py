@@ -9,6 +9,7 @@ __all__ = ['AXES', 'SECTIONS', 'OPTIONAL', 'expand', 'nested', 'load_experiment'
 # %% ../nbs/00d_experiments.ipynb #cbdabc3b
 import ast
 import difflib
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from importlib import import_module
@@ -84,10 +85,12 @@ def _numbers(experiment: Mapping[str, Any], axis: str, default: int | None) -> l
 # %% ../nbs/00d_experiments.ipynb #09742ba2
 def _worlds(given: Any) -> Mapping[str, Any]:
     """Planted worlds by name: what each says of `planted`. One without a name where an experiment gives none."""
-    if not given:
+    if given in (None, [], {}):
         return {"": None}
     worlds = _mapping("worlds", given)
     for name, planted in worlds.items():
+        if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9._-]+", name)):
+            raise ConfigError(f"worlds: a world cannot be called {name!r}; allowed: letters a to z, digits and . _ -")
         if not _mapping(f"worlds.{name}", planted):
             raise ConfigError(f"worlds.{name}: it says nothing; write settings of planted there, such as noise: 0.1")
     return worlds
@@ -123,6 +126,8 @@ def expand(experiment: Mapping[str, Any]) -> list[RunConfig]:
         for variant, changes in table.items():
             for seed in seeds:
                 own = _variant_settings(str(variant), changes, of_world)
+                if world and own["planted"] is None:
+                    raise ConfigError(f"worlds and planted: null, of variant {variant!r}, are both given: keep one")
                 if layer is not None and "layer" in own.get("language_model", {}):
                     raise ConfigError(f"layers and language_model.layer ({own['language_model']['layer']!r}) are both "
                                       "given: keep one of them")
@@ -171,6 +176,13 @@ def load_experiment(path: str | Path, changes: Mapping[str, Any] | None = None) 
         experiment = _without(experiment, ("layers", *OF_LANGUAGE_MODEL))
     if changes.get("worlds"):
         changes["worlds"] = _chosen_worlds(_worlds(experiment.pop("worlds", None)), changes["worlds"])
+    of_all, worlds = changes.get("planted"), changes.get("worlds", experiment.get("worlds"))
+    said: set[str] = {*of_all} if isinstance(of_all, Mapping) else set()
+    for name, planted in _worlds(worlds).items():
+        if twice := said & {*(planted or {})}:  # a run called noisy would have another noise
+            key = min(twice)
+            raise ConfigError(f"planted.{key} and worlds.{name}.{key} are both given: write worlds.{name}.{key}, or "
+                              "worlds=null to have none of them")
     chosen = changes.pop("variants", None)
     settings = {key: value for key, value in changes.items() if key not in AXES}
     table = {name: {} if own is None else own for name, own in _variants(experiment.get("variants")).items()}
@@ -186,12 +198,16 @@ def load_experiment(path: str | Path, changes: Mapping[str, Any] | None = None) 
 
 def _chosen_worlds(known: Mapping[str, Any], chosen: Any) -> dict[str, Any]:
     """Some of a file's planted worlds, by their names or with changes laid over them."""
-    own = chosen if isinstance(chosen, Mapping) else dict.fromkeys(chosen)
+    names = isinstance(chosen, (list, tuple)) and all(isinstance(name, str) for name in chosen)
+    if not names and not isinstance(chosen, Mapping):
+        raise ConfigError(f"worlds: got {chosen!r}; write a list of names, such as [short, noisy], or name: changes")
+    own = dict.fromkeys(chosen) if names else chosen
     for name in own:
         if not own[name] and name not in known:
             raise ConfigError(f"worlds: there is no world {name!r} in the file; it has "
                               f"{', '.join(filter(None, known)) or 'none'}")
-    return {name: merge(known.get(name) or {}, planted or {}) for name, planted in own.items()}
+    return {name: merge(known.get(name) or {}, {} if planted is None else _mapping(f"worlds.{name}", planted))
+            for name, planted in own.items()}
 
 
 def _without(experiment: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

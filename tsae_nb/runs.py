@@ -594,10 +594,10 @@ def cost_of(config: RunConfig) -> float:
 
 def commands(experiment: Mapping[str, Any], file: str | Path, root: str | Path) -> list[tuple[str, list[str]]]:
     """For each run that is not complete its name and a command line that makes it, the dearest first."""
+    waiting, configs = [], sorted(expand(experiment), key=cost_of, reverse=True)
     worlds = {name: {"worlds": {name: planted}} for name, planted in (experiment.get("worlds") or {}).items()}
     chosen_by = {config.name: ["--worlds", name] if name else []
                  for name, only in (worlds or {"": {}}).items() for config in expand({**experiment, **only})}
-    waiting, configs = [], sorted(expand(experiment), key=cost_of, reverse=True)
     check_folders(RunDirectory(Path(root) / config.name, config) for config in configs)
     for config in configs:
         if not _noted_down(RunDirectory(Path(root) / config.name, config)):

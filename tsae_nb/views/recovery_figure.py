@@ -7,6 +7,7 @@ __all__ = ['KINDS', 'WORLD', 'PLAIN', 'SCORES', 'RECOVERY_COLUMNS', 'KNOWING', '
            'oracle_table', 'gains', 'methods_table', 'figure3', 'recovery_csv', 'draw_recovery']
 
 # %% ../../nbs/views/40a_recovery_figure.ipynb #a90a4e7b
+import sys
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
@@ -17,6 +18,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..config import RunConfig, UserError
+from ..foundation import taken_apart
 from ..storage import to_json, whole_file
 from ..evaluation.oracles import READERS, oracles
 from ..evaluation.recovery import recovery
@@ -51,9 +53,10 @@ def recovery_table(runs: Iterable[StoredRun]) -> pd.DataFrame:
     lines = []
     for run in runs:
         if run.config.planted is not None and run.evaluation.get("recovery"):
-            shared = {"run": run.name, "method": run.variant, **_settings(run.config),
-                      "learning_rate": run.config.training.learning_rate, "l0": run.evaluation["l0"]}
-            lines += _lines(shared, run.evaluation["recovery"])
+            with taken_apart(run.folder / "evaluation.json"):
+                shared = {"run": run.name, "method": run.variant, **_settings(run.config),
+                          "learning_rate": run.config.training.learning_rate, "l0": run.evaluation["l0"]}
+                lines += _lines(shared, run.evaluation["recovery"])
     return pd.DataFrame(lines)
 
 # %% ../../nbs/views/40a_recovery_figure.ipynb #0e1928b1
@@ -181,12 +184,22 @@ def recovery_csv(table: pd.DataFrame) -> bytes:
     return bytes(table[SHOWN].to_csv(index=False, float_format="%.6g").encode())
 
 
+def _drawable(table: pd.DataFrame) -> pd.DataFrame:
+    """The lines that Figure 3 is drawn from; none where it has nothing to show, or cannot say what to compare."""
+    table = table[table.shuffled == "no"] if len(table) else table
+    if table.empty or PLAIN not in set(table.method) or len(table.groupby(["run_length", "noise"])) < 2:
+        return table[:0]
+    try:
+        return table[:0] if gains(table).empty else table
+    except UserError as error:
+        print(f"Figure 3 is not drawn: {error}", file=sys.stderr)
+        return table[:0]
+
+
 def draw_recovery(folders: Folders, out: str | Path = "figures") -> list[Path]:
     """Draw Figure 3 and its table where runs stand in several planted worlds, a plain SAE among them; else nothing."""
-    runs = [run for run in stored_runs(folders) if run.config.planted is not None]
-    table = recovery_table(runs)
-    worlds = {(run.config.planted.run_length, run.config.planted.noise) for run in runs if run.config.planted}
-    if len(worlds) < 2 or PLAIN not in set(table.method) or gains(table).empty:
+    table = _drawable(recovery_table(stored_runs(folders)))
+    if table.empty:
         return []
     out = Path(out)
     files = save_figure(figure3(table), out / "figure3")
