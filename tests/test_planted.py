@@ -3,18 +3,20 @@
 from pathlib import Path
 
 import pandas as pd
+import planted_grid
 import pytest
 import torch
 
 from tsae_nb.cli import main
-from tsae_nb.config import ActivationsConfig, PlantedConfig, read_yaml
+from tsae_nb.config import ActivationsConfig, PlantedConfig, UserError, read_yaml
 from tsae_nb.evaluation.oracles import KnownDictionary, oracles
 from tsae_nb.evaluation.recovery import recovery
 from tsae_nb.planted import PlantedActivations
 from tsae_nb.sae import load_sae
-from tsae_nb.storage import read_json
+from tsae_nb.storage import read_json, write_json
 from tsae_nb.views.feature_index import FeatureIndex
 from tsae_nb.views.recovery_figure import draw_recovery
+from tsae_nb.views.time_explorer import PLAIN, PlantedGrid, found_by
 
 SETTINGS = ("training.decay_fraction=0", "training.rows_per_batch=8", "planted.evaluation_rows=16",
             "activations.calibration_rows=16")
@@ -127,3 +129,26 @@ def test_there_are_oracles_of_every_world(settings: dict[str, object]) -> None:
         assert isinstance(oracle, KnownDictionary)
         for features in (features for features in (found.slow, found.fast) if features is not None):
             assert 0.3 < features.f1 <= 1 and features.mcc == pytest.approx(1), (name, found)
+
+
+def test_the_stored_grid_is_that_of_todays_file_and_finds_what_it_says() -> None:
+    assert planted_grid.apart() == []
+    grid = PlantedGrid.open(planted_grid.STORED)
+    assert len(grid.made["commit"]) == 40 and grid.made["date"] > "2026" and len(grid.tensors) > 36
+    for world, variant in (("length32-noise0.4", "taps-8"), ("length4-noise0.1", PLAIN)):
+        again, stored = found_by(grid.sae(world, variant)[0], grid.source(world)), grid.known[world].found[variant]
+        assert [again.slow, again.fast] == pytest.approx([stored.slow, stored.fast], abs=planted_grid.TOLERATED)
+
+
+def test_a_grid_is_of_one_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planted_grid, "WORK", planted_grid.ROOT / "runs" / ".some-grid")
+    for commits, said in ((["a", "a"], None), (["a", "b"], "several commits"), (["a+", "a+"], "differed"),
+                          ([None, None], "differed")):
+        for number, commit in enumerate(commits):
+            write_json(tmp_path / str(number) / "manifest.json", {"git_commit": commit})
+        runs = [tmp_path / str(number) for number in range(len(commits))]
+        if said is None:
+            assert planted_grid.commit_of(runs) == "a"
+        else:
+            with pytest.raises(UserError, match=said):
+                planted_grid.commit_of(runs)
