@@ -1,5 +1,6 @@
-"""A project folder of its own with JupyterLab on it, and a browser that is watched"""
+"""A project folder of its own with JupyterLab on it, and a browser that is watched; notebooks draw no pictures"""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
 from browser import NoBrowser, chromium, jupyter_lab  # noqa: E402
+
+os.environ["TSAE_PICTURES"] = "0"  # a Chrome for each notebook takes long; test_ways looks at one with a picture
 
 
 @pytest.fixture(scope="session")

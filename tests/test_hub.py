@@ -36,7 +36,7 @@ from tsae_nb.corpus import *
 from tsae_nb.evaluation.clamping import *
 from tsae_nb.evaluation.questions import *
 from tsae_nb.evaluation.unlearning import *
-from tsae_nb.foundation import named_generator
+from tsae_nb.foundation import content_hash, named_generator
 from tsae_nb.language_model import *
 for case in json.load(sys.stdin):
     started = time.monotonic()
@@ -232,9 +232,11 @@ SETS = {
 }
 
 
+WIKITEXT = "DensityCorpusConfig('hub', 'Salesforce/wikitext', 'wikitext-2-raw-v1', 'test')"
+
+
 def test_questions_and_corpora_are_refused_with_their_setting(hub: LocalHub, tmp_path: Path) -> None:
-    wiki = "DensityCorpusConfig('hub', 'Salesforce/wikitext', 'wikitext-2-raw-v1', 'test')"
-    texts = f"load_texts({wiki}, [], named_generator(0))"
+    texts = f"load_texts({WIKITEXT}, [], named_generator(0))"
     *found, read = told(hub, tmp_path / "home", *(TASK % case for case in SETS), texts)
     assert read["value"] == [LINE] * 30  # null and empty ones are left out
     for (case, parts), answer in zip(SETS.items(), found, strict=True):
@@ -246,12 +248,16 @@ def test_questions_and_corpora_are_refused_with_their_setting(hub: LocalHub, tmp
 
 
 def test_what_was_read_before_is_read_without_the_hub(hub: LocalHub, tmp_path: Path) -> None:
-    case = "len(load_questions(QuestionSetConfig('wmdp', 'hub', 'cais/wmdp')))"
-    assert told(hub, tmp_path / "home", case)[0]["value"] == 3
-    offline, = told(hub, tmp_path / "home", case, HF_HUB_OFFLINE="1")
-    assert offline["value"] == 3
-    refused, = told(hub, tmp_path / "elsewhere", case, HF_HUB_OFFLINE="1")
-    assert "HF_HUB_OFFLINE keeps from asking" in refused["said"] and "unlearning.forget.source=file" in refused["said"]
+    cases = ("len(load_questions(QuestionSetConfig('wmdp', 'hub', 'cais/wmdp')))",
+             f"len(load_texts({WIKITEXT}, [], named_generator(0)))")
+    assert [answer["value"] for answer in told(hub, tmp_path / "home", *cases)] == [3, 30]
+    cases += (TASK % f"retain_corpus={WIKITEXT}",)
+    offline = told(hub, tmp_path / "home", *cases, HF_HUB_OFFLINE="1")
+    assert [answer.get("value", answer) for answer in offline] == [3, 30, None]
+    *refused, _ = told(hub, tmp_path / "elsewhere", *cases, "1", HF_HUB_OFFLINE="1")
+    for answer, setting in zip(refused, ("forget", "forget_corpus", "retain_corpus"), strict=True):
+        assert "HF_HUB_OFFLINE keeps from asking" in answer["said"] and answer["seconds"] < LONGEST
+        assert f"unlearning.{setting}.source=file" in answer["said"]
 
 
 SHARDS, DOCUMENTS = 4, 600
@@ -290,6 +296,18 @@ def test_rows_are_the_same_through_lost_connections(long_pile: LocalHub, tmp_pat
     long_pile.dropping.clear()
     _, continued, firsts = told(long_pile, tmp_path / "home", WATCHED, ROWS.replace("CACHE", "lost"), "firsts")
     assert continued["value"] == whole["value"] and firsts["value"] == [kept]
+
+
+def test_density_texts_are_the_same_through_lost_connections(long_pile: LocalHub, tmp_path: Path) -> None:
+    told_here = world_documents(0, "train", DOCUMENTS * SHARDS)
+    (tmp_path / "pile.jsonl").write_bytes(jsonl([{"text": text} for _, text in told_here]))
+    texts = "content_hash(load_texts(DensityCorpusConfig(%s, documents=700), {}, named_generator(0)))"
+    third = "datasets/long/pile/train/02.jsonl.zst"
+    long_pile.dropping[third] = 9
+    _, here, dropped = told(
+        long_pile, tmp_path / "home", QUICKLY, texts % "'file', 'pile.jsonl'", texts % "'hub', 'long/pile'")
+    assert dropped["value"] == here["value"]
+    assert long_pile.dropping[third] == 0 and "once more in" in dropped["stderr"]
 
 
 def test_a_killed_stream_continues_after_its_last_file(long_pile: LocalHub, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from importlib import import_module
 from pathlib import Path
 
@@ -11,6 +12,12 @@ import pytest
 import tsae_nb
 
 SOURCE = Path(tsae_nb.__file__).read_text()
+
+
+MODULES = [path for path in sorted(Path(tsae_nb.__file__).parent.rglob("*.py")) if not path.name.startswith("_")]
+ON_PURPOSE = {
+    "main": "the command line in `cli`, and in `entry` what the system starts, which answers signals while that loads",
+}
 
 
 def for_type_checkers() -> dict[str, str]:
@@ -43,3 +50,45 @@ def test_the_package_and_the_command_line_import_nothing_heavy() -> None:
 print(sorted({"torch", "numpy", "pandas", "pydantic", "papermill", "transformers"} & sys.modules.keys()))"""
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout.strip() == "[]"
+
+
+# -- one word, one thing -----------------------------------------------------------------------------------------------
+
+def defined(body: list[ast.stmt]) -> set[str]:
+    """The names that the top of a module gives, also in branches: functions, classes, what is assigned."""
+    names = set()
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {part.id for target in targets for part in ast.walk(target)
+                      if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+        elif isinstance(node, ast.If | ast.Try | ast.With):
+            names |= defined([each for each in ast.iter_child_nodes(node) if isinstance(each, ast.stmt)])
+    return names
+
+
+def in_two(sources: dict[str, str]) -> dict[str, list[str]]:
+    """Public names that more than one module defines, with the modules."""
+    where = defaultdict(list)
+    for module, source in sources.items():
+        for name in defined(ast.parse(source).body):
+            if not name.startswith("_"):
+                where[name].append(module)
+    return {name: modules for name, modules in where.items() if len(modules) > 1}
+
+
+def test_no_public_name_is_defined_in_two_modules() -> None:
+    assert len(MODULES) > 40, "the package was not found"
+    found = in_two({path.stem: path.read_text() for path in MODULES})
+    assert found.keys() == ON_PURPOSE.keys(), f"one word, one thing: give these a name each {found}"
+
+
+@pytest.mark.parametrize("source", [
+    "KIND = 1", "KIND: int = 1", "def KIND(): ...", "class KIND: ...", "other, (KIND, third) = 1, (2, 3)",
+    "if True:\n    KIND = 1\nelse:\n    other = 1", "try:\n    KIND = 1\nfinally:\n    other = 1",
+])
+def test_a_name_is_seen_however_it_is_defined(source: str) -> None:
+    assert in_two({"one": source, "two": "class KIND: ..."}) == {"KIND": ["one", "two"]}
+    assert not in_two({"one": source.replace("KIND", "_kind"), "two": "_kind = 2", "three": "kind.other = KIND"})

@@ -290,7 +290,7 @@ def test_something_is_computed_above_every_layer_of_the_preset() -> None:
 
 def test_the_preset_s_questions_are_understood(tmp_path: Path) -> None:
     """In bfloat16, under the chat prompt, in all 24 orders; the template makes the embedded model's own prompt."""
-    repositories = write_hub(tmp_path, forget_questions=6, side_questions=3)
+    repositories = write_hub(tmp_path, forget_questions=2, side_questions=2)
     model = LanguageModel.load(repositories["google/gemma-2-2b-it"], "bfloat16", device="cpu")
     config = expand(load_experiment(ROOT / PRESET))[0].unlearning
     assert isinstance(config, UnlearningConfig)

@@ -19,6 +19,7 @@ from papermill.parameterize import parameterize_notebook
 from tsae_nb.cli import _experiment, main, run_command
 from tsae_nb.config import ConfigError, RunConfig, build, read_yaml
 from tsae_nb.experiments import expand, load_experiment, resolve
+from tsae_nb.foundation import find_chrome
 from tsae_nb.runs import TSAE, commands, execute
 
 ROOT = Path(__file__).parents[1]
@@ -148,19 +149,26 @@ data: {rows: 32, evaluation_rows: 8}
 """
 
 
-def test_the_ways_as_commands_store_the_same_config_and_continue_each_other(tmp_path: Path) -> None:
-    """A file that leaves out most sections; and each way again over another's runs, which stay as they are."""
+def test_the_ways_as_commands_store_the_same_config_and_continue_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that leaves out most sections; and each way again over another's runs, which stay as they are.
+
+    `tsae` runs in this process, as torch is imported here already; below it is typed.
+    """
     (tmp_path / "bare.yaml").write_text(BARE)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     papermill = [str(BIN / "papermill"), str(TEMPLATE), "out.ipynb", "-f", "bare.yaml", "-k", "python3"]
-    ways = {"run": [str(BIN / "tsae"), "run", "bare.yaml"], "sweep": [str(BIN / "tsae"), "sweep", "bare.yaml"],
-            "papermill": papermill}
+    ways = {"run": ["run", "bare.yaml"], "sweep": ["sweep", "bare.yaml"], "papermill": papermill}
     expected, = resolve(tmp_path / "bare.yaml")
 
     def done(command: list[str], root: str) -> None:
-        place = ["-p", "root", root] if command is papermill else ["--root", root]
+        if command is not papermill:
+            with contextlib.chdir(tmp_path):
+                assert main([*command, "--root", root]) == 0
+            return
         ended = subprocess.run(
-            [*command, *place], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+            [*command, "-p", "root", root], cwd=tmp_path, capture_output=True, text=True, timeout=240)
         assert ended.returncode == 0, ended.stderr
 
     for name, command in ways.items():
@@ -190,7 +198,10 @@ def test_with_nothing_given_the_template_lists_the_experiments_and_makes_nothing
 
 
 def test_the_lines_of_make_reproduce_twice(tmp_path: Path) -> None:
-    """As `make` prints them, shortened by settings; elsewhere, so that everything they write is seen."""
+    """As `make` prints them, shortened by settings; elsewhere, so that everything they write is seen.
+
+    Typed at first; again in this process, as torch is imported here already.
+    """
     printed = subprocess.run(["make", "-n", "reproduce"], cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
     lines = [line.split() for line in printed.splitlines() if line.startswith("tsae ")]
     assert [line[1] for line in lines] == ["sweep", "figures", "run", "list"]
@@ -201,18 +212,29 @@ def test_the_lines_of_make_reproduce_twice(tmp_path: Path) -> None:
                        "data.evaluation_rows=16", "--set", "unlearning.forget_corpus.rows=64"],
              "run": ["--set", "training.steps=3"]}
 
-    def reproduce() -> float:
+    environment = {name: value for name, value in os.environ.items() if name != "TSAE_PICTURES"}
+
+    def typed(arguments: list[str]) -> None:
+        ended = subprocess.run([str(BIN / "tsae"), *arguments], cwd=tmp_path, env=environment, capture_output=True,
+                               text=True, timeout=300)
+        assert ended.returncode == 0, ended.stderr
+
+    def here(arguments: list[str]) -> None:
+        with contextlib.chdir(tmp_path):
+            assert main(arguments) == 0
+
+    def reproduce(do: Callable[[list[str]], None]) -> float:
         began = time.monotonic()
         for line in lines:
-            command = [str(BIN / "tsae"), *line[1:], *short.get(line[1], [])]
-            ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-            assert ended.returncode == 0, ended.stderr
+            do([*line[1:], *short.get(line[1], [])])
         return time.monotonic() - began
 
-    first = reproduce()
+    first = reproduce(typed)
     kept = {path: path.read_bytes() for name in ("tiny", "planted-small")
             for path in sorted((tmp_path / "runs" / name).rglob("*")) if path.is_file()}
-    print(f"first {first:.0f} s, second {reproduce():.0f} s")
+    picture = any('"image/png"' in path.read_text() for path in kept if path.name == "run.ipynb")
+    assert picture == (find_chrome() is not None), "what conftest.py leaves out elsewhere"
+    print(f"first {first:.0f} s, second {reproduce(here):.0f} s")
     assert [path.name for path in tmp_path.iterdir()] == ["runs"], "nothing is written outside runs/"
     assert {f"figure{n}.{kind}" for n in (1, 2) for kind in ("html", "json", "csv")} <= {path.name for path in kept}
     runs = {path for path in kept if "figures" not in path.parts}

@@ -34,21 +34,28 @@ fi
 [ "$status" = 0 ] || exit "$status"
 
 step "what a notebook cell cannot test"
-# those that run whole commands for minutes, on one core, run beside the others
-long=() others=()
-for name in preset starts ways readme; do
-    if [ -f "tests/test_$name.py" ]; then long+=("tests/test_$name.py") others+=("--ignore=tests/test_$name.py"); fi
+# in parts, two at a time; whoever is done takes the next: whole commands for minutes, one core each, beside all the others
+parts=() others=()
+for name in preset ways readme starts processes resume; do
+    if [ -f "tests/test_$name.py" ]; then parts+=("tests/test_$name.py") others+=("--ignore=tests/test_$name.py"); fi
 done
-beside=
-if [ "${long[*]}" ]; then
-    pytest -q -rs --durations=5 "${long[@]}" > "$workplace/beside" 2>&1 &
-    beside=$!
-fi
-pytest -q -rs --durations=5 ${others[@]+"${others[@]}"} tests | tee "$workplace/tests" || status=$?
-if [ "$beside" ]; then
-    wait "$beside" || status=$?
-    tee -a "$workplace/tests" < "$workplace/beside"
-fi
+parts=("${others[*]-} tests" ${parts[@]+"${parts[@]}"})
+take() {
+    local part failed=0
+    trap 'kill $(jobs -p) 2> /dev/null; exit 143' TERM
+    for part in "${!parts[@]}"; do
+        mkdir "$workplace/part$part" 2> /dev/null || continue
+        pytest -q -rs --durations=5 ${parts[part]} > "$workplace/part$part/said" 2>&1 &
+        wait "$!" || failed=$?
+        cat "$workplace/part$part/said"
+    done
+    return "$failed"
+}
+take & one=$!
+take & other=$!
+wait "$one" || status=$?
+wait "$other" || status=$?
+cat "$workplace"/part*/said > "$workplace/tests"
 [ "$status" = 0 ] || exit "$status"
 
 if [ "$gpus" ] && nvidia-smi -L > /dev/null 2>&1; then

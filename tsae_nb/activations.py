@@ -48,13 +48,13 @@ def sinks(batches: Iterable[tuple[Tensor, Tensor]], above: float = 20.0) -> list
     """
     squares, counts = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     for activations, valid in batches:
-        here = valid.to(activations.device)
-        found = activations.double().square().sum(2).masked_fill(~here, 0.0)
-        squares, counts = squares + found.sum(0).cpu(), counts + here.sum(0).cpu()
+        valid = valid.to(activations.device)
+        norms = activations.double().square().sum(2).masked_fill(~valid, 0.0)
+        squares, counts = squares + norms.sum(0).cpu(), counts + valid.sum(0).cpu()
     means = squares / counts
     times = means / means[counts > 0].median() if (counts > 0).any() else means
-    found_places = [(place, float(times[place])) for place in torch.nonzero(times > above).flatten().tolist()]
-    return sorted(found_places, key=lambda found: -found[1])
+    large = [(place, float(times[place])) for place in torch.nonzero(times > above).flatten().tolist()]
+    return sorted(large, key=lambda place_and_times: -place_and_times[1])
 
 
 def scale_of(mean_square: float, width: int, normalize: str) -> float:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from .activations import ActivationSource, ActivationStream, RowBlocks
 from .comparison import EVALUATION, complete_config
@@ -51,7 +52,9 @@ def _trained_here(trained: Set[str], stored: DataConfig, wanted: DataConfig) -> 
     return {f"{name}:{number}" for file, _, number in parts for name in names.get(file, ())}
 
 
-def held_out_rows(stored: DataConfig, wanted: DataConfig, tokenizer: Any, cache_folder: str | Path) -> TokenRows:
+def held_out_rows(
+    stored: DataConfig, wanted: DataConfig, tokenizer: PreTrainedTokenizerFast, cache_folder: str | Path
+) -> TokenRows:
     """`wanted.evaluation_rows` rows, if the text has as many, of no document that is in training rows of `stored`."""
     training, evaluation = token_rows(stored, tokenizer, cache_folder)
     if wanted == stored:

@@ -731,7 +731,7 @@ def _add_rules(kind: type[yaml.SafeLoader] | type[yaml.SafeDumper]) -> None:
         kind.add_implicit_resolver(f"tag:yaml.org,2002:{name}", re.compile(f"^(?:{pattern})$"), list(first))
     kind.yaml_implicit_resolvers.setdefault("", []).append(("tag:yaml.org,2002:null", re.compile("^$")))
 
-
+# %% ../nbs/00_config.ipynb #sb3ff783
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's core schema without keys given twice or that are no text, tags, numbers such as 010, endless text."""
 
@@ -794,7 +794,7 @@ def _whole_number(loader: yaml.SafeLoader, node: Any) -> int:
 _add_rules(_Loader)
 _Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
-
+# %% ../nbs/00_config.ipynb #s506cb7e
 def parse_yaml(text: str) -> Any:
     """The value of a YAML text. Raises `yaml.YAMLError` or `ConfigError`, whatever is wrong with it."""
     try:
@@ -828,7 +828,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path} must hold settings (key: value), not {type(settings).__name__}")
     return settings
 
-
+# %% ../nbs/00_config.ipynb #sc7def9d
 class _Dumper(yaml.SafeDumper):
     """Quotes each text that YAML 1.1 or 1.2 would read as something else."""
 

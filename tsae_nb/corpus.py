@@ -6,9 +6,10 @@
 __all__ = ['Record', 'LONGEST_TEXT', 'RECORDS', 'TEXTS', 'WAITS', 'Documents', 'Tokenized', 'CORPUS_SOURCES', 'Row', 'ARRAYS',
            'DOCUMENTS', 'ROWS', 'world_documents', 'text_of', 'opened', 'read_errors', 'jsonl_records', 'json_records',
            'check_once', 'csv_records', 'parquet_records', 'kind_of', 'corpus_files', 'file_documents', 'hub_revision',
-           'hub_documents', 'CorpusSource', 'documents_of', 'source_hash', 'check_corpus', 'separate_rows',
-           'packed_rows', 'TokenRows', 'as_arrays', 'start_tokens', 'tokenized', 'sampled', 'with_text', 'at_most',
-           'KeptDocuments', 'kept_documents', 'token_documents', 'HeldOutText', 'build_rows', 'token_rows']
+           'hub_records', 'hub_documents', 'CorpusSource', 'documents_of', 'source_hash', 'check_corpus',
+           'separate_rows', 'packed_rows', 'valid_tokens', 'ended_documents', 'TokenRows', 'as_arrays', 'start_tokens',
+           'short_enough', 'tokenized', 'sampled', 'with_text', 'at_most', 'KeptDocuments', 'kept_documents',
+           'token_documents', 'HeldOutText', 'build_rows', 'token_rows']
 
 # %% ../nbs/04_corpus.ipynb #af693d8b
 import csv
@@ -26,14 +27,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import torch
+from huggingface_hub import constants as hub_constants
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
 from .config import DataConfig
 from .foundation import CorruptFileError, UserError, content_hash, local_path, named_generator, progress
@@ -42,6 +43,9 @@ from tsae_nb.storage import (
     Cache, Stored, claim, is_stored, read_tensors, remove_stored, write_json, write_tensors,
 )
 from .world import World
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 # %% ../nbs/04_corpus.ipynb #f1c4e840
 def world_documents(seed: int, corpus: str, count: int) -> Iterator[tuple[str, str]]:
@@ -65,9 +69,9 @@ def opened(path: Path) -> IO[str]:
     """A text file for reading; compression by gzip or zstandard is undone."""
     if path.suffix.lower() == ".zst":
         return io.TextIOWrapper(pyarrow.input_stream(str(path), compression="zstd"), encoding="utf-8-sig")
-    way: Any = gzip.open if path.suffix.lower() == ".gz" else open
-    result: IO[str] = way(path, "rt", encoding="utf-8-sig")
-    return result
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig")
+    return open(path, encoding="utf-8-sig")
 
 
 @contextmanager
@@ -224,9 +228,8 @@ def _read_before(path: str) -> bool:
     import datasets  # slow to import, and only used for the hub
 
     owner, slash, name = path.rpartition("/")
-    folder = owner + "___" * bool(slash) + datasets.naming.camelcase_to_snakecase(name)
-    result: bool = (Path(datasets.config.HF_DATASETS_CACHE) / folder).is_dir()
-    return result
+    folder: str = owner + "___" * bool(slash) + datasets.naming.camelcase_to_snakecase(name)
+    return (Path(datasets.config.HF_DATASETS_CACHE) / folder).is_dir()
 
 
 def hub_revision(path: str, setting: str = "data.path", instead: str = _OWN_TEXT) -> str | None:
@@ -237,8 +240,8 @@ def hub_revision(path: str, setting: str = "data.path", instead: str = _OWN_TEXT
     if Path(path).expanduser().is_dir():
         return None
     try:
-        result: str | None = check_access("data set", path, setting, instead).sha
-        return result
+        commit: str | None = check_access("data set", path, setting, instead).sha
+        return commit
     except UserError as error:
         if unreachable(error) and _read_before(path):
             return None
@@ -248,40 +251,54 @@ def hub_revision(path: str, setting: str = "data.path", instead: str = _OWN_TEXT
 WAITS = (2.0, 10.0, 30.0)  # seconds before a lost stream is opened again
 
 
-def _hub_records(path: str, subset: str | None, split: str, revision: str | None, first: int) -> Any:
+def _opened_set(
+    path: str, subset: str | None, split: str, revision: str | None, first: int, streaming: bool
+) -> Any:
     import datasets  # slow to import, and only used for the hub
 
     datasets.config.STREAMING_READ_MAX_RETRIES = 1  # each with six attempts of the hub's client, half a minute
-    records = datasets.load_dataset(path, subset, split=split, revision=revision, streaming=True)
+    records = datasets.load_dataset(path, subset, split=split, revision=revision, streaming=streaming)
     return records.skip(first) if first else records
 
 
-def hub_documents(
-    path: str, subset: str | None, split: str, field: str, first: int = 0, revision: str | None = None
-) -> Iterator[tuple[str, str]]:
-    """Documents of a hub data set (or a local folder in that format) from number `first` on, streamed in its order.
+def hub_records(
+    path: str, subset: str | None, split: str, first: int = 0, revision: str | None = None, setting: str = "data",
+    instead: str = _OWN_TEXT, streaming: bool = True,
+) -> Iterator[Record]:
+    """Records of a hub data set (or a local folder in that format) from number `first` on, in its order.
 
-    A connection lost on the way is taken up a few times. `UserError` by cause, `unreachable` if it stays lost.
+    Streamed, nothing is stored; else all is fetched first, and read again without the hub. A connection lost on the way
+    is taken up a few times. `UserError` by cause, `unreachable` if it stays lost; it names `setting`.path, and what
+    helps `instead`.
     """
     number, failures = first, 0
-    revision = revision or hub_revision(path)
+    revision = revision or hub_revision(path, f"{setting}.path", instead)
+    waits = () if hub_constants.HF_HUB_OFFLINE else WAITS
     while True:
         try:
-            for record in _hub_records(path, subset, split, revision, number):
-                yield f"{path}:{split}:{number}", text_of(record, field, f"record {number} of the data set {path}")
+            for record in _opened_set(path, subset, split, revision, number, streaming):
+                yield f"record {number} of the data set {path}", record
                 number, failures = number + 1, 0
             return
-        except UserError:
-            raise
         except Exception as error:  # the hub's clients raise errors of many libraries
             lost = unreachable(error)
-            if lost is None or failures == len(WAITS):
-                settings = f"data.path, subset {subset}, split {split!r}"
-                raise hub_trouble("data set", path, error, settings, _OWN_TEXT) from error
+            if lost is None or failures == len(waits):
+                named = f"{setting}.path, subset {subset}, split {split!r}"
+                raise hub_trouble("data set", path, error, named, instead) from error
             print(f"the connection was lost at document {number} of {path} ({type(lost).__name__}): once more in "
-                  f"{WAITS[failures]:g} s", file=sys.stderr)
-            time.sleep(WAITS[failures])
+                  f"{waits[failures]:g} s", file=sys.stderr)
+            time.sleep(waits[failures])
             failures += 1
+
+
+def hub_documents(
+    path: str, subset: str | None, split: str, field: str, first: int = 0, revision: str | None = None,
+    setting: str = "data", **options: Any,
+) -> Iterator[tuple[str, str]]:
+    """The texts of such records as documents, named "path:split:number"; `options` as of `hub_records`."""
+    records = hub_records(path, subset, split, first, revision, setting, **options)
+    for number, (where, record) in enumerate(records, first):
+        yield f"{path}:{split}:{number}", text_of(record, field, where, f"{setting}.text_field")
 
 # %% ../nbs/04_corpus.ipynb #9317e25a
 Documents = Iterator[tuple[str, str]]  # (name, text)
@@ -379,18 +396,43 @@ def separate_rows(
 
 # %% ../nbs/04_corpus.ipynb #07ab57bc
 def packed_rows(
-    documents: Iterable[tuple[int, list[int]]], length: int, start: list[int], shortest: int, end: list[int]
+    documents: Iterable[tuple[int, list[int]]], length: int, start: list[int], shortest: int, end: list[int],
+    instead: bool = False,
 ) -> Iterator[Row]:
-    """Documents joined, each followed by `end`, and cut into full rows; the rest that fills no row is left out."""
-    room, tokens, owners = length - len(start), list[int](), list[int]()
+    """Documents joined, each followed by `end`, and cut into full rows; the rest that fills no row is left out.
+
+    `start` stands before what is cut, or `instead` of its first tokens, which no row then has.
+    """
+    lost = len(start) if instead else 0
+    room, tokens, owners = length - len(start) + lost, list[int](), list[int]()
     for document, ids in documents:
         if len(ids) < shortest:
             continue
         tokens += ids + end
         owners += [document] * (len(ids) + len(end))
-        while len(tokens) >= room:
-            yield start + tokens[:room], owners[:1] * len(start) + owners[:room]
-            tokens, owners = tokens[room:], owners[room:]
+        cut = len(tokens) - len(tokens) % room
+        for begin in range(0, cut, room):
+            own = owners[begin : begin + room]
+            yield start + tokens[begin + lost : begin + room], own[:1] * (len(start) - lost) + own
+        tokens, owners = tokens[cut:], owners[cut:]
+
+# %% ../nbs/04_corpus.ipynb #d5a8b1c2
+def valid_tokens(
+    tokens: np.ndarray, tokenizer: "PreTrainedTokenizerBase", attended: np.ndarray | None = None
+) -> np.ndarray:
+    """Which tokens (R, T) of rows count, bool; `attended` (R, T) is false on padding, None where there is none."""
+    valid: np.ndarray = ~np.isin(tokens, sorted(tokenizer.all_special_ids))  # the token for unknown words is one
+    valid[:, :1] = False  # known by its place: not every tokenizer has a token for it
+    return valid if attended is None else valid & attended
+
+
+def ended_documents(tokens: Tensor, tokenizer: "PreTrainedTokenizerBase") -> Tensor:
+    """A number for the document of each token (R, T), where all that is known is that it ends with the end token."""
+    if tokenizer.eos_token_id is None:
+        return torch.zeros_like(tokens)
+    ends = (tokens.flatten() == tokenizer.eos_token_id).long()
+    numbers: Tensor = ends.cumsum(0) - ends
+    return numbers.view(tokens.shape)
 
 # %% ../nbs/04_corpus.ipynb #59fae46d
 @dataclass(frozen=True)
@@ -423,31 +465,38 @@ class TokenRows:
 ARRAYS = ("tokens", "attended", "valid", "documents")
 
 
-def as_arrays(rows: Sequence[Row], length: int, pad: int, special: Iterable[int]) -> dict[str, np.ndarray]:
+def as_arrays(rows: Sequence[Row], length: int, tokenizer: "PreTrainedTokenizerFast") -> dict[str, np.ndarray]:
     """Rows of different lengths as the four arrays of `TokenRows`."""
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     tokens, documents = np.full((len(rows), length), pad), np.full((len(rows), length), -1)
     for i, (ids, owners) in enumerate(rows):
         tokens[i, : len(ids)], documents[i, : len(ids)] = ids, owners
     attended = documents >= 0
-    valid = attended & ~np.isin(tokens, sorted(special))
-    valid[:, :1] = False  # known by its place: not every tokenizer has a token for it
+    valid = valid_tokens(tokens, tokenizer, attended)
     return dict(zip(ARRAYS, (tokens, attended, valid, documents), strict=True))
 
 # %% ../nbs/04_corpus.ipynb #68f481d9
-def start_tokens(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+def start_tokens(tokenizer: "PreTrainedTokenizerFast") -> list[int]:
     """What a row begins with: the beginning-of-sequence token, an encoder's [CLS], or nothing."""
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.cls_token_id
     return [] if first is None else [first]
 
 
+def short_enough(documents: Documents) -> Documents:
+    """The documents; `UserError` names one of more than `LONGEST_TEXT` characters."""
+    for name, text in documents:
+        if len(text) > LONGEST_TEXT:
+            raise UserError(f"the document {name} has {len(text):,} characters, and at most {LONGEST_TEXT:,} are "
+                            "read as one: cut it into several")
+        yield name, text
+
+
 def tokenized(
-    documents: Documents, tokenizer: PreTrainedTokenizerFast, names: list[str], together: int = 64
+    documents: Documents, tokenizer: "PreTrainedTokenizerFast", names: list[str], together: int = 64
 ) -> Iterator[tuple[int, list[int]]]:
     """(number, token ids without special ones) of each document; the names are appended to `names`."""
+    documents = short_enough(documents)
     while some := list(itertools.islice(documents, together)):
-        if long := next((one for one in some if len(one[1]) > LONGEST_TEXT), None):
-            raise UserError(f"the document {long[0]} has {len(long[1]):,} characters, and at most {LONGEST_TEXT:,} are "
-                            "read as one: cut it into several")
         ids = tokenizer([text for _, text in some], add_special_tokens=False, verbose=False)["input_ids"]
         for (name, _), tokens in zip(some, ids, strict=True):
             names.append(name)
@@ -546,7 +595,7 @@ class KeptDocuments:
 
 # %% ../nbs/04_corpus.ipynb #60249887
 def kept_documents(
-    config: DataConfig, tokenizer: PreTrainedTokenizerFast, names: list[str], folder: Path
+    config: DataConfig, tokenizer: "PreTrainedTokenizerFast", names: list[str], folder: Path
 ) -> Tokenized:
     """The documents of a hub data set, first those kept in `folder`, then the stream, which is kept as it comes.
 
@@ -577,7 +626,7 @@ def kept_documents(
 
 
 def token_documents(
-    config: DataConfig, tokenizer: PreTrainedTokenizerFast, names: list[str], empty: list[int],
+    config: DataConfig, tokenizer: "PreTrainedTokenizerFast", names: list[str], empty: list[int],
     keep: Path | None = None,
 ) -> tuple[Tokenized, Tokenized]:
     """(evaluation, training) documents, tokenised, in the order in which rows take them; `keep`: a folder.
@@ -626,7 +675,7 @@ class HeldOutText:
 
 # %% ../nbs/04_corpus.ipynb #5355941f
 def build_rows(
-    config: DataConfig, tokenizer: PreTrainedTokenizerFast, minimum_rows: int = 1, quiet: bool = False,
+    config: DataConfig, tokenizer: "PreTrainedTokenizerFast", minimum_rows: int = 1, quiet: bool = False,
     keep: Path | None = None,
 ) -> tuple[TokenRows, TokenRows]:
     """(training, evaluation) rows of a corpus; no text is in both. `UserError` where the corpus is too short.
@@ -636,7 +685,7 @@ def build_rows(
     next call goes on.
     """
     names, empty = list[str](), list[int]()
-    start, pad = start_tokens(tokenizer), tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    start = start_tokens(tokenizer)
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     held_out, rest = token_documents(config, tokenizer, names, empty, keep)
     # shorter documents are gone already, and one that is cut short may be shorter than they
@@ -662,7 +711,7 @@ def build_rows(
             for row in itertools.islice(good, count):
                 rows.append(row)
                 bar.update()
-        return TokenRows(**as_arrays(rows, config.row_length, pad, tokenizer.all_special_ids), names=names)
+        return TokenRows(**as_arrays(rows, config.row_length, tokenizer), names=names)
 
     evaluation = taken(held_out, config.evaluation_rows, "evaluation")
     training = taken(rest, config.rows, "training")
@@ -706,7 +755,7 @@ ROWS = 2  # counted up when the same text gives other rows than before, so that 
 
 
 def token_rows(
-    config: DataConfig, tokenizer: PreTrainedTokenizerFast, cache_folder: str | Path, minimum_rows: int = 1,
+    config: DataConfig, tokenizer: "PreTrainedTokenizerFast", cache_folder: str | Path, minimum_rows: int = 1,
     quiet: bool = False,
 ) -> tuple[TokenRows, TokenRows]:
     """(training, evaluation) rows as `build_rows` makes them, from `cache_folder`/tokens where they are kept."""

@@ -201,8 +201,8 @@ def _without(experiment: Mapping[str, Any], names: Collection[str]) -> dict[str,
         return {name: value for name, value in settings.items() if name not in names} if kept else settings
     variants = experiment.get("variants")
     of_variants = {name: rest(own) for name, own in variants.items()} if isinstance(variants, Mapping) else variants
-    result: dict[str, Any] = rest(experiment) | ({"variants": of_variants} if "variants" in experiment else {})
-    return result
+    without: dict[str, Any] = rest(experiment) | ({"variants": of_variants} if "variants" in experiment else {})
+    return without
 
 
 def _without_layer(experiment: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RESIDUAL', 'ELSEWHERE', 'MEANINGS', 'TENSOR_FILES', 'SAELENS_KINDS', 'SAELENS_ARCHITECTURES', 'SAELENS_VERSION',
-           'NOT_PLAIN', 'DTYPES', 'SAELENS_TRAINING', 'LAYOUTS', 'DICTIONARY_CLASSES', 'DICTIONARY_CLASS_OF',
+           'NOT_PLAIN', 'FOREIGN_DTYPES', 'SAELENS_TRAINING', 'LAYOUTS', 'DICTIONARY_CLASSES', 'DICTIONARY_CLASS_OF',
            'DICTIONARY_TRAINING', 'DICTIONARY_PLACE', 'LLAMA_TRAINING', 'FORMATS', 'EXPORTED', 'Source', 'after_block',
            'Magnitudes', 'PlainWeights', 'ImportedSAE', 'to_sae', 'from_sae', 'name_there', 'Entries', 'Tensors',
            'Foreign', 'read_saelens', 'write_saelens', 'DictionaryClass', 'read_dictionary_learning',
@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -27,11 +27,14 @@ from torch import Tensor, nn
 
 from .components.sparse_code import BatchTopK, Gated, JumpReLU, TopK
 from .config import TAKES_ACTIVE, SAEConfig, SparseCodeConfig
-from .foundation import CorruptFileError, UserError, local_path, taken_apart
-from .sae import PARTS, KIND, SAVE_AGAIN, SparseAutoencoder, load_sae, save_sae, stored_hash
+from .foundation import CorruptFileError, UserError, local_path, shortened, taken_apart
+from .sae import PARTS, SAE_FOLDER, SAVE_AGAIN, SparseAutoencoder, load_sae, save_sae, stored_hash
 from tsae_nb.storage import (
     MANIFEST, Stored, is_stored, locked, read_json, read_tensors, whole_directory, whole_file, write_json,
     write_tensors)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # %% ../nbs/22_interop.ipynb #090d5baf
 RESIDUAL = {  # names of the residual stream after a block, and what is added to the number in them
@@ -207,7 +210,7 @@ def name_there(names: Mapping[str, str], kind: str, library: str) -> str:
         raise UserError(f"{library}: sparse code {kind!r} cannot be represented there; allowed: {', '.join(names)}")
     return names[kind]
 
-
+# %% ../nbs/22_interop.ipynb #s7ea7064
 MEANINGS = {  # names that are known, and stand for what cannot be represented
     **dict.fromkeys(("W_skip", "affine_skip_connection"), "a skip connection beside the two matrices"),
     **dict.fromkeys(("r_mag", "b_gate", "b_mag", "gate_bias", "mag_bias"), "a gate in an SAE without one"),
@@ -218,18 +221,17 @@ MEANINGS = {  # names that are known, and stand for what cannot be represented
 
 def _shown(value: Any) -> str:
     """A value of a foreign file for one sentence: one line, not long."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 100 else f"{text[:100]}…"
+    return shortened(" ".join(repr(value).split()), 100)
 
 
 class Entries:
     """What a file holds by name, asked for by name; what nobody has asked for is refused by `end`."""
 
-    def __init__(self, path: Path, found: Any, within: str = "") -> None:
-        if not isinstance(found, dict):
-            raise CorruptFileError(f"{path}: {within.rstrip('.') or 'the file'!r} holds {type(found).__name__} "
-                                   f"{str(found)[:40]!r}, not entries by name: fetch it again")
-        self.path, self.found, self.within = path, found, within
+    def __init__(self, path: Path, entries: Any, within: str = "") -> None:
+        if not isinstance(entries, dict):
+            raise CorruptFileError(f"{path}: {within.rstrip('.') or 'the file'!r} holds {type(entries).__name__} "
+                                   f"{str(entries)[:40]!r}, not entries by name: fetch it again")
+        self.path, self.found, self.within = path, entries, within
         self.asked, self.parts = set[str](), list[Entries]()
 
     def refused(self, name: str, why: str) -> CorruptFileError:
@@ -239,57 +241,57 @@ class Entries:
     def get(self, name: str, default: Any = None) -> Any:
         """An entry as it is; the default where it is missing or null."""
         self.asked.add(name)
-        found = self.found.get(name)
-        return default if found is None else found
+        value = self.found.get(name)
+        return default if value is None else value
 
     def need(self, name: str) -> Any:
         """An entry that must be there."""
-        if (found := self.get(name)) is None:
+        if (value := self.get(name)) is None:
             there = ", ".join(sorted(map(str, self.found)))[:300]
             raise self.refused(name, f"is missing; there is {there or 'nothing'}")
-        return found
+        return value
 
     def only(
         self, name: str, allowed: Collection[Any], default: Any = None, why: Mapping[str, str] | None = None
     ) -> Any:
         """A setting that must be among those that can be represented; `why` explains some others."""
-        found = self.need(name) if default is None else self.get(name, default)
-        if not isinstance(found, (str, bool)) or found not in allowed:
-            reason = (why or {}).get(str(found))
-            raise self.refused(name, f"is {_shown(found)}{f' ({reason})' if reason else ''}, which cannot be "
+        value = self.need(name) if default is None else self.get(name, default)
+        if not isinstance(value, (str, bool)) or value not in allowed:
+            reason = (why or {}).get(str(value))
+            raise self.refused(name, f"is {_shown(value)}{f' ({reason})' if reason else ''}, which cannot be "
                                      f"represented here; allowed: {', '.join(map(str, allowed))}")
-        return found
+        return value
 
     def flag(self, name: str, default: bool) -> bool:
         return bool(self.only(name, (True, False), default))
 
     def whole(self, name: str, most: int) -> int | None:
         """A whole number from 1 to `most`, where there is one."""
-        found = self.get(name)
-        if found is not None and (type(found) is not int or not 1 <= found <= most):
-            raise self.refused(name, f"is {_shown(found)}; it must be a whole number from 1 to {most}")
-        return found
+        value = self.get(name)
+        if value is not None and (type(value) is not int or not 1 <= value <= most):
+            raise self.refused(name, f"is {_shown(value)}; it must be a whole number from 1 to {most}")
+        return value
 
     def number(self, name: str) -> float:
         """A positive number that float32 holds."""
-        found, held = self.need(name), torch.finfo(torch.float32)
-        if type(found) not in (int, float) or not held.tiny <= found <= held.max:
-            raise self.refused(name, f"is {_shown(found)}; it must be a number above 0 that float32 holds")
-        return float(found)
+        value, held = self.need(name), torch.finfo(torch.float32)
+        if type(value) not in (int, float) or not held.tiny <= value <= held.max:
+            raise self.refused(name, f"is {_shown(value)}; it must be a number above 0 that float32 holds")
+        return float(value)
 
     def text(self, *names: str) -> str | None:
         """The first of some descriptions that is there."""
-        found = [(name, self.get(name)) for name in names]
-        for name, value in found:
+        values = [(name, self.get(name)) for name in names]
+        for name, value in values:
             if value is not None and not (isinstance(value, str) and value.isprintable() and len(value) <= 1000):
                 raise self.refused(name, f"is {_shown(value)}, not a name: one printable line is needed")
-        return next((value for _, value in found if value), None)
+        return next((value for _, value in values if value), None)
 
     def agree(self, name: str, known: Any, what: str = "the weights have") -> None:
         """Where the entry is there, it must say what is known."""
-        found = self.get(name)
-        if found is not None and (isinstance(found, bool) or found != known):
-            raise self.refused(name, f"is {_shown(found)}, but {what} {known!r}: which is right is not said")
+        value = self.get(name)
+        if value is not None and (isinstance(value, bool) or value != known):
+            raise self.refused(name, f"is {_shown(value)}, but {what} {known!r}: which is right is not said")
 
     def part(self, name: str) -> "Entries":
         """Entries within an entry; nothing, where it is missing."""
@@ -312,7 +314,7 @@ class Entries:
         for part in self.parts:
             part.end(ignored)
 
-
+# %% ../nbs/22_interop.ipynb #s9d128e7
 class Tensors(Entries):
     """Tensors of a file. Axes have letters, "kd": each letter is one size, the same wherever it stands."""
 
@@ -325,31 +327,31 @@ class Tensors(Entries):
 
     def take(self, name: str, axes: str) -> Tensor:
         """A tensor of finite numbers, float32, rounded first to what the library computes in (`dtype`)."""
-        found = self.need(name)
-        if not isinstance(found, Tensor) or not found.is_floating_point():
-            raise self.refused(name, f"holds {found.dtype if isinstance(found, Tensor) else type(found).__name__}, "
+        tensor = self.need(name)
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            raise self.refused(name, f"holds {tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__}, "
                                      "not a tensor of real numbers")
         wanted = tuple(self.sizes.get(axis) for axis in axes)
-        fits = found.dim() == len(axes) and 0 not in found.shape
-        if not fits or any(size not in (None, own) for size, own in zip(wanted, found.shape, strict=True)):
+        fits = tensor.dim() == len(axes) and 0 not in tensor.shape
+        if not fits or any(size not in (None, own) for size, own in zip(wanted, tensor.shape, strict=True)):
             shape = ", ".join(f"{axis} = {self.sizes[axis]}" if axis in self.sizes else axis for axis in axes)
-            raise self.refused(name, f"has the shape {tuple(found.shape)}; ({shape}) is needed")
-        self.sizes.update(zip(axes, found.shape, strict=True))
-        values = found.to(self.dtype).float()
+            raise self.refused(name, f"has the shape {tuple(tensor.shape)}; ({shape}) is needed")
+        self.sizes.update(zip(axes, tensor.shape, strict=True))
+        values = tensor.to(self.dtype).float()
         if not torch.isfinite(values).all():
             raise self.refused(name, "holds NaN or infinity: fetch or copy it again")
         return values
 
     def whole(self, name: str, most: int) -> int | None:
-        found = self.get(name)
-        if not isinstance(found, Tensor):
+        tensor = self.get(name)
+        if not isinstance(tensor, Tensor):
             return super().whole(name, most)
-        value = found.item() if found.dim() == 0 else tuple(found.shape)
+        value = tensor.item() if tensor.dim() == 0 else tuple(tensor.shape)
         if type(value) is not int or not 1 <= value <= most:
             raise self.refused(name, f"is {value!r}; it must be a whole number from 1 to {most}")
         return value
 
-
+# %% ../nbs/22_interop.ipynb #s20997e1
 def _read_torch(path: Path) -> Any:
     """What a torch archive of plain tensors holds."""
     try:
@@ -374,7 +376,7 @@ TENSOR_FILES: dict[str, Callable[[Path], Any]] = {
     ".safetensors": lambda path: read_tensors(path)[0], ".npz": _read_arrays, ".pt": _read_torch, ".pth": _read_torch,
 }
 
-
+# %% ../nbs/22_interop.ipynb #s99b1ef0
 class Foreign:
     """The files of one foreign SAE: where its weights are, and all that its reader has opened."""
 
@@ -388,9 +390,9 @@ class Foreign:
     def tensors(self) -> Tensors:
         if not self.weights.is_file():
             raise UserError(f"there is no file {self.weights}")
-        found = Tensors(self.weights, TENSOR_FILES[self.weights.suffix](self.weights))
-        self.opened.append(found)
-        return found
+        tensors = Tensors(self.weights, TENSOR_FILES[self.weights.suffix](self.weights))
+        self.opened.append(tensors)
+        return tensors
 
     def in_path(self, pattern: str) -> re.Match[str] | None:
         """A pattern in the names of the folders above, which is where some collections say what a file is."""
@@ -409,7 +411,7 @@ NOT_PLAIN = {  # what else there is, and why two matrices and a threshold are no
     "abstopk": "it chooses negative codes too", "matching_pursuit": "it encodes step by step",
     "temporal": "its codes depend on other tokens", "groupmax": "it chooses one of each group",
 }
-DTYPES = {prefix + name: getattr(torch, name) for name in ("float32", "float64", "float16", "bfloat16")
+FOREIGN_DTYPES = {prefix + name: getattr(torch, name) for name in ("float32", "float64", "float16", "bfloat16")
           for prefix in ("", "torch.")}
 # How it was trained and on what, in versions 2 to 6: no longer of effect when it encodes.
 SAELENS_TRAINING = frozenset("""
@@ -435,7 +437,7 @@ n_checkpoints checkpoint_path save_final_checkpoint output_path resume resume_fr
 sae_lens_version sae_lens_training_version neuronpedia_id article_url release use_sparse_activations
 """.split())
 
-
+# %% ../nbs/22_interop.ipynb #s92e9de1
 def read_saelens(foreign: Foreign) -> PlainWeights:
     """A SAELens folder: architectures standard, topk, jumprelu and gated without run-time normalisation."""
     tensors = foreign.tensors()
@@ -455,7 +457,7 @@ def read_saelens(foreign: Foreign) -> PlainWeights:
     config.only("normalize_activations", ("none", False), "none")
     config.only("reshape_activations", ("none",), "none")
     if "dtype" in config.found:
-        tensors.dtype = DTYPES[config.only("dtype", DTYPES)]  # its loader rounds to it
+        tensors.dtype = FOREIGN_DTYPES[config.only("dtype", FOREIGN_DTYPES)]  # its loader rounds to it
     encoder, bias, decoder, decoder_bias = (
         tensors.take(name, axes) for name, axes in (
             ("W_enc", "dk"), ("b_gate" if kind == "gated" else "b_enc", "k"), ("W_dec", "kd"), ("b_dec", "d")))
@@ -494,7 +496,7 @@ def read_saelens(foreign: Foreign) -> PlainWeights:
         tensors.take("threshold", "k") if kind == "jumprelu" else None, by_contribution,
         Magnitudes(tensors.take("r_mag", "k"), tensors.take("b_mag", "k")) if kind == "gated" else None, source)
 
-
+# %% ../nbs/22_interop.ipynb #s302d760
 def write_saelens(weights: PlainWeights, folder: Path, metadata: Mapping[str, Any]) -> None:
     """A SAELens folder; `metadata` may name model_name, hook_name, context_size and the like."""
     architecture = name_there(SAELENS_ARCHITECTURES, weights.kind, "saelens")
@@ -555,7 +557,7 @@ d_submodule n_ctxs refresh_batch_size out_batch_size
 """.split())
 DICTIONARY_PLACE = {"lm_name", "layer", "submodule_name"}
 
-
+# %% ../nbs/22_interop.ipynb #see54bb5
 def read_dictionary_learning(foreign: Foreign) -> PlainWeights:
     """A dictionary_learning folder, one of the seven classes above."""
     config, tensors = foreign.json(foreign.folder / "config.json"), foreign.tensors()
@@ -599,7 +601,7 @@ def read_dictionary_learning(foreign: Foreign) -> PlainWeights:
                         known.kind, known.subtracts, active if known.kind in TAKES_ACTIVE else None,
                         threshold, magnitudes=magnitudes, source=source)
 
-
+# %% ../nbs/22_interop.ipynb #sde4b6cb
 def write_dictionary_learning(weights: PlainWeights, folder: Path, metadata: Mapping[str, Any]) -> None:
     """A dictionary_learning folder; `metadata` joins the settings of the trainer (lm_name, layer, …) and the buffer."""
     name = name_there(DICTIONARY_CLASS_OF, weights.kind, "dictionary_learning")
@@ -655,7 +657,7 @@ def read_sparsify(foreign: Foreign) -> PlainWeights:
     return PlainWeights(encoder, bias, decoder, decoder_bias, "topk", True, config.whole("k", len(encoder)),
                         source=source)
 
-
+# %% ../nbs/22_interop.ipynb #sb997ce7
 def write_sparsify(weights: PlainWeights, folder: Path, metadata: Mapping[str, Any]) -> None:
     """A sparsify hook folder; `UserError` unless the SAE is a TopK one.
 
@@ -675,13 +677,13 @@ def write_sparsify(weights: PlainWeights, folder: Path, metadata: Mapping[str, A
 # %% ../nbs/22_interop.ipynb #3ae51ee4
 def _jumprelu(tensors: Tensors, source: Source) -> PlainWeights:
     """Gemma Scope's five arrays; W_enc and w_enc are both in use."""
-    found = []
+    arrays = []
     for name, axes in (("W_enc", "dk"), ("b_enc", "k"), ("W_dec", "kd"), ("b_dec", "d"), ("threshold", "k")):
         lower = name.lower()
         if name != lower and name in tensors.found and lower in tensors.found:
             raise tensors.refused(lower, f"is there beside {name!r}, and which is meant is not said: keep one")
-        found.append(tensors.take(lower if lower in tensors.found else name, axes))
-    encoder, bias, decoder, decoder_bias, threshold = found
+        arrays.append(tensors.take(lower if lower in tensors.found else name, axes))
+    encoder, bias, decoder, decoder_bias, threshold = arrays
     return PlainWeights(encoder.T, bias, decoder, decoder_bias, "jumprelu", False, threshold=threshold, source=source)
 
 
@@ -700,7 +702,7 @@ def read_gemma_scope(foreign: Foreign) -> PlainWeights:
             hook = f"blocks.{layer[1]}.{places[site]}"
     return _jumprelu(foreign.tensors(), Source("gemma_scope", "jumprelu", model, hook))
 
-
+# %% ../nbs/22_interop.ipynb #sb472730
 def read_gemma_scope_2(foreign: Foreign) -> PlainWeights:
     """Gemma Scope 2 (Gemma 3): `params.safetensors` and `config.json`, without which the path must name the place."""
     tensors, settings = foreign.tensors(), foreign.folder / "config.json"
@@ -725,7 +727,7 @@ def read_gemma_scope_2(foreign: Foreign) -> PlainWeights:
     source = Source("gemma_scope_2", "jump_relu", f"google/gemma-3-{place[1]}", f"blocks.{place[3]}.{site}")
     return _jumprelu(tensors, source)
 
-
+# %% ../nbs/22_interop.ipynb #s53eaffb
 # How it was trained and on what: no longer of effect when it encodes.
 LLAMA_TRAINING = frozenset("""
 top_k expansion_factor sparsity_include_decoder_norm device dtype seed exp_name exp_series exp_result_dir
@@ -759,7 +761,7 @@ def read_llama_scope(foreign: Foreign) -> PlainWeights:
     return PlainWeights(encoder * scale, bias, decoder.T / scale, decoder_bias / scale, "jumprelu", False,
                         threshold=threshold, source=Source("llama_scope", "jumprelu", model, hook))
 
-
+# %% ../nbs/22_interop.ipynb #s0748081
 def read_qwen_scope(foreign: Foreign) -> PlainWeights:
     """Qwen Scope: `layer<n>.sae.pt`, TopK without subtraction; k is in the name of the repository."""
     tensors = foreign.tensors()
@@ -775,7 +777,7 @@ def read_qwen_scope(foreign: Foreign) -> PlainWeights:
     source = Source("qwen_scope", "topk", f"Qwen/{model}", after_block(layer[1]))
     return PlainWeights(encoder, bias, decoder.T, decoder_bias, "topk", False, active, source=source)
 
-
+# %% ../nbs/22_interop.ipynb #sa05bb14
 def _named_layer(foreign: Foreign, source: Source, linear: tuple[str, str]) -> PlainWeights:
     """A ReLU SAE of two linear layers that has no settings: its name, …-SAE-l<layer>, says where it reads."""
     tensors, layer = foreign.tensors(), foreign.in_path(r"-SAE-l(\d+)\.\w+$")
@@ -860,7 +862,7 @@ FORMATS = {
 }
 EXPORTED = "exported SAE"  # the kind of folder
 
-
+# %% ../nbs/22_interop.ipynb #s7656b90
 def foreign_saes(place: str | Path) -> list[tuple[str, Path]]:
     """Format and file of weights of each foreign SAE in a folder, by file names; below it, where it has none itself.
 
@@ -872,11 +874,11 @@ def foreign_saes(place: str | Path) -> list[tuple[str, Path]]:
     if (place / "sae.json").is_file():
         raise UserError(f"{place} is an SAE of tsae_nb itself: read it with load_sae")
     for below in ("", "**/"):
-        found = [(name, path) for name, known in FORMATS.items() for path in (
+        saes = [(name, path) for name, known in FORMATS.items() for path in (
             [place] if place.is_file() and place.match(known.known_by) else sorted(place.glob(below + known.known_by)))
                  if not (path.parent / "sae.json").is_file()]  # which is ours
-        if found:
-            return found
+        if saes:
+            return saes
     files = ", ".join(known.known_by for known in FORMATS.values())
     raise UserError(f"{place} holds none of {files}: it is not an SAE of {', '.join(FORMATS)}")
 
@@ -891,15 +893,15 @@ def format_of(name: str) -> Format:
 def recognise(place: str | Path, format_name: str | None = None) -> tuple[str, Path]:
     """Format and file of weights of the one SAE in a folder; `UserError` names them where there are several."""
     asked = None if format_name is None else format_of(format_name)
-    found = [one for one in foreign_saes(place) if format_name in (None, one[0])]
-    if asked is not None and not found:
+    saes = [one for one in foreign_saes(place) if format_name in (None, one[0])]
+    if asked is not None and not saes:
         raise UserError(f"{place} holds no {asked.known_by}: it is not an SAE of {format_name}")
-    if len(found) > 1:
-        names = ", ".join(str(path.relative_to(place)) for _, path in found[:5])
-        raise UserError(f"{place} holds {len(found)} SAEs ({names}{', …' if len(found) > 5 else ''}): name one of them")
-    return found[0]
+    if len(saes) > 1:
+        names = ", ".join(str(path.relative_to(place)) for _, path in saes[:5])
+        raise UserError(f"{place} holds {len(saes)} SAEs ({names}{', …' if len(saes) > 5 else ''}): name one of them")
+    return saes[0]
 
-
+# %% ../nbs/22_interop.ipynb #s9bd7c66
 def import_sae(folder: str | Path, format_name: str | None = None, ignored: Collection[str] = ()) -> ImportedSAE:
     """Read another library's SAE from a local folder or file; the format is recognised if it is not named.
 
@@ -929,17 +931,17 @@ def keep_sae(folder: str | Path, out: str | Path, ignored: Collection[str] = ())
     sae = import_sae(folder, ignored=ignored)
     provenance = {"source": asdict(sae.source)}
     with locked(out, f"importing {folder}"):  # else another import may come between a look and the writing
-        if Path(out).exists() and not (is_stored(out, KIND) and stored_hash(out) == sae.content_hash()
+        if Path(out).exists() and not (is_stored(out, SAE_FOLDER) and stored_hash(out) == sae.content_hash()
                                        and read_json(Path(out) / "sae.json")["provenance"] == provenance):
             raise UserError(f"{out} is there already, and is something else: name another folder to write")
         save_sae(sae, out, provenance)
     return sae
 
-
+# %% ../nbs/22_interop.ipynb #sd814a83
 def open_sae(place: str | Path, ignored: Collection[str] = ()) -> tuple[SparseAutoencoder, Source]:
     """Any SAE there is in a folder, ours or foreign, and where it comes from."""
     place = local_path(place)
-    if not (place / "sae.json").is_file() and not is_stored(place, KIND):
+    if not (place / "sae.json").is_file() and not is_stored(place, SAE_FOLDER):
         sae = import_sae(place, ignored=ignored)
         return sae, sae.source
     ours, path = load_sae(place), place / "sae.json"
@@ -950,12 +952,12 @@ def open_sae(place: str | Path, ignored: Collection[str] = ()) -> tuple[SparseAu
         return ours, Source(**known["source"]) if "source" in known else trained
 
 
-def inspect_saes(place: str | Path, ignored: Collection[str] = ()) -> list[dict[str, Any]]:
+def inspect_saes(folder: str | Path, ignored: Collection[str] = ()) -> list[dict[str, Any]]:
     """What each SAE in a folder is, ours or foreign, or why it cannot be read; a folder of several lists them all."""
-    place, found = local_path(place), list[dict[str, Any]]()
-    places = sorted(path.parent for path in place.glob("**/sae.json"))
+    folder, descriptions = local_path(folder), list[dict[str, Any]]()
+    places = sorted(path.parent for path in folder.glob("**/sae.json"))
     try:
-        places += [path for _, path in foreign_saes(place)]
+        places += [path for _, path in foreign_saes(folder)]
     except UserError:
         if not places:
             raise
@@ -963,14 +965,14 @@ def inspect_saes(place: str | Path, ignored: Collection[str] = ()) -> list[dict[
         try:
             sae, source = open_sae(one, ignored)
         except UserError as error:
-            found.append({"file": str(one), "refused": str(error)})
+            descriptions.append({"file": str(one), "refused": str(error)})
             continue
         code = sae.config.sparse_code
-        found.append({"file": str(one), **asdict(source), "layer": source.layer, "width": sae.width,
+        descriptions.append({"file": str(one), **asdict(source), "layer": source.layer, "width": sae.width,
                       "features": sae.dictionary_size, "code": code.kind, "active": code.active})
-    return found
+    return descriptions
 
-
+# %% ../nbs/22_interop.ipynb #sf040846
 def export_sae(
     sae: SparseAutoencoder, folder: str | Path, format_name: str, metadata: Mapping[str, Any] | None = None
 ) -> None:
@@ -1019,7 +1021,7 @@ class SAEBenchConfig:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-
+# %% ../nbs/22_interop.ipynb #s7e8c6a1
 class SAEBenchAdaptor(nn.Module):
     """One of our SAEs as sae_bench expects it, on raw activations of TransformerLens's `hook_resid_post`.
 
@@ -1049,7 +1051,8 @@ class SAEBenchAdaptor(nn.Module):
         self.b_enc = constant(bias.repeat(times) * lengths / scale)
         self.b_dec = constant(sae.decoder_bias / scale)
         self.device, self.dtype = self.W_dec.device, self.W_dec.dtype
-        self._read: tuple[Tensor, Tensor, Any] | None = None  # tokens, the stream they gave, the tokenizer
+        # tokens, the stream they gave, the tokenizer
+        self._read: tuple[Tensor, Tensor, PreTrainedTokenizerBase] | None = None
         self.cfg = SAEBenchConfig(
             model_name, width, size, hook_layer, after_block(hook_layer),
             architecture=sae.config.sparse_code.kind, apply_b_dec_to_input=sae.config.subtract_decoder_bias,
@@ -1086,12 +1089,11 @@ class SAEBenchAdaptor(nn.Module):
         valid[:, :1] = False
         if self._read is None or self._read[1].shape != x.shape or not torch.equal(self._read[1].to(x), x):
             return {"valid": valid}
+        from tsae_nb.corpus import ended_documents, valid_tokens  # transformers is slow to import
+
         tokens, tokenizer = self._read[0].to(x.device), self._read[2]
-        special = [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id]
-        for token in special:
-            valid &= tokens != (-1 if token is None else token)
-        ends = (tokens == (-1 if tokenizer.eos_token_id is None else tokenizer.eos_token_id)).long()
-        return {"valid": valid, "documents": ends.cumsum(1) - ends}
+        valid = torch.from_numpy(valid_tokens(tokens.cpu().numpy(), tokenizer)).to(x.device)
+        return {"valid": valid, "documents": ended_documents(tokens, tokenizer)}
 
     def encode(self, x: Tensor) -> Tensor:
         """Raw activations (…, d) → codes (…, k) in this adaptor's dtype; (B, T, d) rows for a temporal SAE."""

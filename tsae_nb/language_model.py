@@ -19,10 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import transformers  # it imports what is heavy in it, models, when they are asked for
 from huggingface_hub import HfApi, hf_hub_url, snapshot_download
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
     GatedRepoError, HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError,
@@ -32,10 +33,6 @@ from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defin
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers import PreTrainedTokenizerFast
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL_LM_NAMES
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED_LM_NAMES
 from transformers.utils import logging as transformers_logging
 
 import tsae_nb
@@ -43,10 +40,13 @@ from .config import LanguageModelConfig
 from .foundation import CorruptFileError, UserError, content_hash, local_path, taken_apart
 from .storage import read_json
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
 # %% ../nbs/02_language_model.ipynb #da8ebae1
 def block_list_name(model: nn.Module, number_of_layers: int) -> str:
     """The name of the list that holds the transformer blocks of `model` (`model.layers`, `transformer.h`, …)."""
-    names = [
+    names: list[str] = [
         name for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) == number_of_layers
     ]
@@ -54,8 +54,7 @@ def block_list_name(model: nn.Module, number_of_layers: int) -> str:
         raise UserError(
             f"{type(model).__name__} has no list of {number_of_layers} blocks: it cannot be cut at a layer"
         )
-    result: str = min(names, key=lambda name: (name.count("."), len(name)))
-    return result
+    return min(names, key=lambda name: (name.count("."), len(name)))
 
 # %% ../nbs/02_language_model.ipynb #49cc8bf7
 def with_module(model: nn.Module, name: str, replacement: nn.Module) -> nn.Module:
@@ -81,14 +80,14 @@ class _Reached(Exception):
 
 def residual_streams(model: nn.Module, blocks: str, layers: Sequence[int], **inputs: Any) -> dict[int, Tensor]:
     """The residual stream after each of `layers` (B, T, d), from one pass that stops at the highest of them."""
-    found: dict[int, Tensor] = {}
+    streams: dict[int, Tensor] = {}
     originals: Any = model.get_submodule(blocks)
 
     def watched(index: int, block: nn.Module) -> nn.Module:
         def forward(*arguments: Any, **keywords: Any) -> Any:
             output = block(*arguments, **keywords)
             stream = output[0] if isinstance(output, (tuple, list)) else output
-            found[index] = stream if index == max(layers) else stream.clone()  # the next block may write into it
+            streams[index] = stream if index == max(layers) else stream.clone()  # the next block may write into it
             if index == max(layers):
                 raise _Reached
             return output
@@ -100,7 +99,7 @@ def residual_streams(model: nn.Module, blocks: str, layers: Sequence[int], **inp
         with_module(model, blocks, nn.ModuleList(listed))(**inputs)
     except _Reached:
         pass
-    return found
+    return streams
 
 # %% ../nbs/02_language_model.ipynb #a83c2da7
 def narrowed_head(head: nn.Module, positions: Tensor | None, vocabulary: Tensor | None) -> nn.Module:
@@ -129,8 +128,10 @@ def resumed(model: nn.Module, blocks: str, layer: int, hidden: Tensor, as_tuple:
 # %% ../nbs/02_language_model.ipynb #f5cef629
 def predicts_next(config: Any) -> bool:
     """Whether models of this configuration give next-token logits."""
-    encoder = config.model_type in MASKED_LM_NAMES and not getattr(config, "is_decoder", False)
-    return config.model_type in CAUSAL_LM_NAMES and not encoder
+    known = transformers.models.auto.modeling_auto
+    encoder = (config.model_type in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+               and not getattr(config, "is_decoder", False))
+    return config.model_type in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not encoder
 
 # %% ../nbs/02_language_model.ipynb #4bcc55a7
 _FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -166,11 +167,11 @@ def check_weights(folder: Path) -> None:
 # %% ../nbs/02_language_model.ipynb #3023da35
 def causes_of(error: BaseException | None) -> list[BaseException]:
     """An error and those it was raised from, the first cause last."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
+    causes: list[BaseException] = []
+    while error is not None and error not in causes:
+        causes.append(error)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return found
+    return causes
 
 
 def unreachable(error: BaseException | None) -> BaseException | None:
@@ -231,19 +232,19 @@ def check_access(kind: str, name: str, setting: str, instead: str, revision: str
     of_model, api = kind == "model", HfApi()
     repository, suffixes = ("model", (".safetensors",)) if of_model else ("dataset", _DATA_FILES)
     try:
-        found: Any = api.repo_info(
+        described: Any = api.repo_info(
             name, repo_type=repository, revision=revision, timeout=PATIENCE, files_metadata=of_model)
-        files = sorted(file.rfilename for file in found.siblings or () if file.rfilename.endswith(suffixes))
+        files = sorted(file.rfilename for file in described.siblings or () if file.rfilename.endswith(suffixes))
         if files:
-            url = hf_hub_url(found.id, files[0], repo_type=repository, revision=found.sha)
+            url = hf_hub_url(described.id, files[0], repo_type=repository, revision=described.sha)
             api.get_hf_file_metadata(url=url, timeout=PATIENCE)
     except Exception as error:  # the hub's client raises errors of many libraries
         if "/" not in name and not unreachable(error):
             raise UserError(f"{name!r} ({setting}) is no id of a {kind}: write owner/name, or {instead}") from error
         raise hub_trouble(kind, name, error, setting, instead, revision) from error
     if "/" not in name and not of_model:  # the hub redirects, the library that reads data sets cannot follow
-        raise UserError(f"the {kind} {name!r} is called {found.id!r} on the hub: set {setting} to that")
-    return found
+        raise UserError(f"the {kind} {name!r} is called {described.id!r} on the hub: set {setting} to that")
+    return described
 
 # %% ../nbs/02_language_model.ipynb #13f42a54
 def _local_folder(path: str | Path, revision: str | None) -> Path | None:
@@ -313,16 +314,16 @@ _TOKENIZER_FILES = (
 )
 
 
-def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+def read_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
     """The fast tokenizer of a model folder."""
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):  # transformers would make an empty one
         raise UserError(f"{folder} holds no tokenizer: tokenizer.json is missing")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         tokenizer("a few words", add_special_tokens=False)  # settings of a wrong type show when they are used
     except Exception as error:  # a missing or damaged tokenizer surfaces as many kinds of error
         raise UserError(f"{folder} holds no tokenizer that can be read ({error})") from error
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+    if not isinstance(tokenizer, transformers.PreTrainedTokenizerFast):
         raise UserError(f"{folder} has only a slow tokenizer; a tokenizer.json is needed")
     return tokenizer
 
@@ -348,7 +349,7 @@ def longest_row(config: Any) -> int | None:
 def read_config(folder: Path) -> Any:
     """The configuration of a model folder, as far as it can be true of the weights that lie there."""
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         text = config.get_text_config()
         sizes = {name: getattr(text, name, None) for name in ("num_hidden_layers", "hidden_size", "vocab_size")}
         longest = longest_row(config)
@@ -372,14 +373,15 @@ def read_config(folder: Path) -> Any:
     return config
 
 
-def read_model(folder: Path, dtype: str, device: str | torch.device) -> PreTrainedModel:
+def read_model(folder: Path, dtype: str, device: str | torch.device) -> "PreTrainedModel":
     """The model of a folder, in evaluation mode, without gradients, on its device."""
     if dtype not in DTYPES:
         raise UserError(f"language model dtype {dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
     place = resolve_device(device)
     config = read_config(folder)
     try:
-        auto_class: Any = AutoModelForCausalLM if predicts_next(config) else AutoModel
+        predicts = predicts_next(config)
+        auto_class: Any = transformers.AutoModelForCausalLM if predicts else transformers.AutoModel
         with _no_loading_bar():
             model, report = auto_class.from_pretrained(
                 folder, dtype=DTYPES[dtype], use_safetensors=True, local_files_only=True, trust_remote_code=False,
@@ -397,28 +399,27 @@ def read_model(folder: Path, dtype: str, device: str | torch.device) -> PreTrain
     for name, weight in model.named_parameters():
         if not all(torch.isfinite(end) for end in torch.aminmax(weight.detach())):
             raise CorruptFileError(f"{folder}: the weight {name} holds NaN or infinity: fetch or copy the model again")
-    result: PreTrainedModel = model.to(place).eval().requires_grad_(False)
-    return result
+    loaded: "PreTrainedModel" = model.to(place).eval().requires_grad_(False)
+    return loaded
 
 # %% ../nbs/02_language_model.ipynb #29f5637d
-def prefer_fused_attention(model: PreTrainedModel) -> None:
+def prefer_fused_attention(model: "PreTrainedModel") -> None:
     """Use fused attention where the architecture forbids it only for a soft cap that this model does not have."""
     if model.config.model_type == "gemma2" and model.config.attn_logit_softcapping is None:
         model.config._attn_implementation = "sdpa"
 
 # %% ../nbs/02_language_model.ipynb #0eab0e57
-def tokenizer_hash(tokenizer: PreTrainedTokenizerFast) -> str:
+def tokenizer_hash(tokenizer: "PreTrainedTokenizerFast") -> str:
     """A hash of everything that decides which tokens a text becomes."""
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     content.pop("truncation", None), content.pop("padding", None)
     return content_hash(content, tokenizer.bos_token_id, tokenizer.eos_token_id, sorted(tokenizer.all_special_ids))
 
 # %% ../nbs/02_language_model.ipynb #b51c3002
-def token_texts(tokenizer: Any) -> list[str]:
+def token_texts(tokenizer: "PreTrainedTokenizerFast") -> list[str]:
     """The text each vocabulary id adds to a sentence, spaces included."""
-    anchor = tokenizer.decode([0], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    pairs = [[0, token] for token in range(len(tokenizer))]
-    texts = tokenizer.batch_decode(pairs, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    rows = [[0], *([0, token] for token in range(len(tokenizer)))]
+    anchor, *texts = tokenizer.batch_decode(rows, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     return [text.removeprefix(anchor) for text in texts]
 
 # %% ../nbs/02_language_model.ipynb #9c87c990
@@ -436,7 +437,7 @@ class LanguageModel:
     A layer is counted from 0; its residual stream is what leaves that block.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast):
+    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast"):
         config = model.config.get_text_config()
         self.model, self.tokenizer = model, tokenizer
         self.width: int = config.hidden_size
@@ -475,8 +476,8 @@ class LanguageModel:
     def unembedding(self) -> Tensor:
         """The rows (V, d) that turn the last residual stream into logits."""
         self._must_predict("unembedding")
-        result: Tensor = self.model.get_output_embeddings().weight.detach()
-        return result
+        weight: Tensor = self.model.get_output_embeddings().weight
+        return weight.detach()
 
     def content_hash(self) -> str:
         """A hash of configuration and weights (as loaded: the dtype counts), whatever the folder is called."""
@@ -525,15 +526,14 @@ class LanguageModel:
         self, model: nn.Module, positions: Tensor | None, vocabulary: Tensor | None, inputs: dict[str, Any]
     ) -> Tensor:
         if positions is None and vocabulary is None:
-            whole: Tensor = model(**inputs).logits
-            return whole
+            logits: Tensor = model(**inputs).logits
+            return logits
         head = self.model.get_output_embeddings()
         name = next(name for name, module in self.model.named_modules() if module is head)
         columns = None if positions is None else positions.to(self.device).reshape(len(positions), -1)
         rows = None if vocabulary is None else vocabulary.to(self.device)
         logits = with_module(model, name, narrowed_head(head, columns, rows))(**inputs).logits
-        result: Tensor = logits[:, 0] if positions is not None and positions.dim() == 1 else logits
-        return result
+        return logits[:, 0] if positions is not None and positions.dim() == 1 else logits
 
     def check_tokens(self, tokens: Tensor | np.ndarray) -> None:
         """Raise `UserError` for token ids that the model has no embedding for.
@@ -641,7 +641,7 @@ class KnownModel:
     """
 
     config: Any
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: "PreTrainedTokenizerFast"
     weight_bytes: int
     download_bytes: int = 0
 
@@ -653,14 +653,12 @@ class KnownModel:
     @property
     def width(self) -> int:
         """Numbers in one vector of the residual stream."""
-        result: int = self.config.get_text_config().hidden_size
-        return result
+        return int(self.config.get_text_config().hidden_size)
 
     @property
     def number_of_layers(self) -> int:
         """Transformer blocks."""
-        result: int = self.config.get_text_config().num_hidden_layers
-        return result
+        return int(self.config.get_text_config().num_hidden_layers)
 
     @property
     def longest_row(self) -> int | None:
@@ -670,8 +668,7 @@ class KnownModel:
     @property
     def vocabulary_size(self) -> int:
         """Tokens it can name."""
-        result: int = self.config.get_text_config().vocab_size
-        return result
+        return int(self.config.get_text_config().vocab_size)
 
     def check_layer(self, layer: int) -> int:
         """The layer itself, or a `UserError` that says which ones there are."""
@@ -712,20 +709,20 @@ def look_up(
 
 # %% ../nbs/02_language_model.ipynb #08c10c1a
 def option_tokens(
-    tokenizer: PreTrainedTokenizerFast, letters: Sequence[str] = ("A", "B", "C", "D")
+    tokenizer: "PreTrainedTokenizerFast", letters: Sequence[str] = ("A", "B", "C", "D")
 ) -> list[tuple[int, ...]]:
     """For each letter the ids of the single tokens that answer it: "A" and " A", where they exist and differ."""
-    found: list[tuple[int, ...]] = []
+    of_letters: list[tuple[int, ...]] = []
     for letter in letters:
         spellings = (tokenizer.encode(text, add_special_tokens=False) for text in (letter, " " + letter))
         single = dict.fromkeys(ids[0] for ids in spellings if len(ids) == 1 and ids[0] != tokenizer.unk_token_id)
-        if not single or any(identity in others for others in found for identity in single):
+        if not single or any(identity in others for others in of_letters for identity in single):
             raise UserError(
                 f"the tokenizer has no single token of its own for the option letter {letter!r}: multiple-choice "
                 "questions cannot be asked; choose another model or leave the unlearning evaluation out"
             )
-        found.append(tuple(single))
-    return found
+        of_letters.append(tuple(single))
+    return of_letters
 
 # %% ../nbs/02_language_model.ipynb #c7a0e202
 class LanguageModels:

@@ -21,7 +21,7 @@ from huggingface_hub import constants as hub_constants
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .components.prediction import map_weights
-from .config import OWN_SOURCES, LanguageModelConfig, RunConfig, SAEConfig, UserError, settings_of
+from .config import OWN_SOURCES, RunConfig, SAEConfig, UserError, settings_of
 from .corpus import check_corpus
 from .evaluation.evaluations import EVALUATIONS, asked_of
 from .foundation import content_hash, size_text
@@ -191,8 +191,7 @@ def free_memory(device: torch.device) -> int | None:
         return None
     limits = [int(text) for place in map(Path, CONTAINER_LIMITS) if place.is_file()
               and (text := place.read_text().strip()).isdecimal()]
-    result: int | None = min([psutil.virtual_memory().available, *limits])
-    return result
+    return min([int(psutil.virtual_memory().available), *limits])
 
 
 def check_memory(needs: Needs, device: torch.device) -> None:

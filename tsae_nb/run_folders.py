@@ -21,7 +21,7 @@ from typing import Any
 
 from .config import RESERVED, VARIANTS, RunConfig, UserError, build, read_yaml, settings_of
 from .evaluation.evaluations import EVALUATIONS, FILES, NUMBERS
-from .foundation import CorruptFileError
+from .foundation import CorruptFileError, shortened
 from .storage import MANIFEST, Stored, holder, is_stored, read_json, write_json
 
 # %% ../nbs/39a_run_folders.ipynb #78788be9
@@ -79,8 +79,7 @@ def read_mapping(path: Path, numbers: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) < 40 else f"{text[:37]}…"
+    return shortened(json.dumps(value, ensure_ascii=False), 40)
 
 
 def stored_config(folder: Path) -> RunConfig:
@@ -134,7 +133,7 @@ def _summarise(place: Path, final: Path, name: str) -> RunSummary | None:
     reason = failure_of(place)
     return RunSummary(name, place, "failed" if reason else "interrupted", reason, results)
 
-
+# %% ../nbs/39a_run_folders.ipynb #s7be24a3
 def _checked(place: Path, complete: bool) -> dict[str, dict[str, Any]]:
     """The results in a folder, by file. Raises `UserError` for what is damaged in it."""
     stored_config(place)
@@ -173,7 +172,7 @@ def checked_config(folder: str | Path) -> RunConfig:
         check_files(Path(folder), ("config.yaml", "manifest.json"))
     return stored_config(Path(folder))
 
-
+# %% ../nbs/39a_run_folders.ipynb #s230b654
 def failure_of(place: Path) -> str:
     """What ended a run under way with an error; empty where nothing did."""
     try:
@@ -189,7 +188,7 @@ def note_failure(place: Path, error: BaseException) -> None:
         with suppress(UserError, OSError):  # a full disk may be the very reason
             write_json(place / "failure.json", {"error": text})
 
-
+# %% ../nbs/39a_run_folders.ipynb #s4b6ab99
 def folders_of_runs(root: str | Path) -> list[Path]:
     """The final folders of all runs at or below a folder, sorted, of those too that lost their config.yaml."""
     recorded = {folder for folder in folders_with(root, MANIFEST) if is_stored(folder, RUN)}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'DYING', 'TEMPLATE', 'SCRATCH', 'TSAE', 'EXTRA', 'MEASURING', 'LABELS', 'RunDirectory', 'check_folders',
-           'check_names', 'manifest', 'execute', 'caches_of', 'store', 'Measured', 'own_files', 'launch',
+           'check_names', 'manifest', 'execute', 'caches_of', 'store', 'MeasuredFiles', 'own_files', 'launch',
            'scratch_folder', 'cost_of', 'commands', 'Clock', 'sweep', 'places_of_run', 'remove_run', 'CacheEntry',
            'cache_entries', 'empty_cache']
 
@@ -27,14 +27,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import papermill
 import torch
 from traitlets.config import Config as JupyterConfig
 
 import tsae_nb
 from .activations import ActivationSource, open_streams
 from .carried import carried
-from .config import RunConfig, UserError, result_settings, settings_of, to_yaml
+from .config import RunConfig, UserError, result_settings, to_yaml
 from .evaluation.evaluations import Prepared, asked_of, by_file, evaluation_sections, write_results
 from .experiments import expand
 from .foundation import content_hash, explained_os_errors
@@ -44,7 +43,7 @@ from .processes import PARENT, Children
 from tsae_nb.run_folders import (
     RUN, RUN_FILES, checked_config, final_folder, note_failure, partial_folder, read_mapping, stored_config,
 )
-from .sae import SparseAutoencoder, save_sae
+from .sae import save_sae
 from .sources import open_source
 from .stored_activations import STORED_ACTIVATIONS, store_activations
 from tsae_nb.storage import (
@@ -273,7 +272,7 @@ def _sources(runs: Sequence[RunDirectory], models: LanguageModels, quiet: bool) 
     streams = open_streams(models.of(shared.language_model), shared, layers, quiet)
     return {layer: stream for layer, stream in streams.items()}  # noqa: C416 - of a wider type
 
-
+# %% ../nbs/50_runs.ipynb #s606f4a4
 def _begin(run: RunDirectory) -> None:
     """Make the folder of a run under way, when its final name can be had; its lock is held."""
     if run.outgrown:
@@ -369,7 +368,7 @@ def store(configs: Sequence[RunConfig], out: str | Path, quiet: bool = False) ->
     return out
 
 # %% ../nbs/50_runs.ipynb #7c331b3f
-class Measured:
+class MeasuredFiles:
     """Results in the folder of an unfinished run, with a record of their hashes in `measured.json` beside them."""
 
     def __init__(self, folder: Path, of: str) -> None:
@@ -397,24 +396,24 @@ def _finish(
     run: RunDirectory, training: SAETraining, source: ActivationSource, prepared: Prepared, seconds: dict[str, float]
 ) -> None:
     """Save the SAE, measure it, and give the run its final name."""
-    config, place, sae = run.config, run.partial, training.sae.eval()
+    config, folder, sae = run.config, run.partial, training.sae.eval()
     known = {} if source.layer is None else {"layer": source.layer}
-    save_sae(sae, place / "sae", {"run": config.name, **known, **source.provenance})
+    save_sae(sae, folder / "sae", {"run": config.name, **known, **source.provenance})
     settings = result_settings(config)
     asked = [settings[section] for section in evaluation_sections() if section in settings]
-    measured = Measured(place, content_hash(sae.content_hash(), source.provenance, *asked, config.seed))
+    measured = MeasuredFiles(folder, content_hash(sae.content_hash(), source.provenance, *asked, config.seed))
     for files, evaluations in by_file(asked_of(config)).items():
         start = time.monotonic()
         if not measured.holds(*files):
-            write_results(evaluations, prepared.results(evaluations, sae, source, config), place)
+            write_results(evaluations, prepared.results(evaluations, sae, source, config), folder)
             measured.add(*files)
         seconds[evaluations[0].section] = time.monotonic() - start
     hashes = {**source.provenance, "sae": sae.content_hash()}
-    write_json(place / "manifest.json", manifest(config, hashes, seconds) | {"machines": training.machines})
-    (place / "measured.json").unlink(missing_ok=True)
-    record(place, RUN, own_files(place))
+    write_json(folder / "manifest.json", manifest(config, hashes, seconds) | {"machines": training.machines})
+    (folder / "measured.json").unlink(missing_ok=True)
+    record(folder, RUN, own_files(folder))
     with explained_os_errors(run.folder):
-        place.rename(run.folder)
+        folder.rename(run.folder)
         sync(run.folder.parent)
     if not config.training.keep_optimizer:
         drop_optimizer(run.folder)
@@ -514,7 +513,7 @@ def _kernel_options(folder: Path) -> dict[str, Any]:
     return {"config": JupyterConfig(KernelManager=manager), "shutdown_kernel": "immediate",
             "extra_arguments": [f"--IPKernelApp.exec_lines={bind}"]}
 
-
+# %% ../nbs/50_runs.ipynb #sb896e05
 class _WholeLines:
     """Standard error for what a notebook says: a line that is under way when the notebook ends is ended."""
 
@@ -552,6 +551,8 @@ def _own_errors(kind: type[UserError] = UserError) -> set[str]:
 
 def _execute_notebook(template: Path, executed: Path, parameters: Mapping[str, Any], place: Path) -> None:
     """Execute the template; one that fails in a way nobody thought of is kept beside `place`."""
+    import papermill  # slow to import, and only used by who starts a kernel, not in the kernel
+
     said = _WholeLines()
     try:
         with explained_os_errors(executed), _parent_of_children():
@@ -711,7 +712,7 @@ def remove_run(folder: str | Path) -> None:
             remove_stored(place, RUN)
         final.with_name(f"failed-{final.name}.ipynb").unlink(missing_ok=True)
 
-
+# %% ../nbs/50_runs.ipynb #s9c1b141
 @dataclasses.dataclass(frozen=True)
 class CacheEntry:
     """One entry of a cache: what it is, bytes, when it was last used (seconds since 1970)."""

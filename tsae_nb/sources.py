@@ -7,7 +7,6 @@ __all__ = ['SOURCES', 'open_source']
 
 # %% ../nbs/07_sources.ipynb #b51c2003
 from collections.abc import Callable
-from typing import Any
 
 from .activations import ActivationSource
 from .config import PlantedConfig, RunConfig, StoredConfig
@@ -15,14 +14,14 @@ from .planted import PlantedActivations
 from .stored_activations import StoredActivations
 
 # %% ../nbs/07_sources.ipynb #b51c2006
-SOURCES: dict[Any, Callable[..., ActivationSource]] = {  # settings: what they open
+SOURCES: dict[type, Callable[..., ActivationSource]] = {  # settings: what they open
     StoredConfig: StoredActivations, PlantedConfig: PlantedActivations,
 }
 
 
 def open_source(config: RunConfig, quiet: bool = False) -> ActivationSource:
     """The source of a run without a language model. Raises `UserError` where it cannot be used or has too few rows."""
-    settings: Any = config.source
+    settings = config.source
     source = SOURCES[type(settings)](settings, config.activations, quiet)
     source.batch(0, config.training.rows_per_batch, config.seed)
     return source

@@ -8,10 +8,10 @@ __all__ = ['ACTIVATIONS_DTYPES', 'BESIDE', 'STORED_ACTIVATIONS', 'Shard', 'Descr
 
 # %% ../nbs/05a_stored_activations.ipynb #b51c1003
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -58,15 +58,14 @@ class Shard:
                                 f"{self.shape[:2]} are needed")
 
     def _of_numpy(self) -> tuple[int, ...]:
-        array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        array: np.ndarray = np.load(self.path, mmap_mode="r", allow_pickle=False)
         if array.dtype not in (np.float32, np.float16):
             raise UserError(f"{self.path}: the activations are {array.dtype}; {_SAVE_AS}")
         for name in BESIDE:
             if (file := self.path.with_suffix(f".{name}.npy")).is_file():
                 self.beside[name] = np.load(file, allow_pickle=False)
         self._read: Callable[[int], Tensor] = lambda row: torch.from_numpy(np.array(array[row]))
-        result: tuple[int, ...] = array.shape
-        return result
+        return array.shape
 
     def _of_safetensors(self) -> tuple[int, ...]:
         file = safe_open(str(self.path), framework="pt")

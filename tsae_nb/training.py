@@ -97,8 +97,7 @@ class SAETraining:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             x, valid = self.sae.scaled(batch.activations.to(device)), batch.valid.to(device)
             output = self.sae(x, valid, batch.documents.to(device))
-            result: Terms = self.objective(output, self.sae.weights, draws, self.step)
-            return result
+            return self.objective(output, self.sae.weights, draws, self.step)
 
     def update(self, batch: Batch) -> dict[str, Tensor | float]:
         """One optimizer step; returns what the metrics log keeps of it (values on the device)."""
@@ -401,12 +400,12 @@ def _restore(training: SAETraining, state: Mapping[str, Any], tensors: Mapping[s
 # %% ../nbs/21_training.ipynb #bc4b117f
 def _begin(training: SAETraining, folder: Path) -> dict[str, Any]:
     """Load the newest whole checkpoint of a run's folder and return its state; {} where training starts at step 0."""
-    place, said = settled(folder / CHECKPOINT), ""
-    if place.is_dir():
+    checkpoint, said = settled(folder / CHECKPOINT), ""
+    if checkpoint.is_dir():
         try:
-            return load_checkpoint(training, place)
+            return load_checkpoint(training, checkpoint)
         except CorruptFileError as error:
-            said = f"{error}. It is kept as {set_aside(place).name}; "
+            said = f"{error}. It is kept as {set_aside(checkpoint).name}; "
     spares = {}
     for spare in folder.glob(f".{CHECKPOINT}.*"):
         with suppress(CorruptFileError):

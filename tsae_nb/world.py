@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SHARED_RELATION', 'BIO', 'US_HISTORY', 'COMPUTER_SCIENCE', 'GEOGRAPHY', 'HUMAN_AGING', 'SUBJECTS', 'FORGET_SUBJECT',
-           'STATEMENTS', 'FORMS', 'OPTION_LETTERS', 'PROMPT_TEMPLATE', 'TITLES', 'SCENERY', 'Sentence', 'DRIFT',
-           'RETURN', 'BRIDGES', 'Told', 'EXERCISES', 'SHAPES', 'WORD', 'CORPORA', 'HELD_OUT_FACTS', 'SPLITS',
-           'Relation', 'relation', 'Subject', 'subject', 'Fact', 'draw_facts', 'state', 'Question', 'ask',
+           'STATEMENTS', 'FORMS', 'OPTION_LETTERS', 'ORDERS', 'PROMPT_TEMPLATE', 'TITLES', 'SCENERY', 'Sentence',
+           'DRIFT', 'RETURN', 'BRIDGES', 'Told', 'EXERCISES', 'SHAPES', 'WORD', 'CORPORA', 'HELD_OUT_FACTS', 'SPLITS',
+           'Relation', 'relation', 'Subject', 'subject', 'Fact', 'draw_facts', 'state', 'Question', 'question_for',
            'format_question', 'answer_letter', 'Span', 'Document', 'join_sentences', 'scenery', 'wander', 'passage',
            'write_prose', 'quiz_item', 'write_quiz', 'vocabulary', 'Corpus', 'World', 'span_of_tokens']
 
@@ -209,7 +209,7 @@ class Question:
     form: int
 
 
-def ask(fact: Fact, form: int, chance: random.Random) -> Question:
+def question_for(fact: Fact, form: int, chance: random.Random) -> Question:
     "The question for `fact` in one of the four `FORMS`: three other values of its relation, a random order."
     one = SUBJECTS[fact.subject]
     kind = one.relations[fact.relation]
@@ -223,6 +223,7 @@ def ask(fact: Fact, form: int, chance: random.Random) -> Question:
 
 # %% ../nbs/01_world.ipynb #35cfa65d
 OPTION_LETTERS = ("A", "B", "C", "D")
+ORDERS: tuple[tuple[int, ...], ...] = tuple(itertools.permutations(range(4)))  # in which four options can stand
 PROMPT_TEMPLATE = "Topic: {subject}\nQuestion: {question}\nA. {0}\nB. {1}\nC. {2}\nD. {3}\nAnswer: ("
 TITLES = {name: one.title for name, one in SUBJECTS.items()}
 
@@ -341,7 +342,7 @@ SHAPES = ("options", "options", "options", "told", "word", *EXERCISES)
 
 def quiz_item(fact: Fact, form: int, chance: random.Random, shapes: Sequence[str] = SHAPES) -> str:
     "A question and its answer in one of the `shapes`."
-    question, shape = ask(fact, form, chance), chance.choice(shapes)
+    question, shape = question_for(fact, form, chance), chance.choice(shapes)
     letter = answer_letter(question)
     if shape == "word":
         return f"Topic: {TITLES[fact.subject]}\nQuestion: {question.question}\nAnswer: {fact.value}."
@@ -379,7 +380,7 @@ def vocabulary() -> list[str]:
     for fact in draw_facts(0):
         one = SUBJECTS[fact.subject]
         texts += [state(fact, template) for template in range(len(STATEMENTS))]
-        texts += [ask(fact, form, random.Random(0)).question for form in range(len(FORMS))]
+        texts += [question_for(fact, form, random.Random(0)).question for form in range(len(FORMS))]
         texts += [bridge.format(entity=one.refer(fact.entity), before="", states="") for bridge in BRIDGES]
     for frame, one in itertools.product(SCENERY, SUBJECTS.values()):
         words = " ".join((*one.adjectives, *one.nouns, *one.verbs))
@@ -434,7 +435,7 @@ class World:
 
     def questions(self, subject: str, split: str = "probe") -> list[Question]:
         "All questions of a subject in a split, each with choices that are a function of (seed, fact, form)."
-        return [ask(fact, form, random.Random(f"{self.seed}/choices/{fact.index}/{form}"))
+        return [question_for(fact, form, random.Random(f"{self.seed}/choices/{fact.index}/{form}"))
                 for fact in self.facts if fact.subject == subject for form in self._forms(fact.index, split)]
 
     def document(self, index: int, corpus: str = "train") -> Document:

@@ -21,7 +21,6 @@ from tsae_nb.components.feature_tracker import gru_states
 from tsae_nb.config import DataConfig, EvaluationConfig, RunConfig, UnlearningConfig, build, override
 from tsae_nb.corpus import build_rows
 from tsae_nb.evaluation.metrics import evaluate
-from tsae_nb.evaluation.questions import ORDERS
 from tsae_nb.evaluation.unlearning import UnlearningTask
 from tsae_nb.experiments import expand, load_experiment
 from tsae_nb.foundation import named_generator
@@ -29,6 +28,7 @@ from tsae_nb.language_model import LanguageModel
 from tsae_nb.training import (
     MetricsLog, SAETraining, load_checkpoint, read_metrics, save_checkpoint, train, unordered_sums,
 )
+from tsae_nb.world import ORDERS
 
 DEVICE = pretend_cuda.switch_on()
 PRESET = Path(__file__).parents[2] / "runs" / "gemma-2-2b.yaml"

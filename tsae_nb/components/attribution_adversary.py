@@ -64,17 +64,17 @@ class _Overlap(torch.autograd.Function):
         total = unit.new_zeros(())
         gradient = unit.new_zeros(len(selected), unit.shape[1])
         for start in range(0, len(selected), block):
-            here = selected[start : start + block]
+            rows = selected[start : start + block]
             weight = weights[start : start + block]
-            cosines = unit[here] @ unit.T
+            cosines = unit[rows] @ unit.T
             excess = cosines.abs().sub_(thresholds[start : start + block].unsqueeze(1)).clamp_min_(0)
-            excess.scatter_(1, here.unsqueeze(1), 0)  # j ≠ i
+            excess.scatter_(1, rows.unsqueeze(1), 0)  # j ≠ i
             penalty = weight * torch.linalg.vector_norm(excess, dim=1).square()
             total += penalty.sum()
             over = penalty.nonzero().squeeze(1)
             if len(over):
                 signed = cosines.sign_().mul_(excess)
-                signed = signed if len(over) == len(here) else signed[over]
+                signed = signed if len(over) == len(rows) else signed[over]
                 gradient[start + over] = (signed @ unit).mul_(2 * weight[over].unsqueeze(1))
         length = torch.linalg.vector_norm(decoder, dim=1, keepdim=True, dtype=unit.dtype)
         ctx.save_for_backward(selected, tangent(gradient, unit[selected], length[selected]).to(decoder.dtype))
@@ -96,8 +96,8 @@ def overlap(decoder: Tensor, selected: Tensor, weights: Tensor, thresholds: Tens
     gradient reaches the selected rows only, every W_j counts as a constant. O(block·k + k·d) memory in both passes.
     """
     with torch.autocast(decoder.device.type, enabled=False):
-        result: Tensor = _Overlap.apply(decoder, selected, weights, thresholds, block)  # type: ignore[no-untyped-call]
-        return result
+        total: Tensor = _Overlap.apply(decoder, selected, weights, thresholds, block)  # type: ignore[no-untyped-call]
+        return total
 
 # %% ../../nbs/components/15_attribution_adversary.ipynb #b51a862a
 class AdversaryStep(NamedTuple):

@@ -91,8 +91,8 @@ def gru_states(gru: nn.GRU, rows: Tensor) -> Tensor:
     """Hidden states (B, T, H) of the last layer of an `nn.GRU` over rows (B, T, d), from a state of zeros."""
     if rows.device.type != "cpu":  # outside autocast: cuDNN's GRU would run in float16
         with torch.autocast(rows.device.type, enabled=False):
-            result: Tensor = gru(rows.to(next(gru.parameters()).dtype))[0]
-            return result
+            states: Tensor = gru(rows.to(next(gru.parameters()).dtype))[0]
+            return states
     states = rows.transpose(0, 1).contiguous()
     for layer in range(gru.num_layers):
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['level_sizes', 'feature_levels', 'consecutive_groups', 'nested_gate', 'RoutedCodes', 'HierarchicalRouter',
-           'RoutingEntropy', 'routing_entropy']
+           'RoutingEntropies', 'routing_entropy']
 
 # %% ../../nbs/components/16_hierarchical_router.ipynb #d2673e3b
 import math
@@ -103,12 +103,12 @@ class HierarchicalRouter(nn.Module):
         reconstruction, remaining = bias.expand_as(h), torch.ones_like(scores[:, 0])
         codes, gates, lefts = [], [], []
         for level in (2, 1, 0):  # coarse to fine: levels 3, 2, 1
-            here = self.slices[level]
-            before = pre_activations[:, here]
+            members = self.slices[level]
+            before = pre_activations[:, members]
             if level < 2:
                 left = h - reconstruction
                 lefts.append(left)
-                before = before + left @ self.left_encoder[here].T
+                before = before + left @ self.left_encoder[members].T
             if level > 0:
                 logit = scores[:, level - 1] + beta[level] - beta[:level].logsumexp(0)
                 gate, remaining = nested_gate(remaining, logit if level == 2 else logit + left @ self.left_score)
@@ -116,7 +116,7 @@ class HierarchicalRouter(nn.Module):
                 gate = remaining
             active = activations[level](before)
             codes.append(gate.unsqueeze(1).to(active.dtype) * active)
-            reconstruction = reconstruction + codes[-1] @ decoder[here]
+            reconstruction = reconstruction + codes[-1] @ decoder[members]
             gates.append(gate)
         low_to_high = slice(None, None, -1)
         return RoutedCodes(
@@ -131,14 +131,14 @@ class HierarchicalRouter(nn.Module):
 
         What was left and the gates are constants: this is for features that are given other work (AuxK).
         """
-        levels, found = self.levels.index_select(0, features) - 1, pre_activations
+        levels, before = self.levels.index_select(0, features) - 1, pre_activations
         for level, left in enumerate(routed.left):
-            here = (levels == level).nonzero().squeeze(1)
-            found = found.index_add(1, here, left.detach() @ self.left_encoder[features[here]].T)
-        return found * routed.gates.detach().index_select(1, levels).to(found.dtype)
+            members = (levels == level).nonzero().squeeze(1)
+            before = before.index_add(1, members, left.detach() @ self.left_encoder[features[members]].T)
+        return before * routed.gates.detach().index_select(1, levels).to(before.dtype)
 
 # %% ../../nbs/components/16_hierarchical_router.ipynb #77ab6928
-class RoutingEntropy(NamedTuple):
+class RoutingEntropies(NamedTuple):
     """Entropies of a batch's routing, in nats; the largest possible is log 3."""
 
     loss: Tensor  # () log 3 − batch, without its weight
@@ -146,11 +146,11 @@ class RoutingEntropy(NamedTuple):
     token: Tensor  # () mean entropy of each token's routing (a constant, for the log)
 
 
-def routing_entropy(gates: Tensor) -> RoutingEntropy:
+def routing_entropy(gates: Tensor) -> RoutingEntropies:
     """The collapse term of a training batch and both entropies, for `gates` (N, 3) of its valid tokens."""
     tokens = max(len(gates), 1)
     mean = gates.float().sum(dim=0) / tokens
     batch = -(mean * mean.clamp_min(torch.finfo(mean.dtype).tiny).log()).sum()  # 0 log 0 = 0, also its gradient
     token = torch.special.entr(gates.detach().float()).sum() / tokens
     loss = math.log(gates.shape[1]) - batch if len(gates) else batch  # without a token there is nothing to share out
-    return RoutingEntropy(loss, batch.detach(), token)
+    return RoutingEntropies(loss, batch.detach(), token)

@@ -20,7 +20,7 @@ from .attribution_adversary import AdversaryStep, adversary, attribution
 from .dead_features import AuxiliaryReconstruction
 from .feature_tracker import FeatureTracker
 from .hierarchical_router import RoutedCodes, routing_entropy
-from .margin_ema import DynamicMargin, MarginStep, nearest_rows, pair_cosines
+from .margin_ema import DynamicMargin, MarginStep, nearest_cosines, nearest_rows
 from .nested_groups import (
     codes_between, contrast, nested_groups, nested_reconstructions, partners)
 from .sparse_code import Codes, Moves, SparseActivation, SparseCodes, open_gates
@@ -112,11 +112,11 @@ class Step:
     def margin(self) -> MarginStep:
         """This step's similarities and margins."""
         if self._margin is not None:
-            found = self._margin.measure(self.weights.decoder)
-            self.moves += found.moves
-            return found
+            measured = self._margin.measure(self.weights.decoder)
+            self.moves += measured.moves
+            return measured
         nearest = nearest_rows(self.weights.decoder)
-        similarities = pair_cosines(self.weights.decoder, nearest)
+        similarities = nearest_cosines(self.weights.decoder, nearest)
         zero = torch.zeros_like(similarities)  # without margins, every positive similarity is one too many
         broken = (similarities > 0).float().mean()
         return MarginStep(similarities, nearest, zero, broken, zero.sum(), [])
@@ -264,10 +264,10 @@ class Adversary(nn.Module):
 
     def forward(self, step: Step) -> tuple[Tensor, Tensor]:
         attributions = attribution(step.output.x, step.output.reconstruction, step.weights.decoder)
-        found: AdversaryStep = adversary(
+        penalty: AdversaryStep = adversary(
             step.weights.decoder, attributions, step.margin.similarities, step.margin.margins, self.config)
-        step.monitors["attribution_spurious"] = found.spurious
-        return found.loss, found.weight
+        step.monitors["attribution_spurious"] = penalty.spurious
+        return penalty.loss, penalty.weight
 
 
 class RoutingEntropy(nn.Module):
@@ -381,6 +381,8 @@ class Activity(nn.Module):
 # %% ../../nbs/components/19_objective.ipynb #d2c0173d
 class Objective(nn.Module):
     """The objective of one SAE: a named sum of the terms its config switches on (paper 4.4, eq. 8 and 16)."""
+
+    __call__: Callable[..., Terms]
 
     def __init__(self, width: int, config: SAEConfig, seed: int = 0):
         super().__init__()

@@ -95,8 +95,7 @@ SAMPLE = 2**16  # entries looked at to guess a threshold
 
 def _cut(values: np.ndarray, count: int) -> float:
     """The count-th largest value."""
-    result: float = np.partition(values, len(values) - count)[len(values) - count]
-    return result
+    return float(np.partition(values, len(values) - count)[len(values) - count])
 
 
 def _likely_lower_bound(flat: np.ndarray, count: int) -> float:
@@ -138,8 +137,8 @@ def _sampled_dots(left: Tensor, right: Tensor, pattern: Pattern) -> Tensor:
     size = (pattern.tokens, pattern.dictionary_size)
     zeros = left.new_zeros(len(pattern.indices))
     sparse = torch.sparse_csr_tensor(pattern.offsets, pattern.indices, zeros, size, check_invariants=False)
-    result: Tensor = torch.sparse.sampled_addmm(sparse, left, right.T, beta=0.0).values()
-    return result
+    dots: Tensor = torch.sparse.sampled_addmm(sparse, left, right.T, beta=0.0)
+    return dots.values()
 
 
 def _gathered_dots(left: Tensor, right: Tensor, pattern: Pattern) -> Tensor:
@@ -215,8 +214,8 @@ class _DecodeEntries(torch.autograd.Function):
 
 def decode_entries(values: Tensor, decoder: Tensor, pattern: Pattern) -> Tensor:
     """codes @ decoder, of codes that are values (S,) at a pattern and decoder rows (k, d): (N, d)."""
-    result: Tensor = _DecodeEntries.apply(values, decoder, pattern)  # type: ignore[no-untyped-call]
-    return result
+    decoded: Tensor = _DecodeEntries.apply(values, decoder, pattern)  # type: ignore[no-untyped-call]
+    return decoded
 
 # %% ../../nbs/components/09_sparse_products.ipynb #prod0028
 class _EncodeEntries(torch.autograd.Function):

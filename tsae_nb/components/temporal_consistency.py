@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SMALLEST_NORM', 'adjacent_pairs', 'inverse_norms', 'pair_cosines', 'drawn_uniformly', 'sample_negatives',
-           'sample_pool', 'contrastive_consistency', 'temporal_consistency', 'adjacent_cosine']
+           'sample_pool', 'contrastive_consistency', 'temporal_consistency']
 
 # %% ../../nbs/components/12_temporal_consistency.ipynb #1fd1a7eb
 from typing import Any
@@ -83,10 +83,10 @@ def sample_negatives(anchors: Tensor, documents: Tensor, generator: torch.Genera
     start = (sizes.cumsum(0) - sizes)[document[anchors]]
     others = len(documents) - size
     uniform = drawn_uniformly(len(anchors), generator, documents.device)
-    place = (uniform * others).long().clamp_max((others - 1).clamp_min(0))
-    place = torch.where(place >= start, place + size, place).clamp_max(len(documents) - 1)
+    index = (uniform * others).long().clamp_max((others - 1).clamp_min(0))
+    index = torch.where(index >= start, index + size, index).clamp_max(len(documents) - 1)
     exists = others > 0
-    return torch.where(exists, order[place], anchors), exists
+    return torch.where(exists, order[index], anchors), exists
 
 # %% ../../nbs/components/12_temporal_consistency.ipynb #dd515f8c
 def sample_pool(documents: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -141,8 +141,3 @@ def temporal_consistency(
     if len(consistency) == 0:
         return codes.sum() * 0.0
     return 1.0 - consistency.mean()
-
-# %% ../../nbs/components/12_temporal_consistency.ipynb #b0e1ba26
-def adjacent_cosine(codes: Tensor, pairs: Tensor) -> Tensor:
-    """Mean cosine similarity of adjacent codes, a scalar without gradient; NaN where there are no pairs."""
-    return pair_cosines(codes.detach(), pairs).mean()

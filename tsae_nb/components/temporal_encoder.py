@@ -133,9 +133,8 @@ class TemporalEncoder(nn.Module):
         neighbours = neighbour_masks(valid, documents, self.offsets) if self.first_convolution is not None else []
         mask = attention_mask(valid, documents, self.config.causal) if self.attention is not None else None
         if self.config.checkpointing and torch.is_grad_enabled():
-            stream = checkpoint(self._stream, x, neighbours, mask, use_reentrant=False)
+            stream: Tensor = checkpoint(self._stream, x, neighbours, mask, use_reentrant=False)
         else:
             stream = self._stream(x, neighbours, mask)
         stream = stream + x if self.config.residual else stream
-        result: Tensor = stream.masked_fill(~valid.unsqueeze(2), 0.0)
-        return result
+        return stream.masked_fill(~valid.unsqueeze(2), 0.0)

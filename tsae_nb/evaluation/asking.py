@@ -13,24 +13,27 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
 from ..config import UnlearningConfig
-from .questions import ORDERS, ChoiceQuestion, prompt_text, prompt_tokens, sets_of, subject_named
+from .questions import ChoiceQuestion, prompt_text, prompt_tokens, sets_of, subject_named
 from ..foundation import UserError, content_hash
 from ..language_model import LanguageModel, narrowed_head, option_tokens, tokenizer_hash, with_module
 from ..storage import Cache, write_json
+from ..world import ORDERS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 # %% ../../nbs/evaluation/32_asking.ipynb #q32options
 class Options:
     """The vocabulary rows of the option letters; `best` turns their logits (B, V') into places 0 to 3."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerFast") -> None:
         groups = option_tokens(tokenizer)
         self.tokens = torch.tensor([token for group in groups for token in group])
         self.sizes = [len(group) for group in groups]
@@ -274,7 +277,6 @@ def _kept_qualifying(
         answers = [question.answer for question in questions]
         return qualifying_by_tree(language_model, prompts, answers, options, config.batch_tokens, orders)
 
-    rows: list[int] = kept_by_content(config).remembered(
+    return kept_by_content(config).remembered(
         key, "asking the questions", right, lambda folder, rows: write_json(folder / "rows.json", rows),
         lambda kept: kept.json("rows.json"))
-    return rows

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Job', 'clamped', 'encoded', 'plain_answer', 'world_texts', 'WordSAE', 'Streams', 'run_streams', 'untouched_options',
-           'mean_norm', 'selected_codes', 'Clamps', 'cached_streams', 'corpus_texts', 'load_texts', 'DensityRows',
-           'pack_rows', 'corpora_of', 'density_rows', 'check_texts', 'active_counts', 'density_of', 'survivors',
+           'mean_norm', 'selected_codes', 'Clamps', 'cached_streams', 'corpus_documents', 'load_texts', 'DensityRows',
+           'pack_rows', 'corpora_of', 'density_rows', 'check_texts', 'density_counts', 'density_of', 'survivors',
            'tied_out', 'matched_features']
 
 # %% ../../nbs/evaluation/33_clamping.ipynb #q33imports
@@ -18,15 +18,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from .. import world
-from ..components import objective
+from ..components.objective import active_counts
 from ..config import DensityCorpusConfig, QuestionSetConfig, UnlearningConfig
-from ..corpus import file_documents, text_of
+from tsae_nb.corpus import (
+    Documents, as_arrays, ended_documents, file_documents, hub_documents, packed_rows, short_enough, start_tokens,
+    tokenized, valid_tokens,
+)
 from .asking import PROTOCOL, Options, kept_by_content, padded, run_batches
 from .metrics import SAELike, codes_of_valid
 from tsae_nb.evaluation.questions import (
-    TokenizerLike, hub_records, known_subject, prompt_tokens, question_texts, sets_of,
+    known_subject, local_instead, prompt_tokens, question_texts, sets_of,
 )
 from ..foundation import UserError, content_hash, named_generator, progress
 from ..language_model import LanguageModel
@@ -114,6 +118,7 @@ class WordSAE:
             thresholds.append(others + height * (this - others))
         self.decoder, self.threshold = torch.stack(rows), torch.stack(thresholds)
         self.width, self.dictionary_size = hidden.shape[1], len(rows)
+        self.groups: dict[str, Tensor] = {}
 
     @property
     def is_sequential(self) -> bool:
@@ -299,19 +304,18 @@ def cached_streams(
     def write(folder: Path, streams: Streams) -> None:
         write_tensors(folder / "streams.safetensors", {"hidden": streams.hidden})
 
-    streams: Streams = kept_by_content(config).remembered(key, "running the prompts", make, write, read)
-    return streams
+    return kept_by_content(config).remembered(key, "running the prompts", make, write, read)
 
 # %% ../../nbs/evaluation/33_clamping.ipynb #q33corpustexts
-def corpus_texts(config: DensityCorpusConfig, setting: str, streaming: bool = False) -> Iterator[str]:
-    """The texts of a corpus of the hub or of files in its order, "" for null; files are read as for training (04)."""
+def corpus_documents(config: DensityCorpusConfig, setting: str, streaming: bool = False) -> Documents:
+    """The documents of a corpus of the hub or of files, read as for training (04), and with its limits."""
     if config.path is None:
         raise UserError(f"{setting}: a density corpus with source {config.source!r} needs a path")
     if config.source == "file":
-        yield from (text for _, text in file_documents(config.path, config.text_field, setting))
-        return
-    for number, record in enumerate(hub_records(config, setting, streaming)):
-        yield text_of(record, config.text_field, f"{config.path}, row {number}", f"{setting}.text_field")
+        return short_enough(file_documents(config.path, config.text_field, setting))
+    return short_enough(hub_documents(
+        config.path, config.subset, config.split, config.text_field, setting=setting, instead=local_instead(setting),
+        streaming=streaming))
 
 # %% ../../nbs/evaluation/33_clamping.ipynb #q33loadtexts
 def load_texts(
@@ -326,7 +330,8 @@ def load_texts(
         count = 1024 if config.documents is None else config.documents
         written = world_texts(config.subjects or [questions.name for questions in sets.values()], count)
         return [text for text in written if len(text) > config.shortest_document]
-    read = list(question_texts(sets, style) if config.source == "questions" else corpus_texts(config, setting))
+    read = (list(question_texts(sets, style)) if config.source == "questions"
+            else [text for _, text in corpus_documents(config, setting)])
     texts = [text for text in read if len(text) > config.shortest_document]
     if read and not texts:
         raise UserError(f"{setting}: none of {len(read)} documents has more than {config.shortest_document} "
@@ -345,16 +350,10 @@ class DensityRows:
     documents: Tensor
 
     @classmethod
-    def of(cls, tokenizer: TokenizerLike, tokens: Tensor, documents: Tensor | None = None) -> "DensityRows":
-        """Rows of given tokens; special tokens do not count, and never the first place, as in training (04)."""
-        special = [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id]
-        marks = torch.tensor([token for token in special if token is not None], dtype=torch.int64)
-        ends = tokens.flatten() == (-1 if tokenizer.eos_token_id is None else tokenizer.eos_token_id)
-        if documents is None:
-            documents = (ends.cumsum(0) - ends.long()).view(tokens.shape)
-        valid = ~torch.isin(tokens, marks)
-        valid[:, :1] = False  # known by its place: not every tokenizer has a token for it
-        return cls(tokens, valid, documents)
+    def of(cls, tokenizer: PreTrainedTokenizerFast, tokens: Tensor) -> "DensityRows":
+        """Rows of given tokens, full; documents end with their end token."""
+        valid = torch.from_numpy(valid_tokens(tokens.numpy(), tokenizer))
+        return cls(tokens, valid, ended_documents(tokens, tokenizer))
 
     def sample(self, rows: int | None, generator: torch.Generator) -> "DensityRows":
         """So many rows, drawn without replacement and kept in order."""
@@ -364,22 +363,17 @@ class DensityRows:
         return DensityRows(self.tokens[drawn], self.valid[drawn], self.documents[drawn])
 
 # %% ../../nbs/evaluation/33_clamping.ipynb #q33pack
-def pack_rows(tokenizer: TokenizerLike, texts: Sequence[str], row_length: int) -> DensityRows:
-    """Documents joined with the end-of-sequence token, cut to rows of `row_length` that begin with the special one."""
-    begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
-    ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-    pieces = [[*row, *([] if end is None or number == len(ids) - 1 else [end])] for number, row in enumerate(ids)]
-    flat = torch.tensor([token for piece in pieces for token in piece], dtype=torch.int64)
-    sizes = torch.tensor([len(piece) for piece in pieces], dtype=torch.int64)
-    document = torch.repeat_interleave(torch.arange(len(pieces)), sizes)
-    rows = len(flat) // row_length
+def pack_rows(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], row_length: int) -> DensityRows:
+    """Documents joined with the end-of-sequence token, cut to rows of `row_length` that begin as in training."""
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    named = ((str(number), text) for number, text in enumerate(texts))
+    joined = [(number, ids + end * (number < len(texts) - 1)) for number, ids in tokenized(named, tokenizer, [])]
+    rows = list(packed_rows(joined, row_length, start_tokens(tokenizer), 0, [], instead=True))
     if not rows:
-        raise UserError(f"a density corpus of {len(texts)} documents has {len(flat)} tokens, fewer than one row of "
-                        f"{row_length}: give more text, or a smaller unlearning.row_length")
-    tokens = flat[: rows * row_length].view(rows, row_length).clone()
-    if begin is not None:
-        tokens[:, 0] = begin
-    return DensityRows.of(tokenizer, tokens, document[: rows * row_length].view(rows, row_length))
+        raise UserError(f"a density corpus of {len(texts)} documents has {sum(len(ids) for _, ids in joined)} tokens, "
+                        f"fewer than one row of {row_length}: give more text, or a smaller unlearning.row_length")
+    arrays = as_arrays(rows, row_length, tokenizer)
+    return DensityRows(*(torch.from_numpy(arrays[name]) for name in ("tokens", "valid", "documents")))
 
 # %% ../../nbs/evaluation/33_clamping.ipynb #q33corpora
 def corpora_of(config: UnlearningConfig) -> dict[str, tuple[DensityCorpusConfig, dict[str, QuestionSetConfig]]]:
@@ -400,15 +394,15 @@ def density_rows(language_model: LanguageModel, config: UnlearningConfig, seed: 
 
 # %% ../../nbs/evaluation/33_clamping.ipynb #q33check
 def check_texts(
-    corpus: DensityCorpusConfig, sets: Mapping[str, QuestionSetConfig], setting: str, tokenizer: TokenizerLike,
-    row_length: int, style: str,
+    corpus: DensityCorpusConfig, sets: Mapping[str, QuestionSetConfig], setting: str,
+    tokenizer: PreTrainedTokenizerFast, row_length: int, style: str,
 ) -> None:
     """Raise `UserError` naming `setting` where a corpus cannot be used; the hub's is not read beyond one record."""
     if corpus.source == "world":
         for subject in corpus.subjects or [questions.name for questions in sets.values()]:
             _check_subject(subject, setting)
     elif corpus.source == "hub":
-        if next(corpus_texts(corpus, setting, streaming=True), None) is None:
+        if next(corpus_documents(corpus, setting, streaming=True), None) is None:
             raise UserError(f"{setting}.path: the density corpus {corpus.path} is empty")
     else:
         try:
@@ -426,7 +420,7 @@ def _check_subject(name: str, setting: str) -> None:
 
 # %% ../../nbs/evaluation/33_clamping.ipynb #q33counts
 @torch.no_grad()
-def active_counts(
+def density_counts(
     language_model: LanguageModel, saes: Sequence[SAELike], rows: DensityRows, layer: int, batch_tokens: int,
     kept: dict[int, Tensor] | None = None, quiet: bool = True,
 ) -> list[np.ndarray]:
@@ -443,7 +437,7 @@ def active_counts(
                 if kept is not None:
                     kept[start] = hidden
             for sae, count in zip(saes, counts, strict=True):
-                count += objective.active_counts(codes_of_valid(sae, *_where_it_lies(sae, hidden, valid, documents)))
+                count += active_counts(codes_of_valid(sae, *_where_it_lies(sae, hidden, valid, documents)))
             bar.update(tokens.numel())
     return [count.cpu().numpy() for count in counts]
 

@@ -8,9 +8,7 @@ __all__ = ['FOUND', 'SHOWN_BY', 'matched', 'f1', 'average_precision', 'flicker',
 
 # %% ../../nbs/evaluation/35_recovery.ipynb #b51c9003
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from .metrics import SAELike
 from .sparse_statistics import runs
 from ..foundation import UserError
 from ..planted import PlantedActivations
@@ -107,17 +106,17 @@ class Recovery:
     groups: dict[str, RecoveredKinds] | None = None  # by each group of twins; None: there are no twins
 
 
-def _read_by(sae: Any) -> dict[str, Tensor]:
+def _read_by(sae: SAELike) -> dict[str, Tensor]:
     """Features (m,) by which planted ones are looked for, each apart: the groups of twins, else all under no name."""
-    groups: Mapping[str, Tensor] = getattr(sae, "groups", {})
+    groups = sae.groups
     if groups.keys() == set(SHOWN_BY.values()):
         return {name: features.cpu() for name, features in groups.items()}
     return {"": torch.arange(len(sae.decoder))}
 
 
 @torch.no_grad()
-def recovery(sae: Any, source: PlantedActivations, batch_rows: int = 32) -> Recovery:
-    """What an SAE (`encode`, `decode`, `decoder`, `groups` if any) has found of a planted truth, on its held-out rows.
+def recovery(sae: SAELike, source: PlantedActivations, batch_rows: int = 32) -> Recovery:
+    """What an SAE has found of a planted truth, on its held-out rows.
 
     Raises `UserError` for an SAE of another width.
     """

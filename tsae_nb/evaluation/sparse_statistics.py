@@ -87,8 +87,8 @@ def largest_jumps(
     on = np.abs(successor - values) / np.where(step_on > 0, step_on, np.nan)
     to = values / np.where(step_to > 0, step_to, np.nan)
     to[1:][joins[:-1]] = np.nan  # the step from an active token is counted there
-    result: np.ndarray = np.fmax(on, to)
-    return result
+    largest: np.ndarray = np.fmax(on, to)
+    return largest
 
 
 def mean_of_largest(jumps: np.ndarray, owners: np.ndarray, pieces: np.ndarray, count: int) -> np.ndarray:

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['DETAIL', 'REASONS', 'ENCODER_ONLY', 'scores', 'allowed_errors', 'Interval', 'resampled_accuracy',
-           'bootstrap_interval', 'HeldOut', 'held_out_score', 'Setting', 'SettingRow', 'TableRow', 'columns_of',
+           'bootstrap_interval', 'HeldOutScore', 'held_out_score', 'Setting', 'SettingRow', 'TableRow', 'columns_of',
            'table_of', 'setting_rows', 'table_rows', 'reason_of_zero', 'BestSetting', 'SelectionCounts',
-           'StoredQuestion', 'QuestionSetSummary', 'Measured', 'TaskSummary', 'UnlearningSummary', 'UnlearningResult',
-           'UnlearningTask', 'prepared', 'task_summary', 'check_task', 'Densities', 'density_pass', 'raw_multipliers',
-           'settings_for', 'run_setting', 'Checkpoint', 'answer_all', 'best_setting', 'selection_counts', 'measure',
-           'evaluate_sae']
+           'StoredQuestion', 'QuestionSetSummary', 'ScoreDetails', 'TaskSummary', 'UnlearningSummary',
+           'UnlearningResult', 'UnlearningTask', 'prepared', 'task_summary', 'check_task', 'Densities', 'density_pass',
+           'raw_multipliers', 'settings_for', 'run_setting', 'Checkpoint', 'answer_all', 'best_setting',
+           'selection_counts', 'measure', 'evaluate_sae']
 
 # %% ../../nbs/evaluation/34_unlearning.ipynb #q34imports
 import dataclasses
@@ -23,27 +23,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from ..config import UnlearningConfig, result_settings
 from .asking import PROTOCOL, AskedQuestion, Options, ask
 from tsae_nb.evaluation.clamping import (
-    Clamps, DensityRows, Streams, active_counts, cached_streams, check_texts, corpora_of, density_of, density_rows,
+    Clamps, DensityRows, Streams, cached_streams, check_texts, corpora_of, density_counts, density_of, density_rows,
     matched_features, mean_norm, survivors, tied_out, untouched_options,
 )
 from .metrics import SAELike
-from .questions import LETTERS, ORDERS, check_prompt, load_questions, sets_of, subject_named
+from .questions import check_prompt, load_questions, sets_of, subject_named
 from ..foundation import CorruptFileError, UserError, content_hash, named_generator, progress, taken_apart
 from ..language_model import KnownModel, LanguageModel, check_passes, option_tokens
 from ..storage import read_json, read_sealed, whole_file, write_json, write_sealed
+from ..world import OPTION_LETTERS, ORDERS
 
 # %% ../../nbs/evaluation/34_unlearning.ipynb #q34scores
 def scores(forget: np.ndarray, side: np.ndarray, gate: float) -> np.ndarray:
     """1 − min over settings (last axis) of forget accuracy where side accuracy ≥ gate, else of 1."""
-    result: np.ndarray = 1.0 - np.where(side >= gate, forget, 1.0).min(axis=-1)
-    return result
+    score: np.ndarray = 1.0 - np.where(side >= gate, forget, 1.0).min(axis=-1)
+    return score
 
 # %% ../../nbs/evaluation/34_unlearning.ipynb #q34allowed
 def allowed_errors(gate: float, questions: int) -> int:
@@ -62,8 +62,8 @@ class Interval:
 
 def resampled_accuracy(right: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(R, S) accuracies: `right` (S, Q) answers of settings, `weights` (R, Q) how often each question counts."""
-    result: np.ndarray = weights @ right.T.astype(np.float64) / weights.sum(axis=1, keepdims=True)
-    return result
+    accuracy: np.ndarray = weights @ right.T.astype(np.float64) / weights.sum(axis=1, keepdims=True)
+    return accuracy
 
 
 def bootstrap_interval(
@@ -83,7 +83,7 @@ def bootstrap_interval(
 
 # %% ../../nbs/evaluation/34_unlearning.ipynb #q34held
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutScore:
     """Means over halvings both ways; `gate_held` is the share of halves on which the chosen setting passed too."""
 
     score: float
@@ -106,7 +106,7 @@ def _halves(sets: np.ndarray, splits: int, seed: int) -> np.ndarray:
 # %% ../../nbs/evaluation/34_unlearning.ipynb #q34heldscore
 def held_out_score(
     right: np.ndarray, sets: np.ndarray, forget_set: int, gate: float, splits: int, seed: int
-) -> HeldOut:
+) -> HeldOutScore:
     """The setting chosen on one half of the questions, scored on the other; mean over `splits` halvings both ways."""
     halves, forget = _halves(sets, splits, seed), sets == forget_set
     (chosen_forget, chosen_side), (other_forget, other_side) = (
@@ -117,7 +117,7 @@ def held_out_score(
     any_passes = (chosen_side >= gate).any(axis=1)
     gates = any_passes & (other_side[rows, chosen] >= gate)
     forgotten = np.where(any_passes, 1 - other_forget[rows, chosen], 0.0)
-    return HeldOut(
+    return HeldOutScore(
         score=float(np.where(gates, forgotten, 0.0).mean()),
         score_gate_on_chosen_half_only=float(forgotten.mean()),
         side_accuracy=float(np.where(any_passes, other_side[rows, chosen], 1.0).mean()),
@@ -229,7 +229,7 @@ def table_rows(
             accuracy=float(right[own].mean()) if right is not None and own.any() else math.nan,
             baseline=float(before[own].mean()) if own.any() else math.nan,
             flipped=len(flips), flipped_rows=[task.asked[i].row for i in flips],
-            flipped_to=[] if answered is None else [LETTERS[answered[i]] for i in flips],
+            flipped_to=[] if answered is None else [OPTION_LETTERS[answered[i]] for i in flips],
             repaired=int((own & ~before & right).sum()) if right is not None else 0,
         ))
     return rows
@@ -305,11 +305,11 @@ class QuestionSetSummary:
 
 # %% ../../nbs/evaluation/34_unlearning.ipynb #q34summaries
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class ScoreDetails:
     """What stands beside the score of an SAE; nothing where no question qualifies."""
 
     interval: Interval | None = None
-    held_out: HeldOut | None = None
+    held_out: HeldOutScore | None = None
     control_scores: list[float] = field(default_factory=list)
     best_setting: BestSetting | None = None
     selection: list[SelectionCounts] = field(default_factory=list)
@@ -330,7 +330,7 @@ class TaskSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnlearningSummary(TaskSummary, Measured):
+class UnlearningSummary(TaskSummary, ScoreDetails):
     """All of a result but its score, reason and table."""
 
     sae: str  # a hash of its content
@@ -339,7 +339,7 @@ class UnlearningSummary(TaskSummary, Measured):
     def stored(self) -> dict[str, Any]:
         """As JSON holds it. What was not measured, because no question qualifies, stands last."""
         content = dataclasses.asdict(self)
-        for each in () if self.selection else dataclasses.fields(Measured):
+        for each in () if self.selection else dataclasses.fields(ScoreDetails):
             content[each.name] = content.pop(each.name)
         return content
 
@@ -541,8 +541,8 @@ class Densities:
     @property
     def pooled(self) -> np.ndarray:
         """(k,) share of the tokens of both corpora together."""
-        result: np.ndarray = (self.forget + self.retain) / (self.forget_tokens + self.retain_tokens)
-        return result
+        share: np.ndarray = (self.forget + self.retain) / (self.forget_tokens + self.retain_tokens)
+        return share
 
     def shares(self, decimals: int | None) -> tuple[np.ndarray, np.ndarray]:
         """(k,) shares of the tokens of the forget corpus, and of the retain corpus."""
@@ -557,7 +557,7 @@ def density_pass(task: UnlearningTask, saes: Sequence[SAELike]) -> list[Densitie
         size = rows.tokens.numel() * task.language_model.width * task.language_model.dtype.itemsize
         fits = 2 * size <= task.config.cache_gibibytes * 2**30  # both corpora, about equal
         kept = task.kept.setdefault(name, {}) if fits else None
-        counts[name] = active_counts(
+        counts[name] = density_counts(
             task.language_model, saes, rows, task.layer, task.config.batch_tokens, kept, task.quiet)
     tokens = {name: int(rows.valid.sum()) for name, rows in task.corpora.items()}
     return [Densities(forget, retain, tokens["forget"], tokens["retain"])
@@ -682,7 +682,7 @@ def selection_counts(measured: Densities, threshold: float, decimals: int | None
 def measure(
     task: UnlearningTask, seed: int, measured: Densities, answers: Sequence[np.ndarray | None],
     rows: Sequence[TableRow],
-) -> Measured:
+) -> ScoreDetails:
     """What stands beside the score; `answers` are those of all settings, the selections first."""
     config, gate = task.config, task.config.gate
     listed = setting_rows(table_of(rows))
@@ -692,7 +692,7 @@ def measure(
     drawn = [listed[listed.control == control] for control in range(1, config.random_controls + 1)]
     pairs = np.bincount(task.sets) // 2  # a half without a question of both roles says nothing
     halves = bool(pairs[0] and pairs[1:].any())
-    return Measured(
+    return ScoreDetails(
         interval=bootstrap_interval(right, task.sets, 0, gate, config.bootstrap, seed) if config.bootstrap else None,
         held_out=held_out_score(right, task.sets, 0, gate, 100, seed) if config.split_half and halves else None,
         control_scores=[_score_of(settings, gate) for settings in drawn],

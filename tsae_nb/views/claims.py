@@ -14,21 +14,21 @@ __all__ = ['SETTLED', 'JUMP', 'SETTING_COLUMNS', 'OUTCOMES', 'PLACES', 'EFFECTS'
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 
-from ..components.hierarchical_router import feature_levels, level_sizes
-from ..components.margin_ema import nearest_rows, pair_cosines
+from ..components.margin_ema import nearest_cosines, nearest_rows
 from ..config import OWN_SOURCES, PAPER_VARIANTS, VARIANTS
 from ..evaluation.evaluations import evaluation_sections
 from ..foundation import UserError, named_generator, report_of, taken_apart
 from ..run_folders import Folders, StoredRun, curves_of, stored_runs
 from ..sae import initial_decoder, load_sae
 from ..storage import read_json
-from .figures import REASONS, over_seeds, spread
+from .figures import REASON_TEXTS, over_seeds, spread
 
 # %% ../../nbs/views/46_claims.ipynb #a3cc4b0e
 class Finding(NamedTuple):
@@ -176,7 +176,7 @@ def claim_zero(runs: Sequence[StoredRun]) -> Finding:
     parts = []
     for curve, members in curves_of(scored).items():
         reasons = Counter(run.unlearning["reason"] for run in members if run.unlearning and run.unlearning["reason"])
-        why = ", ".join(f"{REASONS.get(name, name)} ({n} of {len(members)})" for name, n in reasons.most_common())
+        why = ", ".join(f"{REASON_TEXTS.get(name, name)} ({n} of {len(members)})" for name, n in reasons.most_common())
         parts.append(f"{curve}: {spread(_scores(members))}" + (f", zero because {why}" if why else ""))
     return Finding(claim, paper, "; ".join(parts), verdict([score == 0 for score in _scores(of_paper(scored))]), rule)
 
@@ -333,7 +333,7 @@ def dictionary_mixing(runs: Sequence[StoredRun]) -> pd.DataFrame:
 
 def _mean_similarity(decoder: torch.Tensor) -> float:
     """Mean over rows of the cosine with the nearest other row."""
-    return float(pair_cosines(decoder, nearest_rows(decoder)).mean())
+    return float(nearest_cosines(decoder, nearest_rows(decoder)).mean())
 
 
 def same_but_size(runs: Sequence[StoredRun]) -> list[StoredRun]:
@@ -406,9 +406,9 @@ def claim_abstraction(runs: Sequence[StoredRun]) -> Finding:
     for curve, members in curves_of(of_paper(runs)).items():
         for run in (run for run in members if run.evaluation["levels"]["grouping"] == "level"):
             values = pd.Series(run.evaluation["features"]["autocorrelation"], dtype=float)
-            sae = run.settings["sae"]
-            levels = feature_levels(level_sizes(sae["dictionary_size"], sae["router"]["shares"])).tolist()
-            medians = values.groupby(levels).median()
+            levels = run.evaluation["levels"]["groups"]  # one after the other
+            of_feature = np.repeat([row["group"] for row in levels], [row["features"] for row in levels])
+            medians = values.groupby(of_feature).median()
             parts.append(f"{curve} seed {run.seed}: " + ", ".join(f"level {n} {m:.3f}" for n, m in medians.items()))
             rises.append(bool(medians.is_monotonic_increasing and medians.nunique() > 1))
     return Finding("levels are levels of abstraction", "routing organises features by abstraction",

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['TABLE_COLUMNS', 'TABS', 'STORED_PART', 'Parts', 'words_of', 'card', 'table_bytes', 'trace_answer', 'Prompt',
-           'read_prompt', 'LiveModel', 'drawn', 'continuation', 'generate', 'ablated_losses', 'Comparison', 'Explored',
-           'answer_card', 'answer_coactive', 'answer_search', 'answer_label', 'trace_options', 'answer_trace',
-           'answer_prompt', 'answer_token', 'selected_features', 'answer_steer', 'answer_ablate', 'answer_matches',
-           'answer_pairs', 'described', 'checked_live', 'card_text', 'is_page', 'halved', 'pack_archive',
-           'stored_cards', 'stored_traces', 'page_features', 'page_of', 'FeatureExplorer']
+           'read_prompt', 'LiveModel', 'drawn', 'continuation', 'generate', 'ablated_losses', 'IndexComparison',
+           'Explored', 'answer_card', 'answer_coactive', 'answer_search', 'answer_label', 'trace_options',
+           'answer_trace', 'answer_prompt', 'answer_token', 'selected_features', 'answer_steer', 'answer_ablate',
+           'answer_matches', 'answer_pairs', 'index_description', 'checked_live', 'card_text', 'is_page', 'halved',
+           'pack_archive', 'stored_cards', 'stored_traces', 'page_features', 'page_of', 'FeatureExplorer']
 
 # %% ../../nbs/views/43_explorer.ipynb #aeaedf35
 import base64
@@ -27,9 +27,10 @@ import pandas as pd
 import torch
 import traitlets
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
-from ..evaluation.metrics import row_correlation
-from ..corpus import start_tokens
+from ..corpus import start_tokens, valid_tokens
+from ..evaluation.metrics import LanguageModelLike, SAELike, row_correlation
 from ..evaluation.clamping import clamped, encoded
 from ..foundation import UserError, explained_os_errors, named_generator, progress
 from ..storage import whole_file
@@ -97,13 +98,13 @@ class Prompt:
     """A text as the model reads it: one row of T tokens."""
 
     tokens: Tensor  # (1,T)
-    valid: Tensor  # (1,T) bool: not a special token, and never the first place of the row, as in training (04)
+    valid: Tensor  # (1,T) bool: which count, as in training (04)
     texts: list[str]  # T, with the spaces before them; "" for a further token of one character
     unknown: list[bool]  # T, whether the vocabulary lacks the word
     notice: str  # a sentence where the text was cut
 
 
-def read_prompt(tokenizer: Any, text: str, longest: int | None) -> Prompt:
+def read_prompt(tokenizer: PreTrainedTokenizerFast, text: str, longest: int | None) -> Prompt:
     """Tokens of a text behind what a row begins with, cut at `longest`. Emoji and any script keep their own text."""
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids, texts, end = list(encoded["input_ids"]), [], 0
@@ -118,21 +119,20 @@ def read_prompt(tokenizer: Any, text: str, longest: int | None) -> Prompt:
     if longest is not None and len(ids) > longest:
         notice = f"The text has {len(ids):,} tokens, the model reads {longest:,}: the first {longest:,} are used."
         ids, texts = ids[:longest], texts[:longest]
-    tokens = torch.tensor([ids])
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    valid = torch.tensor([[number > 0 and token not in special for number, token in enumerate(ids)]])
-    return Prompt(tokens, valid, texts, [token == tokenizer.unk_token_id for token in ids], notice)
+    valid = torch.from_numpy(valid_tokens(np.array([ids]), tokenizer))
+    unknown = [token == tokenizer.unk_token_id and token not in begin for token in ids]
+    return Prompt(torch.tensor([ids]), valid, texts, unknown, notice)
 
 # %% ../../nbs/views/43_explorer.ipynb #aaac8d27
 class LiveModel:
     """A language model with an SAE on the residual stream after one of its layers."""
 
-    def __init__(self, language_model: Any, sae: Any, layer: int) -> None:
+    def __init__(self, language_model: LanguageModelLike, sae: SAELike, layer: int) -> None:
         self.language_model, self.sae, self.layer = language_model, sae, layer
 
     def prompt(self, text: str, room: int = 0) -> Prompt:
         """The tokens of a text, leaving `room` tokens of the model's longest row."""
-        longest = getattr(self.language_model, "longest_row", None)
+        longest = self.language_model.longest_row
         if longest is not None and room > longest // 2:
             raise UserError(f"{room:,} new tokens: the model reads {longest:,}, so ask for at most {longest // 2:,}")
         return read_prompt(self.language_model.tokenizer, text, None if longest is None else longest - room)
@@ -154,12 +154,14 @@ def drawn(logits: Tensor, temperature: float, number: float) -> Tensor:
     return order.gather(-1, rank[:, None])[:, 0]
 
 # %% ../../nbs/views/43_explorer.ipynb #43x00015
-def continuation(tokenizer: Any, tokens: Tensor, fired: Tensor, start: int) -> dict[str, Any]:
+def continuation(
+    tokenizer: PreTrainedTokenizerFast, tokens: Tensor, fired: Tensor, start: int
+) -> dict[str, Any]:
     """Texts of the new tokens, from `start` on to the end token, and where a selected feature was active (T,)."""
     stop, new = tokenizer.eos_token_id, tokens[start:].tolist()
     ended = stop in new
     new = new[: new.index(stop)] if ended else new
-    shown = [tokenizer.decode(new[: i + 1], skip_special_tokens=True) for i in range(len(new))]
+    shown = [str(tokenizer.decode(new[: i + 1], skip_special_tokens=True)) for i in range(len(new))]
     texts = [text[len(before) :] for before, text in itertools.pairwise(["", *shown])]
     return {"texts": texts, "fired": fired[start : start + len(new)].tolist(),
             "fired_in_prompt": fired[:start].tolist(), "ended": ended}
@@ -196,7 +198,7 @@ def generate(
 # %% ../../nbs/views/43_explorer.ipynb #43x00020
 @torch.no_grad()
 def ablated_losses(live: LiveModel, prompt: Prompt, groups: Sequence[Sequence[int]], rows: int = 16) -> Tensor:
-    """Next-token loss in nats (G, T−1) with each group of features ablated; NaN where the next token is special."""
+    """Next-token loss in nats (G, T−1) with each group of features ablated; NaN where the next token does not count."""
     hidden, codes = live.encode(prompt.tokens, prompt.valid)
     results = []
     for start in range(0, len(groups), rows):
@@ -209,7 +211,7 @@ def ablated_losses(live: LiveModel, prompt: Prompt, groups: Sequence[Sequence[in
     return torch.cat(results).masked_fill(~prompt.valid[:, 1:], torch.nan)
 
 # %% ../../nbs/views/43_explorer.ipynb #7157876c
-class Comparison:
+class IndexComparison:
     """The index of another SAE beside one; `UserError` where their directions have no common meaning."""
 
     def __init__(self, index: FeatureIndex, other: FeatureIndex) -> None:
@@ -225,7 +227,7 @@ class Comparison:
         self.index, self.other = index, other
         self._mine, self._theirs = mine, np.asarray(theirs, np.float32)
 
-    def nearest(self, features: Any, count: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    def nearest(self, features: np.ndarray | slice, count: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Ids and cosines (F, count) of the other SAE's features nearest to some of this one's."""
         return best_cosines(np.asarray(self._mine[features]), self._theirs, count)
 
@@ -256,9 +258,9 @@ class Comparison:
     def matches(self, feature: int, count: int = 5) -> pd.DataFrame:
         """The features of the other SAE nearest to one of this: level, density, autocorrelation, feature, cosine."""
         ids, cosines = self.nearest(slice(feature, feature + 1), min(count, self.other.dictionary_size))
-        table = self.other.features.iloc[ids[0]][["level", "density", "autocorrelation"]].reset_index(drop=True)
-        result: pd.DataFrame = table.assign(feature=ids[0], cosine=cosines[0])
-        return result
+        columns = ["level", "density", "autocorrelation"]
+        table: pd.DataFrame = self.other.features.iloc[ids[0]][columns].reset_index(drop=True)
+        return table.assign(feature=ids[0], cosine=cosines[0])
 
 # %% ../../nbs/views/43_explorer.ipynb #43x00025
 @dataclass
@@ -267,7 +269,7 @@ class Explored:
 
     index: FeatureIndex
     live: LiveModel | None = None
-    comparison: Comparison | None = None
+    comparison: IndexComparison | None = None
     prompt_codes: Tensor | None = None  # (T,k) of the text that was pasted last
 
     def needs_live(self, what: str, predicts: bool = False) -> LiveModel:
@@ -279,7 +281,7 @@ class Explored:
             raise UserError(f"{what} needs a model that predicts the next token; this one only encodes")
         return self.live
 
-    def needs_comparison(self) -> Comparison:
+    def needs_comparison(self) -> IndexComparison:
         """The comparison; `UserError` if there is none."""
         if self.comparison is None:
             raise UserError('there is nothing to compare with: explorer.compare("path/of/another/index")')
@@ -447,7 +449,7 @@ TABS: dict[str, dict[str, Callable[[Explored, dict[str, Any]], Answer]]] = {
 }
 
 # %% ../../nbs/views/43_explorer.ipynb #deedc362
-def described(explored: Explored, notice: str) -> dict[str, Any]:
+def index_description(explored: Explored, notice: str) -> dict[str, Any]:
     """What the browser is told of an index when it opens."""
     index, live = explored.index, explored.live
     return {
@@ -468,7 +470,9 @@ def described(explored: Explored, notice: str) -> dict[str, Any]:
     }
 
 
-def checked_live(index: FeatureIndex, model: Any, sae: Any) -> tuple[LiveModel | None, str]:
+def checked_live(
+    index: FeatureIndex, model: LanguageModelLike | None, sae: SAELike | None
+) -> tuple[LiveModel | None, str]:
     """The live model, if these are the model and the SAE of the index; else none, and a sentence why."""
     if model is None and sae is None:
         return None, ""
@@ -594,7 +598,7 @@ def page_of(
 ) -> bytes:
     """The page of stored answers about these features."""
     dead = explored.index.features["dead"].to_numpy()[list(features)]
-    about = described(explored, notice) | {
+    about = index_description(explored, notice) | {
         "live": False, "predicts": False, "other": None, "stored": True, "part": STORED_PART,
         "features": len(features), "dead": int(dead.sum()),
     }
@@ -617,7 +621,10 @@ class FeatureExplorer(AnsweringWidget):
     _about = traitlets.Dict().tag(sync=True)
     _table = traitlets.Bytes(b"").tag(sync=True)
 
-    def __init__(self, index: FeatureIndex, model: Any = None, sae: Any = None, feature: int | None = None) -> None:
+    def __init__(
+        self, index: FeatureIndex, model: LanguageModelLike | None = None, sae: SAELike | None = None,
+        feature: int | None = None,
+    ) -> None:
         live, self.notice = checked_live(index, model, sae)
         if not index.valid_tokens:
             self.notice = "This index holds no tokens: no text was encoded when it was built."
@@ -629,7 +636,7 @@ class FeatureExplorer(AnsweringWidget):
         answers = {kind: partial(answering, self.explored)
                    for questions in TABS.values() for kind, answering in questions.items()}
         super().__init__({**answers, "label": self._label}, feature=first,
-                         _about=described(self.explored, self.notice), _table=table_bytes(index))
+                         _about=index_description(self.explored, self.notice), _table=table_bytes(index))
 
     @traitlets.validate("feature", "selected")
     def _check_features(self, proposal: Any) -> Any:
@@ -642,14 +649,14 @@ class FeatureExplorer(AnsweringWidget):
     def _label(self, request: dict[str, Any]) -> Answer:
         """Label a feature, and tell all views."""
         answer = answer_label(self.explored, request)
-        self._about = described(self.explored, self.notice)
+        self._about = index_description(self.explored, self.notice)
         return answer
 
     def compare(self, other: "FeatureIndex | str | Path") -> None:
         """Put another SAE's index beside this one (tab Compare)."""
         other = other if isinstance(other, FeatureIndex) else FeatureIndex.open(other)
-        self.explored.comparison = Comparison(self.index, other)
-        self._about = described(self.explored, self.notice)
+        self.explored.comparison = IndexComparison(self.index, other)
+        self._about = index_description(self.explored, self.notice)
 
     def text(self) -> str:
         """The current card as plain text."""

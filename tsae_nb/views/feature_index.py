@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from ..activations import ActivationSource
-from ..corpus import token_rows
+from ..corpus import TokenRows, token_rows
+from ..evaluation.metrics import LanguageModelLike, SAELike
 from ..evaluation.sparse_statistics import mean_run_length, persistence
 from ..foundation import CorruptFileError, UserError, content_hash, taken_apart
 from ..language_model import LanguageModel, token_texts
@@ -30,8 +31,8 @@ from tsae_nb.storage import (
     write_sealed,
 )
 from tsae_nb.views.index_build import (
-    BUILD_AGAIN, KIND, SCHEMA, CodeBatch, building_folder, encoded_rows, held_out_from, labels_lock, level_names,
-    read_rows, write_index,
+    BUILD_AGAIN, INDEX_FOLDER, SCHEMA, CodeBatch, building_folder, encoded_rows, held_out_from, labels_lock,
+    level_names, read_rows, write_index,
 )
 
 # %% ../../nbs/views/41a_feature_index.ipynb #bae9fa2d
@@ -70,8 +71,8 @@ class IndexArrays:
     @cached_property
     def vocabulary(self) -> list[str]:
         """Text of every vocabulary id, with the space it puts before itself."""
-        result: list[str] = read_json(self.folder / "vocabulary.json")
-        return result
+        texts: list[str] = read_json(self.folder / "vocabulary.json")
+        return texts
 
     def get(self, name: str) -> np.ndarray | CheckedArray | None:
         """An array by its file's name (histogram, neighbour_id, logit_id, decoder, …), or None if there is none."""
@@ -137,12 +138,12 @@ def _checked_manifest(folder: Path, stored: Stored) -> dict[str, Any]:
 
 def open_arrays(folder: Path) -> IndexArrays:
     """The arrays of a folder. `UserError` for what is no index, `CorruptFileError` for a damaged one."""
-    if not (folder / "manifest.json").is_file() and not is_stored(folder, KIND):
+    if not (folder / "manifest.json").is_file() and not is_stored(folder, INDEX_FOLDER):
         advice = "Make one with FeatureIndex.build(sae, language_model, token_rows, folder, layer=…)."
         if building_folder(folder).exists():
             advice = "A build of it was cut short: start the same build again and it goes on where it was."
         raise UserError(f"{folder} holds no feature index. {advice}")
-    stored = Stored(folder, KIND, BUILD_AGAIN, required=False)
+    stored = Stored(folder, INDEX_FOLDER, BUILD_AGAIN, required=False)
     manifest = _checked_manifest(folder, stored)
     with taken_apart(folder / "manifest.json", BUILD_AGAIN):
         _check_small(stored, manifest)
@@ -320,8 +321,8 @@ def level_shares(
     """(T,L) share of each token's activation that lies on each level; 0 where none is active."""
     share = np.zeros((length, int(levels.max(initial=1))))
     np.add.at(share, (columns, levels[ids] - 1), activations)
-    result: np.ndarray = share / np.maximum(share.sum(1, keepdims=True), np.finfo(np.float64).tiny)
-    return result
+    share /= np.maximum(share.sum(1, keepdims=True), np.finfo(np.float64).tiny)
+    return share
 
 
 def trace_of(
@@ -400,13 +401,13 @@ class Search:
         assert pointers is not None and positions is not None  # every index has them
         rarest = min(range(len(words)), key=lambda i: int((pointers[words[i] + 1] - pointers[words[i]]).sum()))
         spans = [positions[pointers[token] : pointers[token + 1]] for token in words[rarest]]
-        ends = np.sort(np.concatenate([np.zeros(0, np.int64), *spans])).astype(np.int64) + last - rarest
+        ends: np.ndarray = np.sort(np.concatenate([np.zeros(0, np.int64), *spans])).astype(np.int64) + last - rarest
         ends = ends[(ends >= last) & (ends < len(arrays.tokens))]
         for number, ids in enumerate(words):
             if number != rarest:
                 ends = ends[np.isin(arrays.tokens[ends - last + number], ids)]
-        result: np.ndarray = ends[arrays.piece_of(ends - last) == arrays.piece_of(ends)]
-        return result
+        ends = ends[arrays.piece_of(ends - last) == arrays.piece_of(ends)]
+        return ends
 
     def features(self, text: str, count: int = 50, sample: int = 8192) -> pd.DataFrame:
         """Features about a word or phrase: feature, recall, precision, f1, mean activation on it; best first."""
@@ -530,8 +531,8 @@ class FeatureIndex:
 
     @classmethod
     def build(
-        cls, sae: Any, language_model: Any, token_rows: Any, out: str | Path, *, layer: int, batch_rows: int = 32,
-        memory: int = 2**28,
+        cls, sae: SAELike, language_model: LanguageModelLike, token_rows: TokenRows, out: str | Path, *, layer: int,
+        batch_rows: int = 32, memory: int = 2**28,
     ) -> "FeatureIndex":
         """Encode token rows and write the index to `out`. Streams; a killed build goes on when started again.
 
@@ -545,14 +546,13 @@ class FeatureIndex:
             encoded_rows(sae, batches, memory), out, sae.dictionary_size, token_texts(language_model.tokenizer), key,
             groups=sae.groups, decoder=sae.decoder,
             unembedding=language_model.unembedding if language_model.can_predict_next else None,
-            rows=len(token_rows.tokens), memory=memory))
+            rows=len(token_rows), memory=memory))
 
     @classmethod
     def of_source(
-        cls, sae: Any, source: ActivationSource, out: str | Path, *, batch_rows: int = 32, memory: int = 2**28
+        cls, sae: SAELike, source: ActivationSource, out: str | Path, *, batch_rows: int = 32, memory: int = 2**28
     ) -> "FeatureIndex":
         """Encode the held-out rows of a source that has no language model; otherwise as `build`."""
-        sae = sae.to(source.device)
         key = {"sae": sae.content_hash(), "language_model": "", "token_rows": content_hash(source.provenance),
                "layer": source.layer or 0}
         return cls.open(write_index(
@@ -560,7 +560,9 @@ class FeatureIndex:
             key, groups=sae.groups, decoder=sae.decoder, memory=memory))
 
     @classmethod
-    def of_run(cls, run: str | Path, language_model: Any = None, rebuild: bool = False) -> "FeatureIndex":
+    def of_run(
+        cls, run: str | Path, language_model: LanguageModel | None = None, rebuild: bool = False
+    ) -> "FeatureIndex":
         """The index in `<run>/index`; if there is none of the run's SAE, it is made, on the run's held-out text.
 
         `rebuild` makes it in any case, for one that is damaged.
@@ -572,7 +574,8 @@ class FeatureIndex:
                 return index
         config, sae = checked_config(run), load_sae(run / "sae")
         if config.language_model is None:
-            return cls.of_source(sae, open_source(config, quiet=True), run / "index")
+            source = open_source(config, quiet=True)
+            return cls.of_source(sae.to(source.device), source, run / "index")
         lm, data = config.text
         language_model = language_model or LanguageModel.load(lm.path, lm.dtype, lm.device, lm.revision)
         _, evaluation = token_rows(data, language_model.tokenizer, config.activations.cache_folder)

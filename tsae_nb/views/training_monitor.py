@@ -21,7 +21,7 @@ import traitlets
 from ..config import read_yaml
 from ..foundation import UserError
 from ..run_folders import PARTIAL, check_files, final_folder, folders_with
-from ..storage import holder, lock_file
+from ..storage import holder, lock_file, written_at
 from .widget import Answer, AnsweringWidget, module_source, plain, style_source
 
 # %% ../../nbs/views/44_training_monitor.ipynb #44239b8f
@@ -106,14 +106,6 @@ def _seconds_since(path: Path) -> float | None:
         return None
 
 
-def _written(path: Path) -> int:
-    """A number that changes when a file is written anew; 0 where there is none."""
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
 class WatchedRun:
     """One run: its tail, and how much of its curves has been sent."""
 
@@ -144,7 +136,7 @@ class WatchedRun:
 
     def _check(self, folder: Path) -> None:
         """Compare a complete run with its hashes, once."""
-        written = _written(folder / "manifest.json")
+        written = written_at(folder / "manifest.json")
         if written != self.checked[0]:
             try:
                 if written:
@@ -301,8 +293,7 @@ class TrainingMonitor(AnsweringWidget):
             self.look()
             content, buffers = self.message()
             self.send(content, buffers=buffers)
-        result: bool = content["more"]
-        return result
+        return bool(content["more"])
 
     def _hello(self, _: dict[str, Any]) -> Answer:
         """A view opened: everything is sent again, in full."""

@@ -26,8 +26,8 @@ def pareto_front(side: np.ndarray, forget: np.ndarray) -> np.ndarray:
     """(S,) bool: no other setting keeps and forgets at least as much, one of them strictly more. NaN is never on it."""
     keeps, forgets = side[:, None] <= side[None], forget[:, None] >= forget[None]
     better = keeps & forgets & ((side[:, None] < side[None]) | (forget[:, None] > forget[None]))
-    result: np.ndarray = ~better.any(1) & ~np.isnan(side) & ~np.isnan(forget)
-    return result
+    front: np.ndarray = ~better.any(1) & ~np.isnan(side) & ~np.isnan(forget)
+    return front
 
 # %% ../../nbs/views/45_unlearning_explorer.ipynb #40a6e554
 def described_settings(result: UnlearningResult) -> list[dict[str, Any]]:

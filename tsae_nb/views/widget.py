@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ..foundation import UserError, report_of
+from ..storage import six_digits
 
 # %% ../../nbs/views/42_widget.ipynb #21fdb977
 Answer = tuple[dict[str, Any], list[bytes]]
@@ -31,7 +32,7 @@ def plain(values: Any) -> Any:
         return [dict(zip(values.columns, row, strict=True)) for row in zip(*columns, strict=True)]
     array = np.asarray(values)
     if array.dtype.kind == "f":
-        rounded = [float(f"{value:.6g}") if np.isfinite(value) else None for value in array.reshape(-1).tolist()]
+        rounded = [six_digits(value) for value in array.reshape(-1).tolist()]
         return rounded[0] if array.ndim == 0 else rounded
     return array.tolist()
 
