@@ -128,8 +128,8 @@ def figure3(table: pd.DataFrame) -> go.Figure:
             place = {"row": KINDS.index(kind) + 1, "col": noises.index(noise) + 1}
             _add_gain(figure, method, part, place, listed=number == 0)
     _axes(figure, sorted(gained.run_length.unique()))
-    sheet = Sheet(figure, {}, 560)
-    return dressed(sheet, CAPTION.format(seeds=_seeds(gained), steps=_steps(gained)), sorted(set(gained.run.dropna()) - {""}))
+    caption, runs = CAPTION.format(seeds=_seeds(gained), steps=_steps(gained)), set(gained.run.dropna()) - {""}
+    return dressed(Sheet(figure, {}, 560), caption, sorted(runs))
 
 
 def _add_gain(figure: go.Figure, method: str, part: pd.DataFrame, place: dict[str, int], listed: bool) -> None:
