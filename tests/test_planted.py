@@ -16,7 +16,7 @@ from tsae_nb.sae import load_sae
 from tsae_nb.storage import read_json, write_json
 from tsae_nb.views.feature_index import FeatureIndex
 from tsae_nb.views.recovery_figure import draw_recovery
-from tsae_nb.views.time_explorer import PLAIN_SAE, PlantedGrid, found_by
+from tsae_nb.views.time_explorer import PLAIN, PlantedGrid, found_by
 
 SETTINGS = ("training.decay_fraction=0", "training.rows_per_batch=8", "planted.evaluation_rows=16",
             "activations.calibration_rows=16")
@@ -135,7 +135,7 @@ def test_the_stored_grid_is_that_of_todays_file_and_finds_what_it_says() -> None
     assert planted_grid.apart() == []
     grid = PlantedGrid.open(planted_grid.STORED)
     assert len(grid.made["commit"]) == 40 and grid.made["date"] > "2026" and len(grid.tensors) > 36
-    for world, variant in (("length32-noise0.4", "taps-8"), ("length4-noise0.1", PLAIN_SAE)):
+    for world, variant in (("length32-noise0.4", "taps-8"), ("length4-noise0.1", PLAIN)):
         again, stored = found_by(grid.sae(world, variant)[0], grid.source(world)), grid.known[world].found[variant]
         assert [again.slow, again.fast] == pytest.approx([stored.slow, stored.fast], abs=planted_grid.TOLERATED)
 

@@ -111,7 +111,9 @@ class KnownDictionary:
 
     is_sequential = True  # a reading may look at other tokens
 
-    def __init__(self, source: PlantedActivations, read: CodeEstimator, thresholds: Tensor | None = None) -> None:
+    def __init__(
+        self, source: PlantedActivations, read: CodeEstimator, thresholds: Tensor | None = None
+    ) -> None:
         self.width, self.decoder, self.read = source.width, source.world.features, read
         self.dictionary_size, self.bias = len(self.decoder), torch.zeros_like(self.decoder[0])
         self.groups: dict[str, Tensor] = {}

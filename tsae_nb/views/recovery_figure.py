@@ -129,7 +129,7 @@ def figure3(table: pd.DataFrame) -> go.Figure:
             _add_gain(figure, method, part, place, listed=number == 0)
     _axes(figure, sorted(gained.run_length.unique()))
     sheet = Sheet(figure, {}, 560)
-    return dressed(sheet, CAPTION.format(seeds=_seeds(gained), steps=_steps(gained)), sorted(set(gained.run) - {""}))
+    return dressed(sheet, CAPTION.format(seeds=_seeds(gained), steps=_steps(gained)), sorted(set(gained.run.dropna()) - {""}))
 
 
 def _add_gain(figure: go.Figure, method: str, part: pd.DataFrame, place: dict[str, int], listed: bool) -> None:
