@@ -199,20 +199,20 @@ def test_time(lab: Lab, page: Page, tmp_path: Path) -> None:
     expect(said).to_contain_text("Runs of 32 tokens, noise 0.4, slow features")
 
     cells = page.locator(".jp-Notebook .jp-Cell").count()
-    widget.get_by_label("taps K").focus()  # by keyboard, one after the other, and the place is kept
+    widget.get_by_role("slider", name="taps K").focus()  # by keyboard, one after the other, and the place is kept
     page.keyboard.press("ArrowLeft")
     shown_of(widget, "length32-noise0.4", "taps-2", 0)
     page.keyboard.press("ArrowLeft")
     shown_of(widget, "length32-noise0.4", "taps-1", 0)
     expect(said).to_contain_text("K = 1 has no time")
-    widget.get_by_label("noise", exact=True).focus()
+    widget.get_by_role("slider", name="noise", exact=True).focus()
     page.keyboard.press("ArrowLeft")
     shown_of(widget, "length32-noise0.25", "taps-1", 0)
     for key in "bxdd":  # not JupyterLab's
         page.keyboard.press(key)
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "noise"
     assert page.locator(".jp-Notebook .jp-Cell").count() == cells
-    widget.get_by_label("document", exact=True).focus()
+    widget.get_by_role("slider", name="document", exact=True).focus()
     page.keyboard.press("ArrowRight")
     shown_of(widget, "length32-noise0.25", "taps-1", 1)
 
