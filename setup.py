@@ -14,11 +14,13 @@ CARRIED = (
     "runs/*.yaml",
     "runs/reference/tiny/topk/**/*",
     "runs/reference/tiny/temporal/**/*",
+    "runs/reference/planted-grid/*",
     "nbs/explore/*.ipynb",
     "nbs/experiments/run_variants.ipynb",
     "nbs/experiments/figures.ipynb",
     "nbs/experiments/claims.ipynb",
     "figures/explorer.png",
+    "figures/time_explorer.png",
     "figures/training_monitor.png",
     "figures/unlearning_explorer.png",
 )

@@ -27,8 +27,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(
         ROOT / "nbs" / "explore", folder / "nbs" / "explore", ignore=shutil.ignore_patterns(".ipynb_checkpoints")
     )
-    reference = Path("runs", "reference", "tiny")
-    shutil.copytree(ROOT / reference, folder / reference, ignore=shutil.ignore_patterns("index"))
+    for name in ("tiny", "planted-grid"):
+        reference = Path("runs", "reference", name)
+        shutil.copytree(ROOT / reference, folder / reference, ignore=shutil.ignore_patterns("index"))
     shutil.copytree(ROOT / "figures", folder / "figures")
     return folder
 

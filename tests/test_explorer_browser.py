@@ -182,6 +182,70 @@ def test_unlearning(lab: Lab, page: Page, tmp_path: Path) -> None:
     page.screenshot(path=tmp_path / "unlearning.png")
 
 
+def shown_of(widget: Locator, world: str, variant: str, document: int) -> None:
+    """Wait until the lanes are those of a world, an SAE and a document."""
+    key = f'[{{"world":"{world}","variant":"{variant}","document":{document}}},'
+    expect(widget).to_have_attribute("data-shown", re.compile("^" + re.escape(key)), timeout=MINUTES)
+
+
+def test_time(lab: Lab, page: Page, tmp_path: Path) -> None:
+    run_all(page, lab("nbs/explore/does_time_help.ipynb"))
+    widget = page.locator(".tsae-time")
+    widget.wait_for(timeout=MINUTES)
+    widget.scroll_into_view_if_needed()
+    shown_of(widget, "length32-noise0.4", "taps-8", 0)
+    assert widget.locator("rect.tsae-true").count() > 0 < widget.locator("rect.tsae-hit").count()
+    said = widget.locator(".tsae-said")
+    expect(said).to_contain_text("Runs of 32 tokens, noise 0.4, slow features")
+
+    cells = page.locator(".jp-Notebook .jp-Cell").count()
+    widget.get_by_role("slider", name="taps K").focus()  # by keyboard, one after the other, and the place is kept
+    page.keyboard.press("ArrowLeft")
+    shown_of(widget, "length32-noise0.4", "taps-2", 0)
+    page.keyboard.press("ArrowLeft")
+    shown_of(widget, "length32-noise0.4", "taps-1", 0)
+    expect(said).to_contain_text("K = 1 has no time")
+    widget.get_by_role("slider", name="noise", exact=True).focus()
+    page.keyboard.press("ArrowLeft")
+    shown_of(widget, "length32-noise0.25", "taps-1", 0)
+    for key in "bxdd":  # not JupyterLab's
+        page.keyboard.press(key)
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "noise"
+    assert page.locator(".jp-Notebook .jp-Cell").count() == cells
+    widget.get_by_role("slider", name="document", exact=True).focus()
+    page.keyboard.press("ArrowRight")
+    shown_of(widget, "length32-noise0.25", "taps-1", 1)
+
+    cell = widget.locator('[data-cell="room length4-noise0.1"]')  # a click on a number goes there
+    cell.focus()
+    page.keyboard.press("Enter")
+    shown_of(widget, "length4-noise0.1", "taps-1", 1)
+    expect(widget.locator('[aria-pressed="true"][data-cell]')).to_have_count(4)
+    assert page.evaluate("document.activeElement.dataset.cell") == "room length4-noise0.1"
+    before = widget.locator('[data-cell^="whole"]').all_inner_texts()
+    widget.get_by_role("button", name="fast", exact=True).click()
+    expect(said).to_contain_text("fast features")
+    assert widget.locator('[data-cell^="whole"]').all_inner_texts() != before
+    widget.get_by_role("button", name="mistakes").click()
+    expect(widget.locator("section").first).to_contain_text("missed")
+
+    widget.get_by_label("own noise").fill("-1")  # what cannot be is a sentence
+    widget.get_by_role("button", name="Train").click()
+    expect(widget.locator(".tsae-own")).to_contain_text("planted.noise")
+    widget.get_by_label("own noise").fill("0.2")
+    widget.get_by_label("own steps").fill("3")
+    widget.get_by_role("button", name="Train").click()
+    expect(widget).to_have_attribute("data-training", "done", timeout=MINUTES)
+    shown_of(widget, "own", "taps-4", 1)
+    expect(said).to_contain_text("Runs of 20 tokens, noise 0.2")
+    expect(widget.locator('[aria-pressed="true"][data-cell]')).to_have_count(0)
+    widget.locator('[data-cell="time length12-noise0.4"]').click()  # K = 4 is not on the grid
+    shown_of(widget, "length12-noise0.4", "taps-8", 1)
+    widget.get_by_role("button", name="own: length 20").click()
+    shown_of(widget, "own", "taps-4", 1)
+    page.screenshot(path=tmp_path / "time.png")
+
+
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> FeatureIndex:
     folder = tmp_path_factory.mktemp("synthetic") / "index"

@@ -3,18 +3,21 @@
 from pathlib import Path
 
 import pandas as pd
+import planted_grid
 import pytest
 import yaml
 import torch
 
 from tsae_nb.cli import main
-from tsae_nb.config import ActivationsConfig, PlantedConfig, read_yaml
+from tsae_nb.config import ActivationsConfig, PlantedConfig, UserError, read_yaml
 from tsae_nb.evaluation.oracles import KnownDictionary, oracles
 from tsae_nb.evaluation.recovery import recovery
 from tsae_nb.planted import PlantedActivations
 from tsae_nb.sae import load_sae
-from tsae_nb.storage import read_json
+from tsae_nb.storage import read_json, write_json
 from tsae_nb.views.feature_index import FeatureIndex
+from tsae_nb.views.recovery_figure import draw_recovery
+from tsae_nb.views.time_explorer import PLAIN_SAE, PlantedGrid, found_by
 
 SETTINGS = ("training.decay_fraction=0", "training.rows_per_batch=8", "planted.evaluation_rows=16",
             "activations.calibration_rows=16")
@@ -93,17 +96,17 @@ def test_worlds_are_swept_one_process_each_and_chosen_by_name(
     monkeypatch.chdir(tmp_path)
     Path("worlds.yaml").write_text(WORLDS)
     assert main(["run", "worlds.yaml", "--worlds", "noisy", "--variants", "topk"]) == 0
-    assert main(["sweep", "worlds.yaml", "--variants", "topk", "--seeds", "0,3", "--processes", "2"]) == 0
-    assert "3 runs to make" in capfd.readouterr().out
-    assert main(["figures", "runs/worlds"]) == 0 and not Path("runs/worlds/figures/figure3.csv").exists()
-    assert main(["run", "worlds.yaml", "--variants", "batch_topk"]) == main(["figures", "runs/worlds"]) == 0
+    assert main(["sweep", "worlds.yaml", "--variants", "topk", "--worlds", "short,noisy", "--processes", "2"]) == 0
+    assert "1 runs to make" in capfd.readouterr().out
+    assert draw_recovery("runs/worlds") == []
+    assert main(["run", "worlds.yaml", "--seeds", "3", "--worlds", "short"]) == main(["figures", "runs/worlds"]) == 0
     table = pd.read_csv("runs/worlds/figures/figure3.csv")
-    assert {*table.run_length} == {4, 32} and {*table.method} == {"topk", "batch_topk"} and len(table) == 12
+    assert {*table.run_length} == {4, 32} and {*table.method} == {"topk", "batch_topk"} and len(table) == 8
     configs = {path.parent.name: read_yaml(path) for path in Path("runs/worlds").glob("*/config.yaml")}
     assert {name: (config["planted"]["run_length"], config["planted"]["noise"], config["planted"]["seed"])
             for name, config in configs.items()} == {
-        "topk-short": (4, 0.25, 0), "topk-short-seed3": (4, 0.25, 3), "batch_topk-short": (4, 0.25, 0),
-        "topk-noisy": (32, 0.4, 0), "topk-noisy-seed3": (32, 0.4, 3), "batch_topk-noisy": (32, 0.4, 0)}
+        "topk-short": (4, 0.25, 0), "topk-short-seed3": (4, 0.25, 3), "batch_topk-short-seed3": (4, 0.25, 3),
+        "topk-noisy": (32, 0.4, 0)}
     assert main(["run", "worlds.yaml", "--worlds", "long"]) == 2
     assert "there is no world 'long' in the file; it has short, noisy" in capfd.readouterr().err
 
@@ -141,3 +144,26 @@ def test_there_are_oracles_of_every_world(settings: dict[str, object]) -> None:
         assert isinstance(oracle, KnownDictionary)
         for features in (features for features in (found.slow, found.fast) if features is not None):
             assert 0.3 < features.f1 <= 1 and features.mcc == pytest.approx(1), (name, found)
+
+
+def test_the_stored_grid_is_that_of_todays_file_and_finds_what_it_says() -> None:
+    assert planted_grid.apart() == []
+    grid = PlantedGrid.open(planted_grid.STORED)
+    assert len(grid.made["commit"]) == 40 and grid.made["date"] > "2026" and len(grid.tensors) > 36
+    for world, variant in (("length32-noise0.4", "taps-8"), ("length4-noise0.1", PLAIN_SAE)):
+        again, stored = found_by(grid.sae(world, variant)[0], grid.source(world)), grid.known[world].found[variant]
+        assert [again.slow, again.fast] == pytest.approx([stored.slow, stored.fast], abs=planted_grid.TOLERATED)
+
+
+def test_a_grid_is_of_one_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planted_grid, "WORK", planted_grid.ROOT / "runs" / ".some-grid")
+    for commits, said in ((["a", "a"], None), (["a", "b"], "several commits"), (["a+", "a+"], "differed"),
+                          ([None, None], "differed")):
+        for number, commit in enumerate(commits):
+            write_json(tmp_path / str(number) / "manifest.json", {"git_commit": commit})
+        runs = [tmp_path / str(number) for number in range(len(commits))]
+        if said is None:
+            assert planted_grid.commit_of(runs) == "a"
+        else:
+            with pytest.raises(UserError, match=said):
+                planted_grid.commit_of(runs)

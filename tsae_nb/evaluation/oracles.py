@@ -8,7 +8,7 @@ __all__ = ['Reader', 'READERS', 'CALIBRATION_ROWS', 'CodeEstimator', 'strengths'
            'planted_moments', 'noise_ceiling', 'tied', 'linear', 'oracles']
 
 # %% ../../nbs/evaluation/36_oracles.ipynb #b51d6003
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -104,14 +104,20 @@ CodeEstimator = Callable[[Tensor], tuple[Tensor, Tensor]]  # of activations (B, 
 
 
 class KnownDictionary:
-    """The true features as those of an SAE (`SAELike`, 30), read in a way that is given."""
+    """The true features as those of an SAE (`SAELike`, 30), read in a way that is given.
+
+    `thresholds` (n,) on how sure it is; None: they are chosen on rows drawn for that.
+    """
 
     is_sequential = True  # a reading may look at other tokens
 
-    def __init__(self, source: PlantedActivations, read: CodeEstimator) -> None:
+    def __init__(self, source: PlantedActivations, read: CodeEstimator, thresholds: Tensor | None = None) -> None:
         self.width, self.decoder, self.read = source.width, source.world.features, read
         self.dictionary_size, self.bias = len(self.decoder), torch.zeros_like(self.decoder[0])
         self.groups: dict[str, Tensor] = {}
+        if thresholds is not None:
+            self.thresholds = thresholds
+            return
         truth, seen = source.drawn(CALIBRATION_ROWS, "oracle")
         sure, _ = read(seen)
         self.thresholds = torch.ones_like(source.world.density)
@@ -134,12 +140,20 @@ class KnownDictionary:
 
 # %% ../../nbs/evaluation/36_oracles.ipynb #b51d6028
 class Beliefs:
-    """A `CodeEstimator` that believes: with the true densities, strengths, rates and features, by one of `READERS`."""
+    """A `CodeEstimator` that believes: with the true densities, strengths, rates and features, by one of `READERS`.
 
-    def __init__(self, source: PlantedActivations, read: Reader, rounds: int = 3, levels: int = 8) -> None:
+    `deviations`, one a round; None: they are measured on rows drawn for that.
+    """
+
+    def __init__(
+        self, source: PlantedActivations, read: Reader, rounds: int = 3, levels: int = 8,
+        deviations: Sequence[float] | None = None,
+    ) -> None:
         self.world, self.read_states = source.world, read
         self.levels = strengths(self.world.config.spread, levels).to(self.world.density)
-        self.expected, self.deviations = prior(self.world.density, levels), list[float]()
+        self.expected, self.deviations = prior(self.world.density, levels), list(deviations or ())
+        if deviations is not None:
+            return
         truth, seen = source.drawn(CALIBRATION_ROWS, "oracle")
         codes = self._first(seen)
         for _ in range(rounds):

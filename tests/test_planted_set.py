@@ -1,0 +1,52 @@
+"""The stored table of methods in planted worlds: made where a line is missing, and of today's settings"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import planted_set  # noqa: E402
+
+SMALL = """
+name: small
+variants: [batch_topk, topk]
+planted: {width: 16, slow: 12, fast: 12, evaluation_rows: 16, seed: null}
+worlds: {short: {run_length: 4}, noisy: {noise: 0.4}}
+sae: {dictionary_size: 32, sparse_code: {active: 2}}
+training: {steps: STEPS, rows_per_batch: 4}
+activations: {calibration_rows: 4}
+"""
+
+
+def test_what_is_stored_is_of_todays_files() -> None:
+    assert planted_set.check() == []
+
+
+def test_only_what_is_missing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(planted_set, "ROOT", tmp_path)
+    parts = {"grid": planted_set.Part("small", (3,), {"worlds": ["short", "noisy"]})}
+    monkeypatch.setattr(planted_set, "PARTS", parts)
+    monkeypatch.setattr(planted_set, "OF_FIGURE", ("grid",))
+    (tmp_path / "runs").mkdir()
+    file, stored = tmp_path / "runs" / "small.yaml", tmp_path / planted_set.STORED
+    file.write_text(SMALL.replace("STEPS", "2"))
+    assert planted_set.make(["grid"], 2, tmp_path) and planted_set.check(tmp_path) == []
+    table = pd.read_csv(stored)
+    assert len(table) == 2 * 2 * 2 + 2 * 3 * 2 and {*table.seed} == {3} and table.commit.nunique() == 1
+    text = stored.read_bytes()
+    monkeypatch.setattr(planted_set.Children, "run", lambda *_: pytest.fail("nothing is missing"))
+    monkeypatch.setattr(planted_set, "oracle_table", lambda *_: pytest.fail("nothing is missing"))
+    assert planted_set.make(["grid"], 2, tmp_path) and stored.read_bytes() == text
+    assert planted_set.drawn(tmp_path) and planted_set.check(tmp_path) == []
+    table[table.run != "small/topk-short-seed3"].to_csv(stored, index=False)
+    assert [run.config.name for run in planted_set.missing("grid", tmp_path)] == ["small/topk-short-seed3"]
+    assert planted_set.check(tmp_path) == [
+        "figures/figure3.csv holds other numbers than those stored, make it again: python tools/planted_set.py"]
+    file.write_text(SMALL.replace("STEPS", "3"))
+    assert "grid: small/batch_topk-noisy-seed3" in planted_set.check(tmp_path)[0]
+    assert len(planted_set.missing("grid", tmp_path)) == 4 and not planted_set.blind("grid", tmp_path)
