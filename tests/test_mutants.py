@@ -1,8 +1,10 @@
 """The tool that changes one thing at a time in exported code: what it changes, and that no mutant helps the next"""
 
 import os
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -11,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
 from mutants import TESTS, Finder, Notebook, on_notebook, undone  # noqa: E402
+
+from tsae_nb.storage import read_json  # noqa: E402
 
 SOURCE = """#| export
 def halved(values: list[float], folder: Path, name: str = "x-y") -> float:
@@ -72,6 +76,25 @@ def test_a_notebook_kills_what_its_assertions_see(tmp_path: Path) -> None:
     assert survived == [
         ("-", ""), ("0", "1"), ("0", "1"), ("1.5", "3.0"), ("2", "3"), ("9", "10"), (">=", ">")
     ], (tmp_path / "log").read_text()
+
+
+GROUPS = ("components.", "sae", "training", "activations", "evaluation.metrics", "evaluation.")
+
+
+@pytest.mark.parametrize(("name", "least", "of_each", "number"), [
+    ("mutants", 0.90, 0.85, 300), ("mutants-unseen", 0.85, 0.0, 100)])
+def test_the_stored_tables_say_how_many_are_noticed(name: str, least: float, of_each: float, number: int) -> None:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for module, found in read_json(ROOT / "runs" / "reference" / f"{name}.json")["modules"].items():
+        assert re.fullmatch("[0-9a-f]{40}", found["commit"]) and found["date"], module
+        group = next(start for start in GROUPS if module == start or (start.endswith(".") and module.startswith(start)))
+        groups.setdefault(group, []).extend(found["mutants"].values())
+    assert {*groups} == {*GROUPS}
+    every = [one for mutants in groups.values() for one in mutants]
+    assert len(every) >= number and sum("equivalent" in one for one in every) <= 0.05 * len(every)
+    for mutants, rate in ((every, least), *((mutants, of_each) for mutants in groups.values())):
+        killed, equivalent = (sum(bool(one.get(key)) for one in mutants) for key in ("killed_by", "equivalent"))
+        assert killed >= rate * (len(mutants) - equivalent)
 
 
 def test_what_checks_a_module_is_there() -> None:

@@ -50,3 +50,15 @@ def test_only_what_is_missing_is_made(tmp_path: Path, monkeypatch: pytest.Monkey
     file.write_text(SMALL.replace("STEPS", "3"))
     assert "grid: small/batch_topk-noisy-seed3" in planted_set.check(tmp_path)[0]
     assert len(planted_set.missing("grid", tmp_path)) == 4 and not planted_set.blind("grid", tmp_path)
+
+
+def test_what_the_readme_says_of_them_exceeds_what_seeds_differ() -> None:
+    table = pd.read_csv(ROOT / planted_set.STORED)
+    methods, shuffled = (table[(table.part == part) & (table.features == "slow")] for part in ("methods", "shuffled"))
+    f1 = methods.pivot(index="seed", columns="method", values="f1")
+    assert len(f1) == 5 and len(shuffled) == 15
+    order = ["tfa", "matryoshka", "batch_topk", "temporal_encoder", "lista", "temporal_code", "oracle, past"]
+    for lower, higher in zip(order, order[1:], strict=False):
+        assert f1[lower].max() < f1[higher].min(), (lower, higher)
+    without_time = shuffled.pivot(index="seed", columns="method", values="f1")
+    assert (without_time.temporal_code - without_time.lista).abs().max() < 0.01

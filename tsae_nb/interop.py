@@ -412,7 +412,7 @@ NOT_PLAIN = {  # what else there is, and why two matrices and a threshold are no
     "temporal": "its codes depend on other tokens", "groupmax": "it chooses one of each group",
 }
 FOREIGN_DTYPES = {prefix + name: getattr(torch, name) for name in ("float32", "float64", "float16", "bfloat16")
-          for prefix in ("", "torch.")}
+                  for prefix in ("", "torch.")}
 # How it was trained and on what, in versions 2 to 6: no longer of effect when it encodes.
 SAELENS_TRAINING = frozenset("""
 device seed lr lr_end lr_scheduler_name lr_warm_up_steps lr_decay_steps adam_beta1 adam_beta2 n_restart_cycles

@@ -96,11 +96,12 @@ def _order(method: str) -> tuple[int, int, str]:
 
 
 def methods_table(table: pd.DataFrame) -> str:
-    """Markdown: a line for each method, `median (smallest to largest, n)` over seeds."""
+    """Markdown: a line for each method, `median (smallest to largest)` over seeds."""
     lines = ["| | " + " | ".join(RECOVERY_COLUMNS) + " |", "|---" * (1 + len(RECOVERY_COLUMNS)) + "|"]
     for method in sorted(table.method.unique(), key=_order):
         own = table[table.method == method]
-        cells = [spread(own[own.features == kind][score], digits) for kind, score, digits in RECOVERY_COLUMNS.values()]
+        cells = [spread(own[own.features == kind][score], digits, counted=False)
+                 for kind, score, digits in RECOVERY_COLUMNS.values()]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
