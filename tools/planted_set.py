@@ -24,7 +24,7 @@ import pandas as pd
 from trials import ROOT, changed, git
 
 from tsae_nb.config import RunConfig, UserError, result_settings, settings_of
-from tsae_nb.experiments import expand, load_experiment, nested
+from tsae_nb.experiments import expand_worlds, load_experiment, nested
 from tsae_nb.foundation import content_hash
 from tsae_nb.processes import Children, Terminated, terminable
 from tsae_nb.run_folders import open_run, read_mapping
@@ -97,10 +97,7 @@ class Run:
 
 def wanted(part: str) -> list[Run]:
     """The runs of a part, as today's files have them."""
-    experiment = PARTS[part].experiment()
-    worlds = experiment.get("worlds") or {"": None}
-    return [Run(part, config, world) for world, planted in worlds.items()
-            for config in expand({**experiment, "worlds": {world: planted} if world else None})]
+    return [Run(part, config, world) for world, config in expand_worlds(PARTS[part].experiment())]
 
 
 def oracle_key(config: RunConfig) -> str:
@@ -125,9 +122,10 @@ def lines_of(part: str, root: Path = ROOT) -> pd.DataFrame:
 
 def add(lines: pd.DataFrame, root: Path = ROOT) -> None:
     """Put lines beside those that are stored; what is no longer wanted goes."""
-    keys = {(run.part, run.key) for part in PARTS for run in wanted(part)}
-    keys |= {(part, oracle_key(run.config)) for part in PARTS for run in wanted(part) if PARTS[part].oracles}
-    table = pd.concat([stored(root), lines], ignore_index=True) if len(stored(root)) else lines
+    runs, before = [run for part in PARTS for run in wanted(part)], stored(root)
+    keys = {(run.part, run.key) for run in runs}
+    keys |= {(run.part, oracle_key(run.config)) for run in runs if PARTS[run.part].oracles}
+    table = pd.concat([before, lines], ignore_index=True) if len(before) else lines
     table = table[[pair in keys for pair in zip(table.part, table.key, strict=True)]]
     order = {part: number for number, part in enumerate(PARTS)}
     table = table.sort_values(["part", "run_length", "noise", "method", "seed", "features"], kind="stable",
@@ -227,7 +225,7 @@ def check(root: Path = ROOT) -> list[str]:
     """What of the stored lines is not of today's files, and whether the figure's numbers are those stored."""
     again, problems = "make it again: python tools/planted_set.py", []
     for part in PARTS:
-        keys = {run.key for run in wanted(part)} | {oracle_key(run.config) for run in wanted(part)}
+        keys = {key for run in wanted(part) for key in (run.key, oracle_key(run.config))}
         own = lines_of(part, root)
         if old := sorted(set(own[~own.key.isin(keys)].run.dropna())):
             problems.append(f"{part}: {', '.join(old[:3])} is stored with other settings than today's, {again}")

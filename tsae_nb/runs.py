@@ -35,7 +35,7 @@ from .activations import ActivationSource, open_streams
 from .carried import carried
 from .config import RunConfig, UserError, result_settings, to_yaml
 from .evaluation.evaluations import Prepared, asked_of, by_file, evaluation_sections, write_results
-from .experiments import expand
+from .experiments import expand, expand_worlds
 from .foundation import content_hash, explained_os_errors
 from .language_model import DTYPES, LanguageModels
 from .preflight import Needs, check_before_work, check_disk, look_over, stream_key
@@ -594,17 +594,14 @@ def cost_of(config: RunConfig) -> float:
 
 def commands(experiment: Mapping[str, Any], file: str | Path, root: str | Path) -> list[tuple[str, list[str]]]:
     """For each run that is not complete its name and a command line that makes it, the dearest first."""
-    waiting, configs = [], sorted(expand(experiment), key=cost_of, reverse=True)
-    worlds = {name: {"worlds": {name: planted}} for name, planted in (experiment.get("worlds") or {}).items()}
-    chosen_by = {config.name: ["--worlds", name] if name else []
-                 for name, only in (worlds or {"": {}}).items() for config in expand({**experiment, **only})}
-    check_folders(RunDirectory(Path(root) / config.name, config) for config in configs)
-    for config in configs:
+    waiting, runs = [], sorted(expand_worlds(experiment), key=lambda run: cost_of(run[1]), reverse=True)
+    check_folders(RunDirectory(Path(root) / config.name, config) for _, config in runs)
+    for world, config in runs:
         if not _noted_down(RunDirectory(Path(root) / config.name, config)):
             layers = ["--layers", str(config.layer)] if experiment.get("layers") else []
-            chosen = ["--variants", config.sae.variant, "--seeds", str(config.seed), *layers,
-                      *chosen_by[config.name], "--root", str(root)]
-            waiting.append((config.name, [*TSAE, "run", str(file), *chosen]))
+            worlds = ["--worlds", world] if world else []
+            of_run = ["--variants", config.sae.variant, "--seeds", str(config.seed), *layers, *worlds]
+            waiting.append((config.name, [*TSAE, "run", str(file), *of_run, "--root", str(root)]))
     return waiting
 
 # %% ../nbs/50_runs.ipynb #f946e165
