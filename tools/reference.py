@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ from tsae_nb.run_folders import RUN, read_mapping, stored_config, stored_runs
 from tsae_nb.runs import PACKAGES, own_files, sweep
 from tsae_nb.storage import claim, is_stored, locked, put_in_place, read_json, record, remove_stored, tidy, whole_file
 from tsae_nb.storage import write_json
-from tsae_nb.views.claims import CLAIMS, claim_convergence, claim_dictionary_size
+from tsae_nb.views.claims import CLAIMS, claim_convergence, claim_dictionary_size, stored_claims
 from tsae_nb.views.figures import draw, figure_tables, results_table
 
 PARTS = ("tiny", "ablations")  # files in runs/
@@ -355,36 +354,9 @@ def settings_apart(runs: Mapping[str, Path], assignments: Sequence[str] = ()) ->
 NOT_KEPT = (claim_convergence, claim_dictionary_size)  # they need every step, and SAEs that are too large to keep
 
 
-class Cells(HTMLParser):
-    """The rows of a table, as texts."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self._inside = False
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attributes: Any) -> None:
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
-        self._inside = tag in ("td", "th")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = False
-
-    def handle_data(self, data: str) -> None:
-        if self._inside:
-            self.rows[-1][-1] += data
-
-
 def claims_apart(stored: Path) -> list[str]:
     """Whether the table in the stored notebook of claims says what the stored runs give, as far as these suffice."""
-    cells = [cell for cell in nbformat.read(stored / "claims.ipynb", as_version=4).cells
-             if cell.source.startswith("claims_table(") and cell.get("outputs")]
-    rows = Cells(cells[0].outputs[0].data["text/html"]).rows if cells else []
-    said = {row[1]: row[3:5] for row in rows if len(row) == 6}  # after a number: claim, paper, measured, verdict, rule
+    said = {finding.claim: [finding.measured, finding.verdict] for finding in stored_claims(stored / "claims.ipynb")}
     runs = stored_runs(stored)
     given = {finding.claim: [finding.measured, finding.verdict] for finding in
              (judge(runs) for judge in CLAIMS if judge not in NOT_KEPT)}
