@@ -45,6 +45,7 @@ KEPT = ("config.yaml", "manifest.json", *FILES)
 EVERY = 10
 EXPLORED = ("topk", "temporal")  # and of each folder the run with the highest unlearning score
 SUMMARY = "reference.json"
+SHOWING = ("nbs/index.ipynb", "nbs/paper.ipynb")  # they have numbers of the stored runs as outputs
 AGAIN = "make it again: make reference"
 
 
@@ -140,7 +141,7 @@ class Making:
         if not self.set.is_dir():
             return []
         placed = [self.out / path.relative_to(self.set) for path in self.pieces()]
-        return [*placed, ROOT / "README.md", ROOT / "nbs" / "index.ipynb"]
+        return [*placed, ROOT / "README.md", *(ROOT / page for page in SHOWING)]
 
     def pieces(self) -> list[Path]:
         """What is put in place one by one, the summary last: without it nothing counts."""
@@ -253,9 +254,10 @@ class Making:
                     shutil.copyfile(piece, temporary)
         tidy(self.work)
         if self.of_project:
-            print("the README", flush=True)
-            command("tools/execute.py", "nbs/index.ipynb")
-            command("-c", "from nbdev.clean import nbdev_clean; nbdev_clean('nbs/index.ipynb')")
+            print("the README, and the notebook of the paper", flush=True)
+            command("tools/execute.py", *SHOWING)
+            for page in SHOWING:
+                command("-c", f"from nbdev.clean import nbdev_clean; nbdev_clean('{page}')")
             command("tools/readme.py")
 
 
@@ -293,16 +295,17 @@ def readme_apart(root: Path) -> list[str]:
 
 
 def shown_apart() -> list[str]:
-    """Which texts that the README's notebook makes of stored numbers are no longer those it has as output."""
-    names: dict[str, Any] = {}
+    """Which texts that a notebook makes of stored numbers are no longer those it has as output."""
     found = []
-    for cell in nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4).cells:
-        if cell.cell_type == "code" and "hide_input" not in DIRECTIVE.findall(cell.source):
-            exec(cell.source, names)
-        elif cell.cell_type == "code":
-            source = DIRECTIVE.sub("", cell.source).strip()
-            if eval(source, names).data != cell.outputs[0].data["text/markdown"]:
-                found.append(f"nbs/index.ipynb shows other numbers than  {' '.join(source.split())}  gives: execute it")
+    for page in SHOWING:
+        names: dict[str, Any] = {}
+        for cell in nbformat.read(ROOT / page, as_version=4).cells:
+            if cell.cell_type == "code" and "hide_input" not in DIRECTIVE.findall(cell.source):
+                exec(cell.source, names)
+            elif cell.cell_type == "code":
+                source = DIRECTIVE.sub("", cell.source).strip()
+                if eval(source, names).data != cell.outputs[0].data["text/markdown"]:
+                    found.append(f"{page} shows other numbers than  {' '.join(source.split())}  gives: execute it")
     return found
 
 
