@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DENSEST_ENTRIES', 'Numbers', 'ROW_ELEMENTS', 'PEER_METRICS', 'SAELike', 'LanguageModelLike', 'GivesActiveEntries',
-           'codes_of_valid', 'exact', 'Scatter', 'ReconstructionErrors', 'ActiveEntries', 'active_entries',
+           'codes_of_valid', 'exact', 'Scatter', 'ReconstructionErrors', 'ActiveEntries', 'few_entries',
            'CodeStatistics', 'DensityHistogram', 'density_histogram', 'density_thirds', 'GroupMetrics', 'Levels',
            'group_label', 'level_statistics', 'lagged', 'segments', 'time_shuffle', 'correlation', 'row_correlation',
            'later_values', 'Autocorrelation', 'half_life', 'smoothness', 'adjacent_cosine', 'smoothness_of_few',
@@ -176,7 +176,7 @@ class ReconstructionErrors:
             "reconstruction_bias": _ratio(sums["squared_norm"], sums["product"]),
         }
 
-# %% ../../nbs/evaluation/30_metrics.ipynb #85fa55c2
+# %% ../../nbs/evaluation/30_metrics.ipynb #d795f8ba
 DENSEST_ENTRIES = 1 / 64  # share of entries that are not zero, up to which the others are not looked at
 
 
@@ -198,7 +198,7 @@ class ActiveEntries(NamedTuple):
         return torch.embedding_bag(table, rows, self.offsets, False, 0, False, weights, True)[0]
 
 
-def active_entries(z: Tensor, valid: Tensor) -> ActiveEntries | None:
+def few_entries(z: Tensor, valid: Tensor) -> ActiveEntries | None:
     """The active entries of codes (B, T, k) of rows with valid tokens (B, T); None where they are not few."""
     kept, valid = (each.to(exact(z[:0]).device) for each in (z.detach()[valid], valid))  # where float64 is
     tokens, features = kept.shape
@@ -399,7 +399,7 @@ def row_correlation(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     a, b = left.astype(np.float64), right.astype(np.float64)
     return correlation(a.shape[1], a.sum(1), (a**2).sum(1), b.sum(1), (b**2).sum(1), (a * b).sum(1))
 
-# %% ../../nbs/evaluation/30_metrics.ipynb #d344a9ea
+# %% ../../nbs/evaluation/30_metrics.ipynb #34adabfc
 def later_values(entries: ActiveEntries, valid: Tensor, documents: Tensor, lags: int) -> Tensor:
     """(E, lags): what the feature of each entry has 1, 2, … tokens later in the same document, or 0."""
     number = segments(valid, documents).flatten()[entries.places]
@@ -487,7 +487,7 @@ def adjacent_cosine(z: Tensor, valid: Tensor, documents: Tensor) -> tuple[float,
     unit = z / norm.clamp_min(torch.finfo(z.dtype).tiny)[..., None]
     return float((unit[:, 1:][paired] * unit[:, :-1][paired]).sum()), int(paired.sum())
 
-# %% ../../nbs/evaluation/30_metrics.ipynb #a921e489
+# %% ../../nbs/evaluation/30_metrics.ipynb #705b1aea
 def smoothness_of_few(
     entries: ActiveEntries, later: Tensor, h: Tensor, valid: Tensor, documents: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -792,7 +792,7 @@ def evaluate(
 
 def _few_or_all(z: Tensor, valid: Tensor) -> Tensor | ActiveEntries:
     """The active entries of codes (B, T, k) where they are few, else all in float64."""
-    entries = active_entries(z, valid)
+    entries = few_entries(z, valid)
     return exact(z) if entries is None else entries
 
 
