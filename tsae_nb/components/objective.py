@@ -24,6 +24,7 @@ from .margin_ema import DynamicMargin, MarginStep, nearest_cosines, nearest_rows
 from .nested_groups import (
     codes_between, contrast, nested_groups, nested_reconstructions, partners)
 from .sparse_code import Codes, Moves, SparseActivation, SparseCodes, open_gates
+from .sparse_products import positive_counts
 from .temporal_consistency import adjacent_pairs, temporal_consistency
 from ..config import SAEConfig
 from ..foundation import named_generator
@@ -320,10 +321,10 @@ TERMS: dict[str, tuple[str, type[nn.Module]]] = {  # name of the term: (setting 
 # %% ../../nbs/components/19_objective.ipynb #330f6e45
 def active_counts(codes: Codes) -> Tensor:
     """On how many tokens each feature is active, (k,) int64."""
-    active = codes.values.detach() > 0
     if isinstance(codes, SparseCodes):
+        active = codes.values.detach() > 0
         return torch.bincount(codes.pattern.indices[active], minlength=codes.dictionary_size)
-    return active.sum(0)
+    return positive_counts(codes.values.detach())
 
 
 SILENT_TOKENS = 100_000  # a feature that has not fired for so many tokens is shown as dead

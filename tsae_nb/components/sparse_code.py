@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tsae_nb.components.sparse_products import (
-    Pattern, centred_bias, decode_entries, encode_selected, entries_above, operations_on, pattern_of_positions,
-    pattern_of_rows)
+from .sparse_products import (
+    ON_CPU, Pattern, centred_bias, decode_all, decode_entries, encode_selected, entries_above, kept_like, operations_on,
+    pattern_of_positions, pattern_of_rows, rectified, row_blocks, sum_of_all)
 from ..config import SparseCodeConfig
 
 # %% ../../nbs/components/10_sparse_code.ipynb #6e6a7c72
@@ -90,7 +90,7 @@ class DenseCodes:
 
     def decode(self, decoder: Tensor) -> Tensor:
         """codes @ decoder for decoder rows (k, d): (N, d)."""
-        return self.values @ decoder
+        return decode_all(self.values, decoder)
 
     def gated(self, gates: Tensor) -> "DenseCodes":
         """Each token's code times its gate (N,)."""
@@ -111,7 +111,7 @@ def mean_l0(codes: Codes) -> Tensor:
 
 def mean_l1(codes: Codes) -> Tensor:
     """L_sparse: the mean over tokens of the L1 norm of the code (paper 3.2); codes are non-negative."""
-    return codes.values.sum() / max(codes.tokens, 1)
+    return sum_of_all(codes.values) / max(codes.tokens, 1)
 
 # %% ../../nbs/components/10_sparse_code.ipynb #code0020
 Moves = list[tuple[Tensor, Tensor]]  # (a buffer, its value after this training batch)
@@ -143,7 +143,7 @@ class SparseActivation(nn.Module, ABC):
 
     def activate(self, entries: Tensor, pattern: Pattern | None) -> Codes:
         """Codes from pre-activations at the kept entries (S,), or from all of them (N, k)."""
-        values = entries.relu()
+        values = rectified(entries)
         return DenseCodes(values) if pattern is None else SparseCodes(values, pattern)
 
     def penalty(self, codes: Codes) -> Tensor:
@@ -266,6 +266,39 @@ class _Jump(torch.autograd.Function):
         to_thresholds = torch.zeros_like(thresholds).index_add_(0, near_features, each.to(thresholds.dtype))
         return to_values * active, to_thresholds, None, None
 
+
+class _JumpAll(torch.autograd.Function):
+    """The same of a matrix (N, k) on a processor and of thresholds of at least 0, where a value tells who is active.
+
+    Block by block, so that each entry is fetched once; sums run in the same order.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, entries: Tensor, thresholds: Tensor, bandwidth: float) -> tuple[Tensor, Tensor]:
+        values, count, near = kept_like(entries), 0, []
+        lower, upper, find = thresholds - bandwidth / 2, thresholds + bandwidth / 2, ON_CPU.true_positions
+        for rows in row_blocks(entries):
+            here, above = entries[rows], entries[rows] - thresholds
+            torch.ops.aten.threshold_backward.grad_input(here, above, 0, grad_input=values[rows])
+            count += int((above > 0).count_nonzero())
+            near.append(find((here > lower) ^ (here >= upper)))
+        ctx.save_for_backward(values, thresholds)
+        ctx.near, ctx.bandwidth = near, bandwidth
+        return values, entries.new_tensor(count)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        values, thresholds = ctx.saved_tensors
+        to_values, to_steps = gradients
+        to_entries, to_thresholds = kept_like(values), torch.zeros_like(thresholds)
+        for rows, near in zip(row_blocks(values), ctx.near, strict=True):
+            here = to_values[rows]
+            torch.ops.aten.threshold_backward.grad_input(here, values[rows], 0, grad_input=to_entries[rows])
+            features, at_near = near % len(thresholds), here.reshape(-1).index_select(0, near)
+            each = (thresholds.index_select(0, features) * at_near + to_steps) / -ctx.bandwidth
+            to_thresholds.index_add_(0, features, each)
+        return to_entries, to_thresholds, None
+
 # %% ../../nbs/components/10_sparse_code.ipynb #code0030
 def expected_l0(codes: Codes) -> Tensor:
     """Mean active features per token through JumpReLU's step, with gradient to θ (Rajamanoharan et al. 2024b)."""
@@ -286,9 +319,14 @@ class JumpReLU(SparseActivation):
         return entries_above(dense, (self.threshold.detach() - margin).to(dense.dtype))
 
     def activate(self, entries: Tensor, pattern: Pattern | None) -> Codes:
-        features = None if pattern is None else pattern.indices
-        values, steps = _Jump.apply(entries, self.threshold, features, self.bandwidth)  # type: ignore[no-untyped-call]
-        return DenseCodes(values, steps) if pattern is None else SparseCodes(values, pattern, steps)
+        threshold, width = self.threshold, self.bandwidth
+        if pattern is not None:
+            values, steps = _Jump.apply(entries, threshold, pattern.indices, width)  # type: ignore[no-untyped-call]
+            return SparseCodes(values, pattern, steps)
+        blocks = entries.device.type == "cpu" and entries.dtype == threshold.dtype and bool((threshold >= 0).all())
+        values, steps = (_JumpAll.apply(entries, threshold, width) if blocks  # type: ignore[no-untyped-call]
+                         else _Jump.apply(entries, threshold, None, width))  # type: ignore[no-untyped-call]
+        return DenseCodes(values, steps)
 
     def penalty(self, codes: Codes) -> Tensor:
         """The expected L0, whose gradient reaches the thresholds."""
