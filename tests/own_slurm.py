@@ -1,6 +1,6 @@
 """A real Slurm of one node in a folder of its own: controller, node and keys are processes of whoever asks
 
-Debian's packages `slurm-wlm` and `munge` are all it needs; nothing of the system's own configuration is read or changed.
+Debian's packages `slurm-wlm` and `munge` are all it needs; nothing of the system's own configuration is read.
 
     with own_slurm(folder) as environment:
         subprocess.run(["sinfo"], env=environment)

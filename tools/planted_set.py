@@ -28,7 +28,7 @@ from tsae_nb.experiments import expand_worlds, load_experiment, nested
 from tsae_nb.foundation import content_hash
 from tsae_nb.processes import Children, Terminated, terminable
 from tsae_nb.run_folders import open_run, read_mapping
-from tsae_nb.runs import TSAE
+from tsae_nb.executors import TSAE
 from tsae_nb.storage import whole_file
 from tsae_nb.views.figures import save_figure
 from tsae_nb.views.recovery_figure import figure3, oracle_table, recovery_csv, recovery_table
