@@ -4,10 +4,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from tsae_nb.cli import main
 from tsae_nb.config import merge
 from tsae_nb.executors import VISIBLE
 from tsae_nb.experiments import expand
-from tsae_nb.run_folders import summaries
+from tsae_nb.run_folders import partial_folder, summaries, summarise
 from tsae_nb.runs import execute
 from tsae_nb.slurm import queue
+from tsae_nb.storage import holder
 
 ROOT = Path(__file__).parents[1]
 PLANTED = {
@@ -164,12 +166,13 @@ def test_what_slurm_says_of_tasks_is_shown(
     assert main(["list", "--json"]) == 0
     found = {one["name"]: (one["state"], one["reason"]) for one in json.loads(capsys.readouterr().out)}
     assert found["small/topk"] == ("waiting", "Slurm's task 12_0 waits (Priority)")
-    ended = f"Slurm's task 12_1 was ended at its time limit; {logs / '12_1.log'}"
-    assert found["small/topk-seed1"] == ("missing", ended)
+    ended = "Slurm's task 12_1 was ended at its time limit; "
+    assert found["small/topk-seed1"] == ("missing", f"{ended}{logs.relative_to(folder)}/12_1.log")
     assert found["small/topk-seed2"] == ("missing", "Slurm's task 12_2 is not in the queue, and has not begun")
     assert main(["sweep", file, "--slurm"]) == 0
     said = capsys.readouterr().out
-    assert "small/topk: Slurm's task 12_0 waits (Priority)\n" in said and f"{ended}; it is sent again" in said
+    assert "small/topk: Slurm's task 12_0 waits (Priority)\n" in said
+    assert f"{ended}{logs}/12_1.log; it is sent again" in said
     again = json.loads((logs.parent / "2" / "sent.json").read_text())
     assert again["tasks"] == [["small/topk-seed1"], ["small/topk-seed2"]], "what waits is not sent twice"
     assert [one.name for one in summaries("runs")] == [], "no run is there yet"
@@ -196,7 +199,7 @@ def test_a_run_that_is_warned_keeps_a_checkpoint_and_goes_back_into_the_queue(
     with subprocess.Popen(["bash", script], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           text=True) as task:
         wait_for(lambda: any(path.stat().st_size for path in folder.rglob("metrics.jsonl")))
-        task.send_signal(10)
+        task.send_signal(signal.SIGUSR1)
         said, _ = task.communicate(timeout=100)
     assert (stand_in / "asked").read_text() == "requeue 31\n", said
     assert "stopped, as SIGUSR1 asked" in said and "back into the queue" in said and "Traceback" not in said, said
@@ -207,11 +210,11 @@ def test_a_run_that_is_warned_keeps_a_checkpoint_and_goes_back_into_the_queue(
     assert [run.reason for run in summaries("runs")] == [""] * 2, "nothing has failed"
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 120) -> None:
+def wait_for(what: Callable[[], Any], seconds: float = 500) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end
-        time.sleep(0.1)
+        time.sleep(0.02)
 
 
 # -- a real one --------------------------------------------------------------------------------------------------------
@@ -232,15 +235,80 @@ def slurm(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-def under_way(name: str) -> bool:
-    return (Path("runs", "small", f"{name}.partial", "metrics.jsonl")).is_file()
+def state_of(task: str) -> str:
+    queued = queue()
+    assert queued is not None
+    return queued.get(task, ("",))[0]
+
+
+def trainer(run: str) -> int:
+    """The process that trains a run now; 0 where none does, or it has nothing to show yet."""
+    final = Path("runs", "small", run)
+    log, process = partial_folder(final) / "metrics.jsonl", holder(final)
+    return process.process if process is not None and log.is_file() and log.stat().st_size else 0
+
+
+def hold(runs: Sequence[str], held: dict[str, int]) -> dict[str, int]:
+    """Stop those that are being trained, and note their processes."""
+    for run in {*runs} - {*held}:
+        if process := trainer(run):
+            os.kill(process, signal.SIGSTOP)
+            held[run] = process
+    return held
+
+
+def is_asked(process: int) -> bool:
+    """Whether SIGUSR1 waits for a process that is stopped."""
+    masks = re.findall(r"^(?:SigPnd|ShdPnd):\s*(\w+)$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    return any(int(mask, 16) >> (signal.SIGUSR1 - 1) & 1 for mask in masks)
 
 
 @pytest.mark.skipif(bool(own_slurm.missing()), reason=own_slurm.missing())
 def test_a_real_slurm_makes_what_a_sweep_makes(
     cluster: None, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Four groups after their cache: one cancelled and sent again, one that comes to its time limit and goes on."""
-    variants = {"topk": {}, "long": {"base": "topk", "training": {"threads": 1, "steps": 1500}}}
-    experiment = merge(TEXT, {"variants": variants, "activations": {"cache_folder": "cache"}})
-    print(experiment)
+    """Four groups after their cache: one is told of its time limit, queued and resumed; one cancelled and sent again.
+
+    Both are held still until their moment comes: Slurm looks at limits twice a minute.
+    """
+    changes = {"activations": {"cache_folder": "cache"}, "training": {"steps": 600, "checkpoint_every": 1000}}
+    file = written(merge(TEXT, merge(changes, {"seeds": [0, 1, 2, 3]})))
+    command = ["sweep", file, "--slurm", "--sbatch=--time=60"]
+    assert main(command) == 0
+    sent = json.loads(Path("runs/small/slurm/1/sent.json").read_text())
+    assert sent["tasks"] == [["small/topk"], *([f"small/topk-seed{seed}"] for seed in (1, 2, 3))]
+    limited, cancelled = (f"{sent['job']}_{number}" for number in (0, 1))
+    assert state_of(limited) == "PENDING" and state_of(sent["cache"]) in ("PENDING", "RUNNING"), "the cache is first"
+
+    held: dict[str, int] = {}
+    wait_for(lambda: len(hold(("topk", "topk-seed1"), held)) == 2)
+    elapsed = slurm("squeue", "--noheader", "--format=%M", f"--jobs={limited}").strip()
+    minutes = sum(int(part) * 60**place for place, part in enumerate(reversed(elapsed.split(":")))) // 60
+    slurm("scontrol", "update", f"JobId={limited}", f"TimeLimit={minutes + 3}")
+
+    slurm("scancel", cancelled)
+    wait_for(lambda: not state_of(cancelled) and summarise("runs/small/topk-seed1").state == "interrupted")
+    capsys.readouterr()
+    assert main(["list", "--json"]) == 0
+    found = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
+    assert found["small/topk-seed1"]["state"] == "interrupted"
+    assert found["small/topk-seed1"]["reason"].startswith(f"Slurm's task {cancelled} was cancelled; ")
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert f"task {cancelled} was cancelled; " in said and f"small/topk: Slurm's task {limited} runs on" in said
+    assert json.loads(Path("runs/small/slurm/2/sent.json").read_text())["tasks"] == [["small/topk-seed1"]]
+
+    wait_for(lambda: is_asked(held["topk"]))
+    os.kill(held["topk"], signal.SIGCONT)
+    wait_for(lambda: state_of(limited) == "PENDING")
+    kept = json.loads(Path("runs/small/topk.partial/checkpoint/state.json").read_text())["step"]
+    assert 0 < kept < 600 and summarise("runs/small/topk").state == "interrupted"
+    slurm("scontrol", "update", f"JobId={limited}", "TimeLimit=60", "StartTime=now")
+
+    wait_for(lambda: len(measured(folder / "runs")) == 4)
+    execute(expand(yaml.safe_load(Path(file).read_text())), "local", quiet=True)
+    assert measured(folder / "runs") == measured(folder / "local")
+    log = Path(f"runs/small/slurm/1/{limited}.log").read_text()
+    assert "start 0: tsae run" in log and "stopped, as SIGUSR1 asked" in log and "start 1: tsae run" in log, log
+    wait_for(lambda: not queue())
+    assert main(command) == 0 and "nothing is left to send" in capsys.readouterr().out

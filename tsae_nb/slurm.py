@@ -6,7 +6,7 @@
 __all__ = ['WARNED', 'PATIENCE', 'HEAD', 'ENDED', 'OVER', 'OURS', 'Job', 'last_words', 'queue', 'Task', 'tasks_of', 'with_tasks',
            'check_options', 'send']
 
-# %% ../nbs/50c_slurm.ipynb #8b6dcfba
+# %% ../nbs/50c_slurm.ipynb #3ac57282
 import dataclasses
 import getpass
 import os
@@ -27,7 +27,7 @@ from .processes import Terminated
 from .run_folders import SENT, RunSummary, final_folder, folders_with, read_mapping
 from .storage import make_folders, whole_file, write_json
 
-# %% ../nbs/50c_slurm.ipynb #13dd1b3f
+# %% ../nbs/50c_slurm.ipynb #3b486df1
 WARNED, PATIENCE = 120, 60  # seconds: before the time limit a task is told; then it may take so long to find an end
 HEAD = """\
 #!/bin/bash
@@ -45,22 +45,21 @@ export {environment}
 
 near=  # the time limit
 trap 'near=yes; kill -USR1 "$run" 2> /dev/null' USR1
+trap 'kill "$run" 2> /dev/null' TERM
 declare -A again=([{stopped}]=100 [{ended}]=3)  # how often: stopped where all is kept; no such place in {patience} s
 tsae() {{
     echo "== $(date '+%F %T') on $(hostname), start ${{SLURM_RESTART_COUNT:-0}}: tsae $*"
     {python} -m tsae_nb "$@" &
     run=$!
-    wait "$run"
-    local status=$?
-    if [ "$near" ]; then  # that was the signal
+    local status
+    while wait "$run"; status=$?; kill -0 "$run" 2> /dev/null; do  # a signal came, and it goes on
+        [ "$near" ] || continue
         for _ in {{1..{patience}}}; do kill -0 "$run" 2> /dev/null && sleep 1; done
         kill "$run" 2> /dev/null
-        wait "$run"
-        status=$?
-        if [ "${{SLURM_RESTART_COUNT:-0}}" -lt "${{again[$status]:-0}}" ]; then
-            echo "== the time limit is near: back into the queue"
-            exec scontrol requeue "$SLURM_JOB_ID"
-        fi
+    done
+    if [ "$near" ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt "${{again[$status]:-0}}" ]; then
+        echo "== the time limit is near: back into the queue"
+        exec scontrol requeue "$SLURM_JOB_ID"
     fi
     exit "$status"
 }}
@@ -68,7 +67,7 @@ tsae() {{
 case ${{SLURM_ARRAY_TASK_ID:-cache}} in
 """
 
-# %% ../nbs/50c_slurm.ipynb #b17e9e9f
+# %% ../nbs/50c_slurm.ipynb #9d31b546
 @dataclasses.dataclass(frozen=True)
 class Job:
     """What is sent: a folder for script, logs and a copy of the experiment, and the groups of runs, a task each."""
@@ -147,7 +146,7 @@ def _in_option(folder: Path) -> str:
     """A path in an option in which Slurm replaces what stands after a %."""
     return str(folder).replace("%", "%%")
 
-# %% ../nbs/50c_slurm.ipynb #4996653b
+# %% ../nbs/50c_slurm.ipynb #78e4b977
 ENDED = {  # what Slurm writes into a log: in words
     "DUE TO TIME LIMIT": "was ended at its time limit", "DUE TO PREEMPTION": "had to make room for another job",
     "DUE TO NODE FAILURE": "lost its node", "oom": "ran out of memory", "CANCELLED AT": "was cancelled",
@@ -230,7 +229,7 @@ def with_tasks(runs: Iterable[RunSummary], root: str | Path) -> list[RunSummary]
                 known[folder] = dataclasses.replace(run, reason=said)
     return sorted(known.values(), key=lambda run: run.name)
 
-# %% ../nbs/50c_slurm.ipynb #db9f2cf0
+# %% ../nbs/50c_slurm.ipynb #155c81fa
 OURS = ("--array", "-a", "--dependency", "-d", "--output", "-o", "--error", "-e", "--open-mode", "--wrap", "--parsable",
         "--job-name", "-J")
 
