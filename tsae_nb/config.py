@@ -387,6 +387,8 @@ class TrainingConfig:
     keep_optimizer: Annotated[bool, PLACEMENT] = True  # of a complete run, so that more `steps` continue it
     gradient_norms_every: Count | None = None  # steps between logs of each term's gradient norm; it changes no result
     deterministic: bool = False  # on a GPU: kernels that give the same bits each time, slower; a processor always does
+    # a matrix that stays as it starts, at random: a baseline that an SAE has to beat
+    frozen: Literal["encoder", "decoder"] | None = dataclasses.field(default=None, metadata=LATER)
 
 # %% ../nbs/00_config.ipynb #a4366619
 @dataclass(frozen=True, config=_STRICT)
@@ -499,6 +501,9 @@ class RunConfig:
         taken = next((part for part in self.name.split("/") if part in RESERVED or part.endswith(".partial")), None)
         if taken is not None:
             raise ValueError(f"name {self.name!r}: {taken!r} is used for other things below runs/; choose another")
+        if self.training.frozen == "encoder" and self.sae.prediction is not None:
+            raise ValueError("training.frozen 'encoder' with sae.prediction: its encoder is the decoder's; freeze the "
+                             "decoder, or leave prediction out")
         own = [name for name in OWN_SOURCES if getattr(self, name) is not None]
         beside = [name for name in (*own[1:], *OF_LANGUAGE_MODEL) if getattr(self, name) is not None]
         if own and beside:

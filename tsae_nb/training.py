@@ -79,7 +79,10 @@ class SAETraining:
         self.machines: list[dict[str, Any]] = []
         self.sae = SparseAutoencoder(width, config.sae, seed=config.seed, scale=scale, mean=mean).to(device)
         self.objective = Objective(width, config.sae, seed=config.seed).to(device)
-        self.parameters = [*self.sae.parameters(), *self.objective.parameters()]
+        if config.training.frozen is not None:
+            self.sae.get_parameter(f"{config.training.frozen}_weight").requires_grad_(False)
+        every = (*self.sae.parameters(), *self.objective.parameters())
+        self.parameters = [parameter for parameter in every if parameter.requires_grad]
         self.optimizer = _adam(self.parameters, config.training)
         self.step = 0
 
@@ -125,7 +128,7 @@ class SAETraining:
 # %% ../nbs/21_training.ipynb #cdec8d04
 def gradient_norms(terms: Terms, sae: SparseAutoencoder) -> dict[str, Tensor]:
     """`gradient/<term>`: L2 norm of the gradient of each weighted term with respect to all weights of the SAE."""
-    weights = list(sae.parameters())
+    weights = [weight for weight in sae.parameters() if weight.requires_grad]
     norms = {}
     for name, value in terms.weighted().items():
         if value.requires_grad:
