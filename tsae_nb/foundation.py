@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CorruptFileError', 'taken_apart', 'explained_os_errors', 'shortened', 'report_of', 'local_path', 'content_hash',
-           'named_generator', 'progress', 'Stopped', 'stop_when_asked', 'asked_to_stop', 'stop_if_asked', 'find_chrome',
-           'notebook_plots', 'size_text', 'project_root']
+           'named_generator', 'progress', 'StoppedEarly', 'stop_when_asked', 'asked_to_stop', 'stop_if_asked',
+           'find_chrome', 'notebook_plots', 'size_text', 'project_root']
 
 # %% ../nbs/00a_foundation.ipynb #d9b7b1ed
 import hashlib
@@ -139,7 +139,7 @@ def progress(
     )
 
 # %% ../nbs/00a_foundation.ipynb #f5aba760
-class Stopped(KeyboardInterrupt):
+class StoppedEarly(KeyboardInterrupt):
     """This process was asked to stop soon (SIGUSR1), and has kept what it did."""
 
     ending = ("stopped, as SIGUSR1 asked", 128 + signal.SIGUSR1)  # in words, and the exit status
@@ -160,9 +160,9 @@ def asked_to_stop() -> bool:
 
 
 def stop_if_asked() -> None:
-    """Raise `Stopped` where SIGUSR1 has been noted; for places where all that was done is kept."""
+    """Raise `StoppedEarly` where SIGUSR1 has been noted; for places where all that was done is kept."""
     if asked_to_stop():
-        raise Stopped
+        raise StoppedEarly
 
 # %% ../nbs/00a_foundation.ipynb #4338982b
 def find_chrome() -> str | None:

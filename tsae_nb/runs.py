@@ -37,7 +37,9 @@ from .carried import carried
 from .config import RunConfig, UserError, result_settings, to_yaml
 from .evaluation.evaluations import Prepared, asked_of, by_file, evaluation_sections, write_results
 from .experiments import expand
-from .foundation import Stopped, asked_to_stop, content_hash, explained_os_errors, stop_if_asked, stop_when_asked
+from tsae_nb.foundation import (
+    StoppedEarly, asked_to_stop, content_hash, explained_os_errors, stop_if_asked, stop_when_asked,
+)
 from .language_model import DTYPES, LanguageModels
 from .preflight import Needs, check_before_work, check_disk, stream_key
 from .processes import PARENT
@@ -625,8 +627,8 @@ def _execute_notebook(template: Path, executed: Path, parameters: Mapping[str, A
                 template, executed, dict(parameters), kernel_name="python3", progress_bar=False, autosave_cell_every=30,
                 store_widget_state=False, stderr_file=said, **_kernel_options(executed.parent))
     except papermill.PapermillExecutionError as error:
-        if error.ename == Stopped.__name__:
-            raise Stopped from None
+        if error.ename == StoppedEarly.__name__:
+            raise StoppedEarly from None
         if error.ename in _own_errors():
             raise UserError(error.evalue) from None
         kept = place.with_name(f"failed-{place.name}.ipynb")
@@ -637,7 +639,7 @@ def _execute_notebook(template: Path, executed: Path, parameters: Mapping[str, A
         if "kernel" not in str(error).lower():
             raise
         if asked_to_stop():  # before it could listen
-            raise Stopped from None
+            raise StoppedEarly from None
         raise UserError("the process that ran the notebook was ended from outside, as a system does that is out of "
                         "memory; the same command continues from the last checkpoint") from None
     finally:

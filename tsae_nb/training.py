@@ -29,7 +29,7 @@ from .components.objective import Objective, Terms
 from .components.sparse_code import advance
 from .config import OWN_SOURCES, RunConfig, SAEConfig, TrainingConfig, differences, result_settings
 from tsae_nb.foundation import (
-    CorruptFileError, Stopped, UserError, asked_to_stop, explained_os_errors, named_generator, progress,
+    CorruptFileError, StoppedEarly, UserError, asked_to_stop, explained_os_errors, named_generator, progress,
 )
 from .sae import SparseAutoencoder
 from tsae_nb.storage import (
@@ -482,8 +482,8 @@ def train(
     """Train SAEs on one stream; each has a folder for `metrics.jsonl` and `checkpoint/`, and resumes from there.
 
     batch: step (from 0) → the batch of that step, a pure function.
-    Raises `Diverged` with step and term when a loss is not a number or explodes, `Stopped`, with a checkpoint, after
-    the step in which the process was asked to stop.
+    Raises `Diverged` with step and term when a loss is not a number or explodes, `StoppedEarly`, with a checkpoint,
+    after the step in which the process was asked to stop.
     """
     states = {folder: _begin(training, folder) for folder, training in trainings.items()}
     logs = {folder: MetricsLog(folder / "metrics.jsonl", training.step, written=states[folder].get("metrics"))
@@ -507,4 +507,4 @@ def train(
             bar.total = data.valid.numel() * (last - first)
             bar.update(data.valid.numel())
             if stopping:
-                raise Stopped
+                raise StoppedEarly
