@@ -1,6 +1,6 @@
 """Does time help? The runs in planted worlds behind the table of methods and Figure 3, stored line by line.
 
-    python tools/planted_set.py                    whatever is missing: some 6 hours on one core
+    python tools/planted_set.py                    whatever is missing: some 8 hours on one core
     python tools/planted_set.py --parts methods    of some parts
     python tools/planted_set.py --list             what is there, what is missing
     python tools/planted_set.py --check            whether what is stored is of today's files, and the figure of it
@@ -38,6 +38,8 @@ PARTS = {
     "grid": Part("time", SEEDS[:3], {"worlds": LITTLE}),
     "grid in noise": Part("time", SEEDS[:3], {"worlds": MUCH}, ("training.steps=3000",)),
     "hard": Part("planted-hard", SEEDS),
+    **{f"L0 {active}": Part("matched-planted", SEEDS, {"name": f"matched-planted-{active}"},
+                            (f"sae.sparse_code.active={active}",)) for active in (8, 16, 32)},
 }
 OF_FIGURE = ("grid", "grid in noise")
 WITH_ORACLES = ("methods", *OF_FIGURE, "hard")
