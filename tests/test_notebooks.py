@@ -39,7 +39,7 @@ def layer(path: Path) -> str:
 
 LAYERS = {module: layer(path) for path in NOTEBOOKS for module in EXPORT.findall(code(path))}
 ON_PURPOSE = {  # (who, whom): why this arrow upwards stands
-    ("runs", "entry"): "a sweep starts each run as a person would, in a process of its own: it names the command, "
+    ("executors", "entry"): "a sweep starts each run as a person would, in a process of its own: it names the command, "
                        "and imports nothing of it",
 }
 

@@ -58,6 +58,8 @@ ELSEWHERE = {  # a whole line: why it is not run here
     "pip install torch --index-url https://download.pytorch.org/whl/cpu": "needs network",
     'pip install "tsae_nb[lab] @ file://$PWD/dist/tsae_nb-0.1.0-py3-none-any.whl"': "test_wheel installs it so",
     "tsae run": "the notebook of the command line runs it",
+    "tsae sweep tiny --seeds 0,1,2 --gpus 0,1": "test_slurm sweeps over pretend GPUs",
+    'tsae sweep tiny --seeds 0,1,2 --slurm --sbatch="--time=4:00:00 --gres=gpu:1"': "test_slurm does it",
     "tsae run tiny": "as tsae run tiny --variants topk,temporal, for minutes",
     "tsae lab": "test_wheel opens it",
 }

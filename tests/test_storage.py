@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -421,6 +422,46 @@ def test_a_copied_lock_holds_nobody_up(tmp_path: Path) -> None:
         assert holder(tmp_path / "kept") is not None and holder(tmp_path / "copy") is None
         drop_lock(tmp_path / "copy")
         assert not lock_file(tmp_path / "copy").exists()
+
+
+BEATING = """import os, sys, time
+from pathlib import Path
+from tsae_nb import storage
+storage.BEAT, file = 0.05, storage.lock_file(sys.argv[1])
+with storage.locked(sys.argv[1], "writing"):
+    os.utime(file, (1, 1))
+    end = time.monotonic() + 30
+    while file.stat().st_mtime < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert time.time() - file.stat().st_mtime < 30
+other = Path(sys.argv[1] + ".other")
+other.touch()
+os.utime(other, (1, 1))
+handle = os.open(other, os.O_RDWR)  # the number of the handle that was closed
+time.sleep(0.3)
+assert other.stat().st_mtime == 1 and not storage._held"""
+
+
+def test_whoever_holds_a_lock_touches_its_file_and_no_other(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", BEATING, tmp_path / "kept"], check=True, timeout=300)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_holder_on_another_machine_counts_until_it_is_silent(silent: bool, tmp_path: Path) -> None:
+    """Where the file system keeps the locks of machines apart: nobody here has it locked."""
+    file = lock_file(tmp_path / "run")
+    file.write_text('{"process": 7, "started": 7, "machine": "node2+1", "what": "training"}')
+    if silent:
+        os.utime(file, (time.time() - storage.LEASE - 1,) * 2)
+        assert holder(tmp_path / "run") is None
+        drop_lock(tmp_path / "run")
+        assert not file.exists()
+    else:
+        assert str(holder(tmp_path / "run")) == "process 7 on node2 (training)"
+        drop_lock(tmp_path / "run")
+        with pytest.raises(Busy, match="process 7 on node2"), locked(tmp_path / "run", "removing", wait=False):
+            pass
+        assert "node2" in file.read_text(), "untouched"
 
 
 def test_a_dead_lock_beside_a_whole_entry_goes(tmp_path: Path) -> None:

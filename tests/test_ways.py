@@ -18,9 +18,10 @@ from papermill.parameterize import parameterize_notebook
 
 from tsae_nb.cli import _experiment, main, run_command
 from tsae_nb.config import ConfigError, RunConfig, build, read_yaml
+from tsae_nb.executors import work_of
 from tsae_nb.experiments import expand, load_experiment, resolve
 from tsae_nb.foundation import find_chrome
-from tsae_nb.runs import TSAE, commands, execute
+from tsae_nb.runs import execute
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = ROOT / "nbs" / "experiments" / "run_variants.ipynb"
@@ -62,12 +63,18 @@ def tsae_run(file: Path) -> list[RunConfig]:
 
 def tsae_sweep(file: Path) -> list[RunConfig]:
     found = []
-    for _, command in commands(load_experiment(file), file, "/nowhere"):
-        found += as_said(command[len(TSAE) + 1 :])
+    for work in work_of(load_experiment(file), "/nowhere"):
+        found += as_said([str(file), *work.arguments])
     return found
 
 
-WAYS: dict[str, Way] = {way.__name__: way for way in (from_python, tsae_run, tsae_sweep, plain_papermill)}
+def sweep_of_groups(file: Path) -> list[RunConfig]:
+    return [run for work in work_of(load_experiment(file), "/nowhere", groups=True)
+            for run in as_said([str(file), *work.arguments])]
+
+
+WAYS: dict[str, Way] = {
+    way.__name__: way for way in (from_python, tsae_run, tsae_sweep, sweep_of_groups, plain_papermill)}
 
 
 def outcome(way: Way, file: Path) -> dict[str, RunConfig] | str:

@@ -14,11 +14,11 @@ import pandas as pd
 from trials import ROOT, changed, git
 
 from tsae_nb.config import RunConfig, UserError, result_settings
+from tsae_nb.executors import TSAE
 from tsae_nb.experiments import expand_worlds, load_experiment, nested
 from tsae_nb.foundation import content_hash
 from tsae_nb.processes import Children, Terminated, terminable
 from tsae_nb.run_folders import StoredRun, open_run, read_mapping
-from tsae_nb.runs import TSAE
 from tsae_nb.storage import whole_file
 
 DIGITS = "%.6g"

@@ -55,6 +55,8 @@ TESTS: dict[str, tuple[str, ...]] = {  # start of a module's name: what checks i
     "processes": ("tests/test_processes.py",),
     "preflight": ("tests/test_starts.py",),
     "runs": ("tests/test_ways.py", "tests/test_commands.py"),
+    "executors": ("tests/test_ways.py", "tests/test_slurm.py"),
+    "slurm": ("tests/test_slurm.py",),
     "complete_runs": (COMPLETE,),
     "comparison": (ODD,),
     "cli": ("tests/test_commands.py", "tests/test_evaluations.py"),

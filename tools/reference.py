@@ -26,11 +26,12 @@ from trials import ROOT, changed, git
 
 from tsae_nb.config import RunConfig, UserError, differences, result_settings
 from tsae_nb.evaluation.evaluations import FILES
+from tsae_nb.executors import sweep
 from tsae_nb.experiments import expand, load_experiment, nested
 from tsae_nb.foundation import content_hash, find_chrome
 from tsae_nb.processes import Terminated, terminable
 from tsae_nb.run_folders import RUN, read_mapping, stored_config, stored_runs
-from tsae_nb.runs import PACKAGES, own_files, sweep
+from tsae_nb.runs import PACKAGES, own_files
 from tsae_nb.storage import claim, is_stored, locked, put_in_place, read_json, record, remove_stored, tidy, whole_file
 from tsae_nb.storage import write_json
 from tsae_nb.views.claims import CLAIMS, claim_convergence, claim_dictionary_size, stored_claims

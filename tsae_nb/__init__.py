@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from .config import UserError as UserError
     from .evaluation.metrics import evaluate as evaluate
     from .evaluation.unlearning import UnlearningResult as UnlearningResult, UnlearningTask as UnlearningTask
+    from .executors import sweep as sweep
     from .experiments import expand as expand, load_experiment as load_experiment
     from .interop import export_sae as export_sae, import_sae as import_sae
     from .language_model import LanguageModel as LanguageModel
     from .run_folders import find_runs as find_runs, open_run as open_run
-    from .runs import execute as execute, launch as launch, sweep as sweep
+    from .runs import execute as execute, launch as launch
     from .sae import SparseAutoencoder as SparseAutoencoder, load_sae as load_sae, save_sae as save_sae
     from .sources import open_source as open_source
     from .stored_activations import StoredActivations as StoredActivations
@@ -36,11 +37,12 @@ _MODULES = {  # what a type checker reads above, for when the program runs; a te
     "config": "ConfigError RunConfig SAEConfig UserError",
     "evaluation.metrics": "evaluate",
     "evaluation.unlearning": "UnlearningResult UnlearningTask",
+    "executors": "sweep",
     "experiments": "expand load_experiment",
     "interop": "export_sae import_sae",
     "language_model": "LanguageModel",
     "run_folders": "find_runs open_run",
-    "runs": "execute launch sweep",
+    "runs": "execute launch",
     "sae": "SparseAutoencoder load_sae save_sae",
     "sources": "open_source",
     "stored_activations": "StoredActivations",

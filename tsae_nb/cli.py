@@ -26,7 +26,7 @@ from typing import Any
 import click
 
 import tsae_nb
-from .processes import Terminated, end_with_parent, ending_at_once, terminable
+from .processes import end_with_parent, ending_at_once, terminable
 
 # %% ../nbs/51_cli.ipynb #a11309fe
 class Listed(click.ParamType):  # type: ignore[type-arg]
@@ -218,7 +218,8 @@ def tsae() -> None:
 @tsae.command("run")
 @_about_runs
 @click.option("--resolve", is_flag=True, help="Print every setting of the runs, run nothing.")
-def run_command(root: str, resolve: bool, **chosen: Any) -> None:
+@click.option("--only-cache", is_flag=True, help="Fill the caches that the runs share, make no run.")
+def run_command(root: str, resolve: bool, only_cache: bool, **chosen: Any) -> None:
     """Train and evaluate SAEs in one process.
 
     They learn from one stream of activations. EXPERIMENT is a name, such as tiny, or a parameter file; without it all
@@ -235,30 +236,57 @@ def run_command(root: str, resolve: bool, **chosen: Any) -> None:
         print("---\n".join(map(to_yaml, configs)), end="")
         return
     _load("runs")
-    from tsae_nb.runs import launch
+    from tsae_nb.runs import fill_caches, launch
 
+    if only_cache:
+        fill_caches(configs, root)
+        return
     for run in launch(experiment, root):
         print(run.folder)
 
 
 @tsae.command("sweep")
 @_about_runs
-@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="How many at a time.")
-def sweep_command(root: str, processes: int, **chosen: Any) -> None:
-    """Train and evaluate SAEs side by side, one process each."""
+@click.option("--processes", type=click.IntRange(min=1), help="How many at a time; by default 1, or one a GPU.")
+@click.option("--gpus", type=WholeNumbers(), help="One process on each of these GPUs, such as 0,1.")
+@click.option("--slurm", is_flag=True, help="Let a cluster make them, as an array job.")
+@click.option("--sbatch", "options", multiple=True, metavar="OPTIONS",
+              help="For --slurm, such as '--time=4:00:00 --gres=gpu:1'.")
+@click.option("--dry-run", is_flag=True, help="With --slurm: write the script, send nothing.")
+def sweep_command(
+    root: str, processes: int | None, gpus: list[int] | None, slurm: bool, options: tuple[str, ...], dry_run: bool,
+    **chosen: Any,
+) -> None:
+    """Train and evaluate SAEs side by side.
+
+    One process each; or on each of several GPUs, or in each task of a Slurm array job, those that share a pass of the
+    language model. The same command again makes what is left.
+    """
     if _no_experiment(chosen):
         return
     from tsae_nb.carried import find_experiment
+    from tsae_nb.config import UserError
     from tsae_nb.experiments import expand
 
-    experiment = _experiment(chosen)
+    if slurm and gpus:
+        raise UserError("--gpus and --slurm are both given: a cluster is asked for GPUs by --sbatch, such as "
+                        "--sbatch=--gres=gpu:1")
+    if not slurm and (options or dry_run):
+        raise UserError(f"{'--sbatch' if options else '--dry-run'} is for --slurm: give both, or neither")
+    experiment, file = _experiment(chosen), find_experiment(chosen["file"])
     expand(experiment)
-    _load("runs")
-    from tsae_nb.runs import sweep
-
     extra = [part for assignment in chosen["assignments"] for part in ("--set", assignment)]
     extra += ["--name", chosen["name"]] if chosen["name"] else []
-    sweep(experiment, find_experiment(chosen["file"]), processes, root, extra)
+    if slurm:
+        _load("slurm")
+        from tsae_nb.slurm import send
+
+        send(experiment, file, root, options, extra, processes, dry_run)
+        return
+    _load("executors")
+    from tsae_nb.executors import sweep
+
+    sweep(experiment, file, processes, root, extra, gpus or ())
 
 # %% ../nbs/51_cli.ipynb #ce6cb351
 def _number(value: Any, digits: int) -> str:
@@ -270,6 +298,17 @@ def _said(columns: Sequence[Any], results: Mapping[str, Any], named: bool) -> st
     numbers = ((column.title, _number(results.get(column.key), column.digits)) for column in columns)
     texts = [f"{title} {number}".strip() if named else number for title, number in numbers]
     return f"{', '.join(texts)} {results.get('reason') or ''}".strip()
+
+
+def _with_tasks(runs: list[Any], root: str) -> list[Any]:
+    """Summaries of runs, with what a cluster says of those that it shall make; it is asked where there are such."""
+    from tsae_nb.run_folders import SENT, folders_with
+
+    if not folders_with(root, SENT):
+        return runs
+    from tsae_nb.slurm import with_tasks
+
+    return with_tasks(runs, root)
 
 
 @tsae.command("list")
@@ -290,7 +329,7 @@ def list_command(root: str, as_json: bool) -> None:
     from tsae_nb.evaluation.evaluations import EVALUATIONS
     from tsae_nb.run_folders import summaries
 
-    runs, rows = summaries(root), [row for row in EVALUATIONS.values() if row.part is None]
+    runs, rows = _with_tasks(summaries(root), root), [row for row in EVALUATIONS.values() if row.part is None]
     parts = [row for row in EVALUATIONS.values() if row.part is not None]
     if as_json:
         _print_json([{"name": run.name, "folder": run.folder, "state": run.state, "reason": run.reason,
@@ -598,8 +637,8 @@ COMPLETE = "_TSAE_COMPLETE"  # set by a shell's completion: eval "$(_TSAE_COMPLE
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status.
 
-    0 done, 1 a fault of ours, 2 a mistake of the user, 130 and 143 ended by a signal. Without arguments those of the
-    process are taken.
+    0 done, 1 a fault of ours, 2 a mistake of the user, 130, 138 and 143 ended by a signal. Without arguments those of
+    the process are taken.
     """
     end_with_parent(gently=True)
     if arguments is None and COMPLETE in os.environ:
@@ -619,7 +658,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _mistake(_sentence(error))
     except KeyboardInterrupt as ended:
-        how, status = ("ended by SIGTERM", 143) if isinstance(ended, Terminated) else ("interrupted", 130)
+        how, status = getattr(ended, "ending", ("interrupted", 130))
         with suppress(OSError):  # where nobody reads any more
             print(f"tsae: {how}; the same command continues from the last checkpoint", file=sys.stderr, flush=True)
             _flush()

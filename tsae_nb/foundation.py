@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CorruptFileError', 'taken_apart', 'explained_os_errors', 'shortened', 'report_of', 'local_path', 'content_hash',
-           'named_generator', 'progress', 'find_chrome', 'notebook_plots', 'size_text', 'project_root']
+           'named_generator', 'progress', 'StoppedEarly', 'stop_when_asked', 'asked_to_stop', 'stop_if_asked',
+           'find_chrome', 'notebook_plots', 'size_text', 'project_root']
 
 # %% ../nbs/00a_foundation.ipynb #d9b7b1ed
 import hashlib
@@ -12,8 +13,10 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,6 +137,32 @@ def progress(
         total=total, desc=description, unit=unit, initial=initial, unit_scale=True, disable=quiet, file=sys.stderr,
         mininterval=0.2 if interactive else 10.0, maxinterval=10.0, dynamic_ncols=interactive, smoothing=0.1,
     )
+
+# %% ../nbs/00a_foundation.ipynb #f5aba760
+class StoppedEarly(KeyboardInterrupt):
+    """This process was asked to stop soon (SIGUSR1), and has kept what it did."""
+
+    ending = ("stopped, as SIGUSR1 asked", 128 + signal.SIGUSR1)  # in words, and the exit status
+
+
+_asked = threading.Event()
+
+
+def stop_when_asked() -> None:
+    """From now on SIGUSR1 is noted, and does not end the process at once."""
+    _asked.clear()
+    signal.signal(signal.SIGUSR1, lambda number, frame: _asked.set())
+
+
+def asked_to_stop() -> bool:
+    """Whether SIGUSR1 has been noted."""
+    return _asked.is_set()
+
+
+def stop_if_asked() -> None:
+    """Raise `StoppedEarly` where SIGUSR1 has been noted; for places where all that was done is kept."""
+    if asked_to_stop():
+        raise StoppedEarly
 
 # %% ../nbs/00a_foundation.ipynb #4338982b
 def find_chrome() -> str | None:

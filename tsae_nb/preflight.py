@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -219,11 +219,14 @@ def _check_model(config: RunConfig, known: KnownModel) -> None:
     parameter_counts(known.width, config.sae)
 
 
-def look_over(configs: Sequence[RunConfig], root: str | Path, quiet: bool = False) -> None:
+def look_over(configs: Sequence[RunConfig], root: str | Path, quiet: bool = False, here: bool = True) -> None:
     """Look at everything that runs will need, but for the weights themselves. Nothing is written.
 
+    here: whether this machine makes the runs; device and memory of another are not known.
     Raises `UserError` with the first thing that is missing, not allowed, or does not fit.
     """
+    if not here:
+        configs = [_on_cpu(config) for config in configs]
     check_places(configs, root)
     of_text = [config for config in configs if config.language_model is not None]
     named = {config.text[0].path: config.text[0].revision for config in of_text}
@@ -243,7 +246,15 @@ def look_over(configs: Sequence[RunConfig], root: str | Path, quiet: bool = Fals
     if not quiet:
         print(needs, file=sys.stderr)
     check_disk(needs, _already(configs, root, needs))
-    check_memory(needs, device)
+    if here:
+        check_memory(needs, device)
+
+
+def _on_cpu(config: RunConfig) -> RunConfig:
+    """A run whose device is the processor."""
+    name = next(name for name in (*OWN_SOURCES, "language_model") if getattr(config, name) is config.source)
+    changes: dict[str, Any] = {name: replace(config.source, device="cpu")}
+    return replace(config, **changes)
 
 
 def check_before_work(configs: Sequence[RunConfig], root: str | Path, quiet: bool = False) -> LanguageModels:

@@ -50,6 +50,8 @@ def _watch(parent: int, first: signal.Signals, every: float, patience: float) ->
 class Terminated(KeyboardInterrupt):
     """Somebody asked this process to end (SIGTERM)."""
 
+    ending = ("ended by SIGTERM", 128 + signal.SIGTERM)  # in words, and the exit status
+
 
 @contextmanager
 def terminable() -> Iterator[None]:
@@ -105,14 +107,19 @@ class Children:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
 
-    def run(self, command: Sequence[str], say: Callable[[str], None]) -> int | None:
-        """Run a command to its end, each line of its output given to `say`; its exit status, None: not started."""
+    def run(
+        self, command: Sequence[str], say: Callable[[str], None], environment: Mapping[str, str] | None = None
+    ) -> int | None:
+        """Run a command to its end, each line of its output given to `say`; its exit status, None: not started.
+
+        environment: what is otherwise in its environment than in that of the others.
+        """
         with self._lock:
             if self.ending:
                 return None
             child = subprocess.Popen(
-                command, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, start_new_session=True)
+                command, env={**self.environment, **(environment or {})}, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
             self._running.add(child)
         with child:
             assert child.stdout is not None

@@ -28,7 +28,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from .components.objective import Objective, Terms
 from .components.sparse_code import advance
 from .config import OWN_SOURCES, RunConfig, SAEConfig, TrainingConfig, differences, result_settings
-from .foundation import CorruptFileError, UserError, explained_os_errors, named_generator, progress
+from tsae_nb.foundation import (
+    CorruptFileError, StoppedEarly, UserError, asked_to_stop, explained_os_errors, named_generator, progress,
+)
 from .sae import SparseAutoencoder
 from tsae_nb.storage import (
     Stored, is_stored, remove_stored, set_aside, settled, whole_directory, whole_file, write_json, write_tensors,
@@ -480,7 +482,8 @@ def train(
     """Train SAEs on one stream; each has a folder for `metrics.jsonl` and `checkpoint/`, and resumes from there.
 
     batch: step (from 0) → the batch of that step, a pure function.
-    Raises `Diverged` with step and term when a loss is not a number or explodes.
+    Raises `Diverged` with step and term when a loss is not a number or explodes, `StoppedEarly`, with a checkpoint,
+    after the step in which the process was asked to stop.
     """
     states = {folder: _begin(training, folder) for folder, training in trainings.items()}
     logs = {folder: MetricsLog(folder / "metrics.jsonl", training.step, written=states[folder].get("metrics"))
@@ -491,15 +494,17 @@ def train(
     described = f"training {len(trainings)} SAE" + "s" * (len(trainings) > 1)
     with repeatable(waiting, quiet), progress(None, described, "tok", quiet=quiet) as bar:
         for step in range(first, last):
-            data = batch(step)
+            data, stopping = batch(step), asked_to_stop()
             for folder, training in trainings.items():
                 if training.step != step or training.finished:
                     continue
                 logs[folder].record(step + 1, training.update(data))
                 if training.step % flush_every == 0:
                     logs[folder].flush()
-                if training.finished or training.step % training.config.training.checkpoint_every == 0:
+                if stopping or training.finished or training.step % training.config.training.checkpoint_every == 0:
                     logs[folder].flush(synced=True)
                     save_checkpoint(training, folder / CHECKPOINT, logs[folder].hash)
             bar.total = data.valid.numel() * (last - first)
             bar.update(data.valid.numel())
+            if stopping:
+                raise StoppedEarly

@@ -1,5 +1,6 @@
 """What torch decides in Python, or below the dispatcher, and must decide otherwise where there is a pretend device"""
 
+import os
 from contextlib import nullcontext
 from functools import wraps
 from typing import Any
@@ -13,6 +14,7 @@ from .tensor import DEVICE, PretendTensor
 
 NAME = "pretend CUDA device"
 BYTES = 80 * 2**30
+VISIBLE = (os.environ.get("CUDA_VISIBLE_DEVICES") or "").split(",")  # one without a number where none are named
 
 
 class _CudnnGRU(torch.autograd.Function):
@@ -80,8 +82,8 @@ CUDA_FUNCTIONS: dict[str, Any] = {
     "_lazy_init": lambda: None,
     "is_available": lambda: True,
     "is_initialized": lambda: True,
-    "device_count": lambda: 1,
-    "get_device_name": lambda device=None: NAME,
+    "device_count": lambda: len(VISIBLE),  # only the first has tensors
+    "get_device_name": lambda device=None: f"{NAME} {VISIBLE[0]}".strip(),
     "get_device_capability": lambda device=None: (9, 0),
     "is_bf16_supported": lambda including_emulation=True: True,
     "is_current_stream_capturing": lambda: False,
