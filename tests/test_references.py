@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = re.compile(r"[\w.:/~{}-]*\w\.md\b")
-CITED = re.compile(r"([A-Z][\w’-]+)(?: et al\.)? \(?((?:19|20)\d\d[a-z]?)\b")  # Gao et al. 2024, Beck & Teboulle (2009
+CITED = re.compile(r"([A-Z][\w’-]+)(?: et al\.)? \(?((?:19|20)\d\d[a-z]?)\b(?!-)")  # Gao et al. 2024, Beck & Teboulle (2009, no date
 TEXTS = {".py", ".sh", ".md", ".yaml", ".yml", ".toml", ".ini", ".cff", ".bib", ".js", ".css", ""}
 
 
