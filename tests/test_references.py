@@ -11,7 +11,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = re.compile(r"[\w.:/~{}-]*\w\.md\b")
-CITED = re.compile(r"([A-Z][\w’-]+)(?: et al\.)? \(?((?:19|20)\d\d[a-z]?)\b(?!-)")  # Gao et al. 2024, Beck & Teboulle (2009, no date
+# Gao et al. 2024, Beck & Teboulle (2009; not the first part of a date
+CITED = re.compile(r"([A-Z][\w’-]+)(?: et al\.)? \(?((?:19|20)\d\d[a-z]?)\b(?!-)")
 TEXTS = {".py", ".sh", ".md", ".yaml", ".yml", ".toml", ".ini", ".cff", ".bib", ".js", ".css", ""}
 
 
