@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help environment reproduce reproduce-full reproduce-planted gemma gemma-ablations figures test soak mutants reference gpu-rehearsal lab sync clean
+.PHONY: help environment reproduce reproduce-full reproduce-planted reproduce-matched gemma gemma-ablations figures test soak mutants reference gpu-rehearsal lab sync clean
 
 help:
 	@echo "make reproduce       the whole chain on the embedded model, then Figures 1 and 2; whether time helps, in small"
@@ -20,7 +20,8 @@ help:
 	@echo "make soak            the long checks: runs killed at random moments, and the like (an hour or two; result in runs/reference)"
 	@echo "make mutants         one change at a time in exported code, and who notices (hours; table in runs/reference)"
 	@echo "make reference       the committed results anew, of the current commit: runs, claims, figures, README (hours; goes on where it stopped)"
-	@echo "make reproduce-planted  what methods find in planted worlds: the table, and Figure 3 (6 hours on a core; goes on where it stopped)"
+	@echo "make reproduce-planted  what methods find in planted worlds: the table, and Figure 3 (8 hours on a core; goes on where it stopped)"
+	@echo "make reproduce-matched  methods at equal sparsity: on the language model, and in planted worlds (6 hours on a core; goes on where it stopped)"
 	@echo "make gpu-rehearsal   what the paper's setting costs on this machine's GPU (minutes; result in runs/reference)"
 	@echo "make lab             JupyterLab on the notebooks to explore"
 	@echo "make sync            after editing notebooks: clean, export, render the README"
@@ -77,6 +78,10 @@ reference: environment
 
 reproduce-planted: environment
 	python tools/planted_set.py
+
+reproduce-matched: environment
+	python tools/matched_set.py
+	python tools/planted_set.py --parts "L0 8" "L0 16" "L0 32"
 
 gpu-rehearsal: environment
 	python tools/gpu_rehearsal.py

@@ -173,7 +173,7 @@ class Reference:
             else:
                 keep = found.above(pre, self.before[f"{name}.threshold"]) & found.above(pre, 0.0)
         elif config.kind == "gated":
-            # π = W (x − b_dec) + b_gate, z = H(π) ReLU(e^r W (x − b_dec) + b_mag) (Rajamanoharan et al. 2024, Gated)
+            # π = W (x − b_dec) + b_gate, z = H(π) ReLU(e^r W (x − b_dec) + b_mag) (Rajamanoharan et al. 2024a)
             gain, own = self.p(f"{name}.log_gain").exp(), self.p(f"{name}.magnitude_bias")
             magnitude = self.seen @ (gain[:, None] * self.p("sae.encoder_weight")).T + own
             opened = found.above(pre, 0.0)
@@ -181,7 +181,7 @@ class Reference:
             return magnitude * (found.above(magnitude, 0.0) & opened), steps
         else:
             assert config.kind == "jumprelu", f"no reference for codes of kind {config.kind!r}"
-            # z = x·H(x − θ); for θ the step has the derivative −1/ε within ε/2 of θ (Rajamanoharan et al. 2024)
+            # z = x·H(x − θ); for θ the step has the derivative −1/ε within ε/2 of θ (Rajamanoharan et al. 2024b)
             threshold, width = self.p(f"{name}.threshold"), config.bandwidth
             keep = found.above(pre, threshold.detach())
             lower = found.above(pre, threshold.detach() - width / 2)
@@ -193,7 +193,7 @@ class Reference:
         return pre * keep, steps
 
     def shared_out(self, total: int) -> list[int]:
-        """Largest remainder over the shares of levels (low to high, paper 6) or of nested groups (notebook 18)."""
+        """Largest remainder over the shares of levels (low to high, paper 4) or of nested groups (notebook 18)."""
         settings = self.config.router or self.config.nested
         assert settings is not None
         shares = settings.shares

@@ -135,6 +135,25 @@ def test_the_map_is_that_of_the_notebooks() -> None:
         assert page.count(f"- [{head.name}]({path.as_posix()}): {head.question}\n") == 1, "make sync"
 
 
+def reading_minutes(path: Path) -> float:
+    """How long a notebook takes: 200 words a minute, 20 lines of code; what is hidden is not read."""
+    cells = [cell for cell in read(path).cells if "hide" not in readme.DIRECTIVE.findall(cell.source)]
+    words = [word for cell in cells if cell.cell_type == "markdown" for word in cell.source.split()]
+    lines = [line for cell in cells if cell.cell_type == "code" for line in cell.source.splitlines() if line.strip()]
+    return len(words) / 200 + len(lines) / 20
+
+
+def test_the_order_of_reading_names_notebooks_as_they_are_and_about_their_minutes() -> None:
+    index = "\n".join(cell.source for cell in read(Path("nbs/index.ipynb")).cells)
+    order = re.findall(r"^(\d+)\. \[(.+?)\]\((\S+)\), (\d+) minutes", index, re.MULTILINE)
+    assert [int(number) for number, *_ in order] == [*range(1, len(order) + 1)] and len(order) > 5
+    for _, title, place, minutes in order:
+        path = Path("nbs", place)
+        assert readme.head(path).title == title, "a notebook is called as it calls itself"
+        needed = reading_minutes(path)
+        assert needed / 1.6 < int(minutes) < needed * 1.6, f"{path} takes about {needed:.0f} minutes, not {minutes}"
+
+
 def written(path: Path, *sources: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(source) for source in sources]), path)
@@ -143,7 +162,7 @@ def written(path: Path, *sources: str) -> Path:
 
 def test_the_map_goes_as_the_data_and_follows_a_notebook(tmp_path: Path) -> None:
     folder = tmp_path / "nbs"
-    for name in ("20_late", "05a_next", "parts/09_part", "05_first", "try/out"):
+    for name in ("20_late", "05a_next", "parts/09_part", "05_first", "try/out", "whole"):
         written(folder / f"{name}.ipynb", f"# Some {name[-4:]}\n> Is {name}? It is said\n\nMore? Below.")
     index = written(folder / "index.ipynb", "# Index", f"{readme.MARK}\n\nolder", "## End")
     readme.put_map(index)
@@ -153,6 +172,7 @@ def test_the_map_goes_as_the_data_and_follows_a_notebook(tmp_path: Path) -> None
 
 **nbs/**
 
+- [Some hole](whole.ipynb): Is whole?
 - [05 Some irst](05_first.ipynb): Is 05_first?
 - [05a Some next](05a_next.ipynb): Is 05a_next?
 

@@ -1,6 +1,7 @@
 """The stored table of methods in planted worlds: made where a line is missing, and of today's settings"""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
+import line_sets  # noqa: E402
 import planted_set  # noqa: E402
 
 SMALL = """
@@ -23,37 +25,36 @@ activations: {calibration_rows: 4}
 
 
 def test_what_is_stored_is_of_todays_files() -> None:
-    assert planted_set.check() == []
+    assert planted_set.PlantedSet().check() == []
 
 
 def test_only_what_is_missing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(planted_set, "ROOT", tmp_path)
     parts = {"grid": planted_set.Part("small", (3,), {"worlds": ["short", "noisy"]})}
-    monkeypatch.setattr(planted_set, "PARTS", parts)
     monkeypatch.setattr(planted_set, "OF_FIGURE", ("grid",))
+    planted = planted_set.PlantedSet(replace(planted_set.LINES, parts=parts, root=tmp_path))
     (tmp_path / "runs").mkdir()
-    file, stored = tmp_path / "runs" / "small.yaml", tmp_path / planted_set.STORED
+    file, stored = tmp_path / "runs" / "small.yaml", tmp_path / planted.lines.table
     file.write_text(SMALL.replace("STEPS", "2"))
-    assert planted_set.make(["grid"], 2, tmp_path) and planted_set.check(tmp_path) == []
+    assert planted.make(["grid"], 2) and planted.check() == []
     table = pd.read_csv(stored)
     assert len(table) == 2 * 2 * 2 + 2 * 3 * 2 and {*table.seed} == {3} and table.commit.nunique() == 1
     text = stored.read_bytes()
-    monkeypatch.setattr(planted_set.Children, "run", lambda *_: pytest.fail("nothing is missing"))
+    monkeypatch.setattr(line_sets.Children, "run", lambda *_: pytest.fail("nothing is missing"))
     monkeypatch.setattr(planted_set, "oracle_table", lambda *_: pytest.fail("nothing is missing"))
-    assert planted_set.make(["grid"], 2, tmp_path) and stored.read_bytes() == text
-    assert planted_set.drawn(tmp_path) and planted_set.check(tmp_path) == []
+    assert planted.make(["grid"], 2) and stored.read_bytes() == text and planted.check() == []
     table[table.run != "small/topk-short-seed3"].to_csv(stored, index=False)
-    assert [run.config.name for run in planted_set.missing("grid", tmp_path)] == ["small/topk-short-seed3"]
-    assert planted_set.check(tmp_path) == [
+    assert [run.config.name for run in planted.lines.missing("grid")] == ["small/topk-short-seed3"]
+    assert planted.missing("grid") == "1 of 4 runs are missing, and what can be known of 0 worlds"
+    assert planted.check() == [
         "figures/figure3.csv holds other numbers than those stored, make it again: python tools/planted_set.py"]
     file.write_text(SMALL.replace("STEPS", "3"))
-    assert "grid: small/batch_topk-noisy-seed3" in planted_set.check(tmp_path)[0]
-    assert len(planted_set.missing("grid", tmp_path)) == 4 and not planted_set.blind("grid", tmp_path)
+    assert "grid: small/batch_topk-noisy-seed3" in planted.check()[0]
+    assert len(planted.lines.missing("grid")) == 4 and not planted.blind("grid")
 
 
 def test_what_the_readme_says_of_them_exceeds_what_seeds_differ() -> None:
-    table = pd.read_csv(ROOT / planted_set.STORED)
+    table = pd.read_csv(ROOT / planted_set.LINES.table)
     methods, shuffled = (table[(table.part == part) & (table.features == "slow")] for part in ("methods", "shuffled"))
     f1 = methods.pivot(index="seed", columns="method", values="f1")
     assert len(f1) == 5 and len(shuffled) == 15

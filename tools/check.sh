@@ -67,6 +67,9 @@ if [ "$gpus" ] && nvidia-smi -L > /dev/null 2>&1; then
     pytest -q tests/test_preset.py
 fi
 
+step "how notebooks alternate between definitions and examples (to look at, no gate)"
+python tools/rhythm.py
+
 step "what was left out, and why"
 grep '^SKIPPED' "$workplace/tests" || echo "no test was skipped"
 python tools/flagged.py

@@ -48,10 +48,14 @@ def head(path: Path) -> Head:
 
 
 def notebooks(folder: Path) -> list[Path]:
-    """All notebooks below a folder but the index: by number, as the data flow, then those without one."""
+    """All notebooks below a folder but the index: those beside it, by number, as the data flow, and all others."""
     paths = [path for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts]
-    return sorted((path for path in paths if path != folder / "index.ipynb"),
-                  key=lambda path: (path.name, "") if NUMBER.match(path.name) else ("~", path.as_posix()))
+
+    def order(path: Path) -> tuple[str, str]:
+        first = "" if path.parent == folder else "~"
+        return (path.name, "") if NUMBER.match(path.name) else (first, path.as_posix())
+
+    return sorted((path for path in paths if path != folder / "index.ipynb"), key=order)
 
 
 def house(folder: Path) -> str:

@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ from tsae_nb.run_folders import RUN, read_mapping, stored_config, stored_runs
 from tsae_nb.runs import PACKAGES, own_files, sweep
 from tsae_nb.storage import claim, is_stored, locked, put_in_place, read_json, record, remove_stored, tidy, whole_file
 from tsae_nb.storage import write_json
-from tsae_nb.views.claims import CLAIMS, claim_convergence, claim_dictionary_size
+from tsae_nb.views.claims import CLAIMS, claim_convergence, claim_dictionary_size, stored_claims
 from tsae_nb.views.figures import draw, figure_tables, results_table
 
 PARTS = ("tiny", "ablations")  # files in runs/
@@ -46,6 +45,7 @@ KEPT = ("config.yaml", "manifest.json", *FILES)
 EVERY = 10
 EXPLORED = ("topk", "temporal")  # and of each folder the run with the highest unlearning score
 SUMMARY = "reference.json"
+SHOWING = ("nbs/index.ipynb", "nbs/paper.ipynb")  # they have numbers of the stored runs as outputs
 AGAIN = "make it again: make reference"
 
 
@@ -141,7 +141,7 @@ class Making:
         if not self.set.is_dir():
             return []
         placed = [self.out / path.relative_to(self.set) for path in self.pieces()]
-        return [*placed, ROOT / "README.md", ROOT / "nbs" / "index.ipynb"]
+        return [*placed, ROOT / "README.md", *(ROOT / page for page in SHOWING)]
 
     def pieces(self) -> list[Path]:
         """What is put in place one by one, the summary last: without it nothing counts."""
@@ -254,9 +254,10 @@ class Making:
                     shutil.copyfile(piece, temporary)
         tidy(self.work)
         if self.of_project:
-            print("the README", flush=True)
-            command("tools/execute.py", "nbs/index.ipynb")
-            command("-c", "from nbdev.clean import nbdev_clean; nbdev_clean('nbs/index.ipynb')")
+            print("the README, and the notebook of the paper", flush=True)
+            command("tools/execute.py", *SHOWING)
+            for page in SHOWING:
+                command("-c", f"from nbdev.clean import nbdev_clean; nbdev_clean('{page}')")
             command("tools/readme.py")
 
 
@@ -294,16 +295,17 @@ def readme_apart(root: Path) -> list[str]:
 
 
 def shown_apart() -> list[str]:
-    """Which texts that the README's notebook makes of stored numbers are no longer those it has as output."""
-    names: dict[str, Any] = {}
+    """Which texts that a notebook makes of stored numbers are no longer those it has as output."""
     found = []
-    for cell in nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4).cells:
-        if cell.cell_type == "code" and "hide_input" not in DIRECTIVE.findall(cell.source):
-            exec(cell.source, names)
-        elif cell.cell_type == "code":
-            source = DIRECTIVE.sub("", cell.source).strip()
-            if eval(source, names).data != cell.outputs[0].data["text/markdown"]:
-                found.append(f"nbs/index.ipynb shows other numbers than  {' '.join(source.split())}  gives: execute it")
+    for page in SHOWING:
+        names: dict[str, Any] = {}
+        for cell in nbformat.read(ROOT / page, as_version=4).cells:
+            if cell.cell_type == "code" and "hide_input" not in DIRECTIVE.findall(cell.source):
+                exec(cell.source, names)
+            elif cell.cell_type == "code":
+                source = DIRECTIVE.sub("", cell.source).strip()
+                if eval(source, names).data != cell.outputs[0].data["text/markdown"]:
+                    found.append(f"{page} shows other numbers than  {' '.join(source.split())}  gives: execute it")
     return found
 
 
@@ -355,36 +357,9 @@ def settings_apart(runs: Mapping[str, Path], assignments: Sequence[str] = ()) ->
 NOT_KEPT = (claim_convergence, claim_dictionary_size)  # they need every step, and SAEs that are too large to keep
 
 
-class Cells(HTMLParser):
-    """The rows of a table, as texts."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self._inside = False
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attributes: Any) -> None:
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
-        self._inside = tag in ("td", "th")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = False
-
-    def handle_data(self, data: str) -> None:
-        if self._inside:
-            self.rows[-1][-1] += data
-
-
 def claims_apart(stored: Path) -> list[str]:
     """Whether the table in the stored notebook of claims says what the stored runs give, as far as these suffice."""
-    cells = [cell for cell in nbformat.read(stored / "claims.ipynb", as_version=4).cells
-             if cell.source.startswith("claims_table(") and cell.get("outputs")]
-    rows = Cells(cells[0].outputs[0].data["text/html"]).rows if cells else []
-    said = {row[1]: row[3:5] for row in rows if len(row) == 6}  # after a number: claim, paper, measured, verdict, rule
+    said = {finding.claim: [finding.measured, finding.verdict] for finding in stored_claims(stored / "claims.ipynb")}
     runs = stored_runs(stored)
     given = {finding.claim: [finding.measured, finding.verdict] for finding in
              (judge(runs) for judge in CLAIMS if judge not in NOT_KEPT)}

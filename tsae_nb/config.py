@@ -102,7 +102,7 @@ class DataConfig:
 # %% ../nbs/00_config.ipynb #ce00155d
 @dataclass(frozen=True, config=_STRICT)
 class ActivationsConfig:
-    """How activations are scaled and kept. `mean_square` scales by one constant so that E‖h‖² = d (paper.md 1)."""
+    """How activations are scaled and kept. `mean_square`: by one constant, so that E‖h‖² = d (a reading of ours)."""
 
     normalize: Literal["mean_square", "none"] = "mean_square"
     calibration_rows: Count = 256  # the rows that fix the scale
@@ -180,7 +180,7 @@ class SparseCodeConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class SparsityConfig:
-    """The sparsity penalty: mean L1 norm of a token's code or of its gates; expected L0 for JumpReLU (paper.md 7)."""
+    """The sparsity penalty: mean L1 norm of a token's code or of its gates; expected L0 for JumpReLU (paper 4.4)."""
 
     weight: NotNegative = 0.04
 
@@ -196,7 +196,7 @@ class DeadFeaturesConfig:
 # %% ../nbs/00_config.ipynb #15aa1105
 @dataclass(frozen=True, config=_STRICT)
 class TemporalEncoderConfig:
-    """Convolution and attention in front of the dictionary (paper.md 2, eq. 9 and 10)."""
+    """Convolution and attention in front of the dictionary (paper 4.1, 5.3; eq. 1, 2, 9, 10)."""
 
     convolution: bool = True
     kernel: Count = 3
@@ -210,7 +210,7 @@ class TemporalEncoderConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class ConsistencyConfig:
-    """Temporal consistency of codes (paper.md 3)."""
+    """Temporal consistency of codes (paper 3.2, 5.1)."""
 
     kind: Literal["contrastive", "cosine"] = "contrastive"
     temperature: Positive = 2.0
@@ -220,7 +220,7 @@ class ConsistencyConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class TrackerConfig:
-    """The recurrent network that predicts the next token's features (paper.md 3)."""
+    """The recurrent network that predicts the next token's features (paper 5.1)."""
 
     layers: Count = 2
     weight: NotNegative = 0.1  # inside the temporal term
@@ -228,7 +228,7 @@ class TrackerConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class MarginConfig:
-    """Dynamic margins on the decoder's similarities (paper.md 4, eq. 3 to 5)."""
+    """Dynamic margins on the decoder's similarities (paper 4.2, 5.4; eq. 3 to 5, 11 to 13)."""
 
     decay: Share = 0.95  # α
     deviations: NotNegative = 2.0  # margin = mean + so many deviations
@@ -238,7 +238,7 @@ class MarginConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class AdversaryConfig:
-    """Attribution-guided orthogonality (paper.md 5, eq. 6 and 7)."""
+    """Attribution-guided orthogonality (paper 4.3, 5.5; eq. 6, 7, 14, 15)."""
 
     percentile: Annotated[Number, Field(ge=0.0, le=100.0)] | None = 85.0  # features above it; None: all
     threshold: Literal["margin", "zero"] = "margin"  # similarity that goes unpunished
@@ -249,7 +249,7 @@ class AdversaryConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class RouterConfig:
-    """Three levels, routed causally (paper.md 6)."""
+    """Three levels, routed causally (paper 4, 5.2)."""
 
     shares: tuple[Positive, Positive, Positive] = (4 / 7, 2 / 7, 1 / 7)  # of k, low to high
     entropy_weight: NotNegative = 0.1
@@ -389,6 +389,8 @@ class TrainingConfig:
     keep_optimizer: Annotated[bool, PLACEMENT] = True  # of a complete run, so that more `steps` continue it
     gradient_norms_every: Count | None = None  # steps between logs of each term's gradient norm; it changes no result
     deterministic: bool = False  # on a GPU: kernels that give the same bits each time, slower; a processor always does
+    # a matrix that stays as it starts, at random: a baseline that an SAE has to beat
+    frozen: Literal["encoder", "decoder"] | None = dataclasses.field(default=None, metadata=LATER)
 
     @model_validator(mode="after")
     def _a_row_each(self) -> "TrainingConfig":
@@ -507,6 +509,9 @@ class RunConfig:
         taken = next((part for part in self.name.split("/") if part in RESERVED or part.endswith(".partial")), None)
         if taken is not None:
             raise ValueError(f"name {self.name!r}: {taken!r} is used for other things below runs/; choose another")
+        if self.training.frozen == "encoder" and self.sae.prediction is not None:
+            raise ValueError("training.frozen 'encoder' with sae.prediction: its encoder is the decoder's; freeze the "
+                             "decoder, or leave prediction out")
         own = [name for name in OWN_SOURCES if getattr(self, name) is not None]
         beside = [name for name in (*own[1:], *OF_LANGUAGE_MODEL) if getattr(self, name) is not None]
         if own and beside:

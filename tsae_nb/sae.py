@@ -357,7 +357,8 @@ class SparseAutoencoder(nn.Module):
     @torch.no_grad()
     def constrain(self) -> None:
         """After an optimizer step: the decoder's rows back to unit length, thresholds back to 0 or more."""
-        self.decoder_weight.div_(torch.linalg.vector_norm(self.decoder_weight, dim=1, keepdim=True))
+        if self.decoder_weight.requires_grad:
+            self.decoder_weight.div_(torch.linalg.vector_norm(self.decoder_weight, dim=1, keepdim=True))
         for sparse_code in self.sparse_codes:
             sparse_code.constrain()
 

@@ -93,7 +93,10 @@ class SAETraining:
         self.machines: list[dict[str, Any]] = []
         self.sae = SparseAutoencoder(width, config.sae, seed=config.seed, scale=scale, mean=mean).to(device)
         self.objective = Objective(width, config.sae, seed=config.seed).to(device)
-        self.parameters = [*self.sae.parameters(), *self.objective.parameters()]
+        if config.training.frozen is not None:
+            self.sae.get_parameter(f"{config.training.frozen}_weight").requires_grad_(False)
+        every = (*self.sae.parameters(), *self.objective.parameters())
+        self.parameters = [parameter for parameter in every if parameter.requires_grad]
         self.optimizer = _adam(self.parameters, config.training)
         self.step = 0
 
@@ -153,15 +156,16 @@ class SAETraining:
 # %% ../nbs/21_training.ipynb #cdec8d04
 def _add_up(parameters: Sequence[nn.Parameter], ranks: Ranks) -> None:
     """Gradients of the whole batch, from those that each rank has found for its rows."""
-    for parameter in parameters:
+    moved = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in moved:
         gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         parameter.grad = gradient.contiguous()
-    ranks.add_up([parameter.grad for parameter in parameters if parameter.grad is not None])
+    ranks.add_up([parameter.grad for parameter in moved if parameter.grad is not None])
 
 
 def gradient_norms(terms: Terms, sae: SparseAutoencoder, ranks: Ranks | None = None) -> dict[str, Tensor]:
     """`gradient/<term>`: L2 norm of the gradient of each weighted term with respect to all weights of the SAE."""
-    weights = list(sae.parameters())
+    weights = [weight for weight in sae.parameters() if weight.requires_grad]
     norms = {}
     for name, value in terms.weighted().items():
         if value.requires_grad:

@@ -215,7 +215,7 @@ class Sparsity(nn.Module):
 
 
 class Gate(nn.Module):
-    """What open gates reconstruct by themselves, by a decoder that it does not move (Rajamanoharan et al. 2024)."""
+    """What open gates reconstruct by themselves, by a decoder that it does not move (Rajamanoharan et al. 2024a)."""
 
     def __init__(self, width: int, config: SAEConfig, seed: int):
         super().__init__()
@@ -283,7 +283,7 @@ class Adversary(nn.Module):
 
 
 class RoutingEntropy(nn.Module):
-    """Keeps the entropy of the batch-mean routing high, against collapse to one level (paper 6)."""
+    """Keeps the entropy of the batch-mean routing high, against collapse to one level (paper 4, 5.2)."""
 
     def __init__(self, width: int, config: SAEConfig, seed: int):
         super().__init__()

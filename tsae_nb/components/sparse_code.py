@@ -283,13 +283,13 @@ class _Jump(torch.autograd.Function):
 
 # %% ../../nbs/components/10_sparse_code.ipynb #code0030
 def expected_l0(codes: Codes) -> Tensor:
-    """Mean active features per token through JumpReLU's step, with gradient to the thresholds (Rajamanoharan 2024)."""
+    """Mean active features per token through JumpReLU's step, with gradient to θ (Rajamanoharan et al. 2024b)."""
     assert codes.steps is not None, "only JumpReLU's codes carry steps"
     return total(codes.steps) / max(tokens_of_all(codes.tokens), 1)
 
 # %% ../../nbs/components/10_sparse_code.ipynb #09f1e595
 class JumpReLU(SparseActivation):
-    """Pre-activations above a learned threshold per feature, float32 (Rajamanoharan et al. 2024)."""
+    """Pre-activations above a learned threshold per feature, float32 (Rajamanoharan et al. 2024b)."""
 
     def __init__(self, config: SparseCodeConfig, dictionary_size: int) -> None:
         super().__init__()
@@ -322,7 +322,7 @@ def open_gates(codes: Codes) -> Codes:
 
 # %% ../../nbs/components/10_sparse_code.ipynb #gated002
 class Gated(SparseActivation):
-    """Magnitudes where a gate is open; gate and magnitude share the encoder's rows (Rajamanoharan et al. 2024).
+    """Magnitudes where a gate is open; gate and magnitude share the encoder's rows (Rajamanoharan et al. 2024a).
 
     The bias that `encode` is given is the gate's; pre-activations that `forward` is given have none.
     """

@@ -8,13 +8,15 @@ __all__ = ['SETTLED', 'JUMP', 'SETTING_COLUMNS', 'OUTCOMES', 'PLACES', 'EFFECTS'
            'settings_table', 'outcomes_by_setting', 'claim_zero', 'settings_apart', 'same_conditions', 'reference_of',
            'ablation_effects', 'term_gradients', 'margins_broken', 'claim_ablations', 'dictionary_mixing',
            'same_but_size', 'claim_dictionary_size', 'evaluation_cost', 'claim_cost', 'claim_probe_sets',
-           'claim_abstraction', 'claims_table']
+           'claim_abstraction', 'claims_table', 'stored_claims']
 
 # %% ../../nbs/views/46_claims.ipynb #ee362637
 import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -438,3 +440,35 @@ def _found(claim: Callable[[Sequence[StoredRun]], Finding], runs: Sequence[Store
         said = str(error) if isinstance(error, UserError) else f"this failed; the full report is in {report_of(error)}"
         return Finding(claim.__name__.removeprefix("claim_").replace("_", " "), (claim.__doc__ or "").strip(" ."), said,
                        "not computed", "")
+
+# %% ../../nbs/views/46_claims.ipynb #e09cc053
+class _Cells(HTMLParser):
+    """The rows of an HTML table, as texts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self._inside = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: Any) -> None:
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+        self._inside = tag in ("td", "th")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.rows[-1][-1] += data
+
+
+def stored_claims(notebook: Path) -> list[Finding]:
+    """The findings that an executed notebook shows below `claims_table(…)`; none where it has not been executed."""
+    cells = [cell for cell in read_json(notebook)["cells"]
+             if "".join(cell["source"]).startswith("claims_table(") and cell.get("outputs")]
+    rows = _Cells("".join(cells[0]["outputs"][0]["data"]["text/html"])).rows if cells else []
+    return [Finding(*row[1:]) for row in rows[1:]]  # in front stands a number, above all the names of columns
