@@ -444,13 +444,13 @@ def test_where_bits_may_differ_it_says_so_and_remembers(
 ) -> None:
     folder, here = copy(), training_module.machine_facts("cpu")
     there = {**here, "device": "Tricorder 9", "torch": "9.9.9"}
-    monkeypatch.setattr(training_module, "machine_facts", lambda device: dict(there))
+    monkeypatch.setattr(training_module, "machine_facts", lambda device, ranks: dict(there))
     run = trained(folder)
     lines = said(capsys)
     assert len(lines) == 1 and "device: 'cpu' → 'Tricorder 9'; torch: " in lines[0] and "not bit for bit" in lines[0]
     machines = [{"from_step": 0, **here}, {"from_step": CHECKPOINT_AT, **there}]
     assert run.machines == machines == open_checkpoint(folder / "checkpoint")[0]["machines"]
-    monkeypatch.setattr(training_module, "machine_facts", lambda device: dict(here))
+    monkeypatch.setattr(training_module, "machine_facts", lambda device, ranks: dict(here))
     assert trained(folder).machines == machines and said(capsys) == []  # it is done: nothing is computed here
     assert trained(folder, steps=20).machines == [*machines, {"from_step": STEPS, **here}]
 

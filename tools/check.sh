@@ -36,7 +36,7 @@ fi
 step "what a notebook cell cannot test"
 # in parts, two at a time; whoever is done takes the next: whole commands for minutes, one core each, beside all the others
 parts=() others=()
-for name in preset ways readme starts processes resume slurm; do
+for name in preset ways readme starts processes resume ranks slurm; do
     if [ -f "tests/test_$name.py" ]; then parts+=("tests/test_$name.py") others+=("--ignore=tests/test_$name.py"); fi
 done
 parts=("${others[*]-} tests" ${parts[@]+"${parts[@]}"})

@@ -44,6 +44,7 @@ EQUIVALENT = Path(__file__).with_name("equivalent_mutants.yaml")
 OBJECTIVE = "tests/test_objective.py"
 ODD, COMPLETE = "tests/test_odd_inputs.py", "tests/test_complete_runs.py"
 TESTS: dict[str, tuple[str, ...]] = {  # start of a module's name: what checks it beside its notebook, quickest first
+    "components.ranks": ("tests/test_ranks.py",),
     "components.": (OBJECTIVE,),
     "sae": (OBJECTIVE,),
     "training": (OBJECTIVE, "tests/test_resume.py"),
@@ -54,6 +55,7 @@ TESTS: dict[str, tuple[str, ...]] = {  # start of a module's name: what checks i
     "run_folders": ("tests/test_processes.py",),
     "processes": ("tests/test_processes.py",),
     "preflight": ("tests/test_starts.py",),
+    "shared_training": ("tests/test_ranks.py",),
     "runs": ("tests/test_ways.py", "tests/test_commands.py"),
     "executors": ("tests/test_ways.py", "tests/test_slurm.py"),
     "slurm": ("tests/test_slurm.py",),

@@ -383,12 +383,20 @@ class TrainingConfig:
     optimizer: Literal["fused", "foreach", "for_loop"] = "fused"  # implementation of Adam
     precision: Literal["float32", "bfloat16"] = "float32"  # of matrix products; weights stay float32
     threads: Annotated[Count, Field(le=65536), PLACEMENT] = 1  # of the processor, for one process
+    # processes that share the rows of each batch, a GPU each where there are GPUs; None: one
+    ranks: Annotated[Count | None, PLACEMENT] = dataclasses.field(default=None, metadata=LATER)
     checkpoint_every: Annotated[Count, PLACEMENT] = 200  # steps
     keep_optimizer: Annotated[bool, PLACEMENT] = True  # of a complete run, so that more `steps` continue it
     gradient_norms_every: Count | None = None  # steps between logs of each term's gradient norm; it changes no result
     deterministic: bool = False  # on a GPU: kernels that give the same bits each time, slower; a processor always does
     # a matrix that stays as it starts, at random: a baseline that an SAE has to beat
     frozen: Literal["encoder", "decoder"] | None = dataclasses.field(default=None, metadata=LATER)
+
+    @model_validator(mode="after")
+    def _a_row_each(self) -> "TrainingConfig":
+        if (self.ranks or 1) > self.rows_per_batch:
+            raise ValueError(f"ranks {self.ranks} with rows_per_batch {self.rows_per_batch}: each needs a row")
+        return self
 
 # %% ../nbs/00_config.ipynb #a4366619
 @dataclass(frozen=True, config=_STRICT)
@@ -627,7 +635,7 @@ def result_settings(config: Any) -> dict[str, Any]:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if PLACEMENT in getattr(field.type, "__metadata__", ()):
-            del settings[field.name]
+            settings.pop(field.name, None)  # one that came later and is not used is not there
         elif dataclasses.is_dataclass(value):
             settings[field.name] = result_settings(value)
     return settings

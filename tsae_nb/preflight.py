@@ -81,7 +81,7 @@ def stream_key(config: RunConfig) -> str:
     if settings["language_model"] is not None:
         del settings["language_model"]["layer"]
     sections = (*OWN_SOURCES, "language_model", "data", "activations")
-    return content_hash(config.seed, config.training.rows_per_batch, config.training.threads,
+    return content_hash(config.seed, config.training.rows_per_batch, config.training.threads, config.training.ranks,
                         *(settings[name] for name in sections if name in settings))
 
 
@@ -219,6 +219,20 @@ def _check_model(config: RunConfig, known: KnownModel) -> None:
     parameter_counts(known.width, config.sae)
 
 
+def _check_ranks(ranks: int, named: str, device: torch.device) -> None:
+    """Raise `UserError` where the device, as named, has no place for so many ranks."""
+    if ranks == 1 or device.type == "cpu":
+        return
+    if device.type != "cuda":
+        raise UserError(f"training.ranks {ranks}: ranks work on cpu or cuda, not on {device.type}; leave training.ranks"
+                        " out, or choose the device cpu")
+    if ":" in named:
+        raise UserError(f"training.ranks {ranks} on the one device {named!r}: name it cuda; CUDA_VISIBLE_DEVICES says "
+                        "which GPUs there are")
+    if (there := torch.cuda.device_count()) < ranks:
+        raise UserError(f"training.ranks {ranks}: there are {there} GPUs here, and each rank needs one")
+
+
 def look_over(configs: Sequence[RunConfig], root: str | Path, quiet: bool = False, here: bool = True) -> None:
     """Look at everything that runs will need, but for the weights themselves. Nothing is written.
 
@@ -243,6 +257,8 @@ def look_over(configs: Sequence[RunConfig], root: str | Path, quiet: bool = Fals
         if evaluation.check is not None:
             evaluation.check([config for config in configs if evaluation.asked(config)], known)
     needs, device = needs_of(configs, known, widths_of(configs, known), root), resolve_device(configs[0].source.device)
+    for config in configs:
+        _check_ranks(config.training.ranks or 1, config.source.device, device)
     if not quiet:
         print(needs, file=sys.stderr)
     check_disk(needs, _already(configs, root, needs))

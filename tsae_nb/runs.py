@@ -47,6 +47,7 @@ from tsae_nb.run_folders import (
     RUN, RUN_FILES, checked_config, final_folder, note_failure, partial_folder, read_mapping, stored_config,
 )
 from .sae import save_sae
+from .shared_training import train_on_ranks
 from .sources import open_source
 from .stored_activations import STORED_ACTIVATIONS, store_activations
 from tsae_nb.storage import (
@@ -342,7 +343,10 @@ def _train_and_finish(
         for run in runs
     }
     with _noted(runs):
-        train(trainings, lambda step: source.batch(step, shared.training.rows_per_batch, shared.seed), quiet=quiet)
+        if (ranks := shared.training.ranks or 1) > 1:
+            train_on_ranks(list(trainings), ranks, source.device.type)  # what they have done is read below
+        train(trainings, lambda step: source.batch(step, shared.training.rows_per_batch, shared.seed),
+              quiet=quiet or ranks > 1)
     trained, failed = time.monotonic() - started, list[Exception]()
     for run in runs:
         tidy(run.partial, alone=True)  # we hold its lock

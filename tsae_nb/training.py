@@ -17,6 +17,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,11 +26,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import tsae_nb
+
 from .components.objective import Objective, Terms
+from .components.ranks import Ranks, shared
 from .components.sparse_code import advance
 from .config import OWN_SOURCES, RunConfig, SAEConfig, TrainingConfig, differences, result_settings
 from tsae_nb.foundation import (
-    CorruptFileError, StoppedEarly, UserError, asked_to_stop, explained_os_errors, named_generator, progress,
+    CorruptFileError, StoppedEarly, UserError, asked_to_stop, content_hash, explained_os_errors, named_generator,
+    progress,
 )
 from .sae import SparseAutoencoder
 from tsae_nb.storage import (
@@ -58,6 +63,15 @@ class Batch(Protocol):
     def documents(self) -> Tensor: ...
 
 
+@dataclass(frozen=True)
+class _OwnRows:
+    """The rows of a batch that are this rank's."""
+
+    activations: Tensor
+    valid: Tensor
+    documents: Tensor
+
+
 def _adam(parameters: Sequence[nn.Parameter], config: TrainingConfig) -> torch.optim.Adam:
     """Adam in the implementation that the config names."""
     implementation: dict[str, bool] = {"fused": config.optimizer == "fused", "foreach": config.optimizer == "foreach"}
@@ -69,13 +83,15 @@ class SAETraining:
 
     Nothing in it is shared with other SAEs on the same stream: its numbers depend on its config and the batches alone.
     provenance: hashes of what the batches come from, by which a checkpoint knows its own; machines: where it trained.
+    ranks: those with which it shares the rows of each batch (notebook 08); None: it has them all.
     """
 
     def __init__(
         self, config: RunConfig, width: int, scale: float = 1.0, mean: Tensor | None = None,
-        device: str | torch.device = "cpu", provenance: Mapping[str, str] | None = None,
+        device: str | torch.device = "cpu", provenance: Mapping[str, str] | None = None, ranks: Ranks | None = None,
     ):
         self.config, self.provenance = config, None if provenance is None else dict(provenance)
+        self.ranks = ranks
         self.machines: list[dict[str, Any]] = []
         self.sae = SparseAutoencoder(width, config.sae, seed=config.seed, scale=scale, mean=mean).to(device)
         self.objective = Objective(width, config.sae, seed=config.seed).to(device)
@@ -91,6 +107,11 @@ class SAETraining:
         """Whether all steps of the config are done."""
         return self.step >= self.config.training.steps
 
+    @property
+    def machine(self) -> dict[str, Any]:
+        """What the last bits of its numbers depend on here."""
+        return machine_facts(self.sae.scale.device, 1 if self.ranks is None else self.ranks.count)
+
     def terms(self, batch: Batch) -> Terms:
         """The objective's terms on one batch, in the precision of the config; nothing changes by looking.
 
@@ -105,7 +126,14 @@ class SAETraining:
             return self.objective(output, self.sae.weights, draws, self.step)
 
     def update(self, batch: Batch) -> dict[str, Tensor | float]:
-        """One optimizer step; returns what the metrics log keeps of it (values on the device)."""
+        """One optimizer step; returns what the metrics log keeps of it (on the device), the same on all ranks."""
+        if self.ranks is None:
+            return self._update(batch)
+        device = self.sae.decoder_weight.device
+        with shared(self.ranks, batch.valid.to(device), batch.documents.to(device)) as rows:
+            return self._update(_OwnRows(batch.activations[rows], batch.valid[rows], batch.documents[rows]))
+
+    def _update(self, batch: Batch) -> dict[str, Tensor | float]:
         training = self.config.training
         rate = learning_rate(training, self.step)
         for group in self.optimizer.param_groups:
@@ -114,8 +142,10 @@ class SAETraining:
         self.step += 1
         log = {"learning_rate": rate, **terms.log()}
         if training.gradient_norms_every and self.step % training.gradient_norms_every == 0:
-            log |= gradient_norms(terms, self.sae)
+            log |= gradient_norms(terms, self.sae, self.ranks)
         terms.total().backward()
+        if self.ranks is not None:
+            _add_up(self.parameters, self.ranks)
         self.sae.project_decoder_gradient()
         if training.gradient_clip is not None:
             log["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, training.gradient_clip).detach()
@@ -126,14 +156,25 @@ class SAETraining:
         return log
 
 # %% ../nbs/21_training.ipynb #cdec8d04
-def gradient_norms(terms: Terms, sae: SparseAutoencoder) -> dict[str, Tensor]:
+def _add_up(parameters: Sequence[nn.Parameter], ranks: Ranks) -> None:
+    """Gradients of the whole batch, from those that each rank has found for its rows."""
+    moved = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in moved:
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        parameter.grad = gradient.contiguous()
+    ranks.add_up([parameter.grad for parameter in moved if parameter.grad is not None])
+
+
+def gradient_norms(terms: Terms, sae: SparseAutoencoder, ranks: Ranks | None = None) -> dict[str, Tensor]:
     """`gradient/<term>`: L2 norm of the gradient of each weighted term with respect to all weights of the SAE."""
     weights = [weight for weight in sae.parameters() if weight.requires_grad]
     norms = {}
     for name, value in terms.weighted().items():
         if value.requires_grad:
             gradients = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
-            found = [gradient.float().norm() for gradient in gradients if gradient is not None]
+            there = [gradient for gradient in gradients if gradient is not None]
+            whole = there if ranks is None else [ranks.put_together(gradient) for gradient in there]
+            found = [gradient.float().norm() for gradient in whole]
             norms[f"gradient/{name}"] = torch.stack(found).norm() if found else value.detach().new_zeros(())
     return norms
 
@@ -265,13 +306,13 @@ def _lost(path: Path, step: int, kept: Sequence[Mapping[str, float]], damaged: S
     return f"{path}: {', '.join(said)}. Training goes on from step {step}; the curve keeps what there is"
 
 # %% ../nbs/21_training.ipynb #12ca457e
-def machine_facts(device: str | torch.device) -> dict[str, Any]:
-    """What last bits depend on beside the settings: device, processor, torch's version, threads."""
+def machine_facts(device: str | torch.device, ranks: int = 1) -> dict[str, Any]:
+    """What last bits depend on beside the settings: device, processor, torch's version, threads, ranks if several."""
     device = torch.device(device)
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
-        "torch": torch.__version__, "threads": torch.get_num_threads(),
+        "torch": torch.__version__, "threads": torch.get_num_threads(), **({"ranks": ranks} if ranks > 1 else {}),
     }
 
 # %% ../nbs/21_training.ipynb #b55df996
@@ -279,15 +320,20 @@ CHECKPOINT = "checkpoint"  # the kind of folder, and its name in a run's folder
 CHECKPOINT_FILES = ("state.json", "state.safetensors")
 
 
-def save_checkpoint(training: SAETraining, folder: Path, metrics: str | None = None) -> None:
-    """Write the whole state of a training to `folder`, whole or not at all; `metrics`: the hash of its log so far."""
+def _tensors_of(training: SAETraining) -> dict[str, Tensor]:
+    """All that the next step depends on, beside its number."""
     tensors = {f"sae.{name}": value for name, value in training.sae.state_dict().items()}
     tensors |= {f"objective.{name}": value for name, value in training.objective.state_dict().items()}
     for index, state in training.optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
-    training.machines = training.machines or [{"from_step": 0, **machine_facts(training.sae.scale.device)}]
+    return tensors
+
+
+def save_checkpoint(training: SAETraining, folder: Path, metrics: str | None = None) -> None:
+    """Write the whole state of a training to `folder`, whole or not at all; `metrics`: the hash of its log so far."""
+    training.machines = training.machines or [{"from_step": 0, **training.machine}]
     with whole_directory(folder, CHECKPOINT) as temporary:
-        write_tensors(temporary / "state.safetensors", tensors)
+        write_tensors(temporary / "state.safetensors", _tensors_of(training))
         write_json(temporary / "state.json", {
             "step": training.step, "result_settings": _weight_settings(training.config), "metrics": metrics,
             "provenance": training.provenance, "machines": training.machines,
@@ -360,8 +406,8 @@ def drop_optimizer(folder: Path) -> None:
 def continued_elsewhere(state: Mapping[str, Any], training: SAETraining) -> str | None:
     """What differs between the machine of a checkpoint's state and this one where last bits depend on it, or None."""
     before = {name: value for name, value in state["machines"][-1].items() if name != "from_step"}
-    done = state["step"] >= training.config.training.steps
-    return None if done else "; ".join(differences(before, machine_facts(training.sae.scale.device))) or None
+    done, usual = state["step"] >= training.config.training.steps, {"ranks": 1}
+    return None if done else "; ".join(differences(usual | before, usual | training.machine)) or None
 
 
 def load_checkpoint(training: SAETraining, folder: Path) -> dict[str, Any]:
@@ -385,7 +431,7 @@ def load_checkpoint(training: SAETraining, folder: Path) -> dict[str, Any]:
     if (other := continued_elsewhere(state, training)) is not None:
         print(f"{folder} was made elsewhere ({other}): training goes on, equal within rounding, not bit for bit",
               file=sys.stderr)
-        training.machines.append({"from_step": training.step, **machine_facts(training.sae.scale.device)})
+        training.machines.append({"from_step": training.step, **training.machine})
     return state
 
 
@@ -476,32 +522,64 @@ def repeatable(trainings: Iterable[SAETraining], quiet: bool = False) -> Iterato
     yield
 
 # %% ../nbs/21_training.ipynb #f98de5c6
+def _begin_together(training: SAETraining, ranks: Ranks) -> None:
+    """Every rank's training is then where the first one's is."""
+    versions = [torch.__version__, tsae_nb.__version__]
+    alike = content_hash(_weight_settings(training.config), training.provenance, training.sae.width, versions)
+    ranks.check_same(torch.tensor(list(bytes.fromhex(alike))), "settings, inputs and versions")
+    own = {name: value.to(ranks.device) for name, value in _tensors_of(training).items()} if ranks.first else {}
+    known = {"step": training.step, "machines": training.machines, "tensors": {
+        name: [list(value.shape), str(value.dtype).removeprefix("torch.")] for name, value in own.items()}}
+    state = json.loads(ranks.bytes_from_first(json.dumps(known).encode()))
+    given = {name: ranks.from_first(own[name] if own else torch.empty(shape, dtype=getattr(torch, dtype)))
+             for name, (shape, dtype) in state["tensors"].items()}
+    _restore(training, state, {name: value if value.ndim else value.cpu() for name, value in given.items()})
+
+
+def _check_together(training: SAETraining, ranks: Ranks) -> None:
+    """Raise `UserError` where weights have come apart, as they do between processors of different kinds."""
+    sums = [value.detach().double().sum() for value in (*training.parameters, *training.sae.buffers())]
+    ranks.check_same(torch.stack(sums), "weights")
+
+
 def train(
     trainings: Mapping[Path, SAETraining], batch: Callable[[int], Batch], quiet: bool = False, flush_every: int = 25
 ) -> None:
     """Train SAEs on one stream; each has a folder for `metrics.jsonl` and `checkpoint/`, and resumes from there.
 
-    batch: step (from 0) → the batch of that step, a pure function.
-    Raises `Diverged` with step and term when a loss is not a number or explodes, `StoppedEarly`, with a checkpoint,
-    after the step in which the process was asked to stop.
+    batch: step (from 0) → the batch of that step, a pure function. Where ranks share its rows, the first one reads,
+    writes and speaks. Raises `Diverged` with step and term when a loss is not a number or explodes, `StoppedEarly`,
+    with a checkpoint, after the step in which the process was asked to stop.
     """
-    states = {folder: _begin(training, folder) for folder, training in trainings.items()}
-    logs = {folder: MetricsLog(folder / "metrics.jsonl", training.step, written=states[folder].get("metrics"))
-            for folder, training in trainings.items()}
+    ranks = next(iter(trainings.values())).ranks
+    writes = ranks is None or ranks.first
+    states = {folder: _begin(training, folder) for folder, training in trainings.items()} if writes else {}
+    if ranks is not None:
+        for training in trainings.values():
+            _begin_together(training, ranks)
+    logs = {folder: MetricsLog(folder / "metrics.jsonl", trainings[folder].step, written=state.get("metrics"))
+            for folder, state in states.items()}
     last = max(training.config.training.steps for training in trainings.values())
     first = min((training.step for training in trainings.values() if not training.finished), default=last)
     waiting = [training for training in trainings.values() if not training.finished]
     described = f"training {len(trainings)} SAE" + "s" * (len(trainings) > 1)
+    quiet = quiet or not writes
     with repeatable(waiting, quiet), progress(None, described, "tok", quiet=quiet) as bar:
         for step in range(first, last):
-            data, stopping = batch(step), asked_to_stop()
+            data, stopping = batch(step), ranks is None and asked_to_stop()  # ranks would have to agree
             for folder, training in trainings.items():
                 if training.step != step or training.finished:
                     continue
-                logs[folder].record(step + 1, training.update(data))
+                values = training.update(data)
+                kept = training.finished or training.step % training.config.training.checkpoint_every == 0 or stopping
+                if kept and ranks is not None:
+                    _check_together(training, ranks)
+                if not writes:
+                    continue
+                logs[folder].record(step + 1, values)
                 if training.step % flush_every == 0:
                     logs[folder].flush()
-                if stopping or training.finished or training.step % training.config.training.checkpoint_every == 0:
+                if kept:
                     logs[folder].flush(synced=True)
                     save_checkpoint(training, folder / CHECKPOINT, logs[folder].hash)
             bar.total = data.valid.numel() * (last - first)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .margin_ema import tangent, unit_rows
+from .ranks import tokens_of_all, total
 from ..config import AdversaryConfig
 
 # %% ../../nbs/components/15_attribution_adversary.ipynb #4433e91e
@@ -34,7 +35,7 @@ def attribution(x: Tensor, reconstruction: Tensor, decoder: Tensor, block: int =
         for rows in decoder.split(block):
             rows = rows.to(precision)
             squares.append((error @ rows.T).square().sum(0) if gram is None else (rows @ gram).mul_(rows).sum(1))
-    return torch.cat(squares).clamp_min_(0).sqrt_().mul_(2 / max(tokens, 1))
+    return total(torch.cat(squares)).clamp_min_(0).sqrt_().mul_(2 / max(tokens_of_all(tokens), 1))
 
 # %% ../../nbs/components/15_attribution_adversary.ipynb #551ffb06
 def above_percentile(attributions: Tensor, percentile: float | None) -> Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .ranks import any_of_all, mean_of_all, mean_row, tokens_of_all
 from .sparse_code import Codes, SparseActivation, TopK
 from ..config import DeadFeaturesConfig, SparseCodeConfig
 
@@ -29,7 +30,7 @@ class AuxiliaryReconstruction(nn.Module):
     @torch.no_grad()
     def silent_after(self, codes: Codes) -> Tensor:
         """(k,) int64 tokens since each feature was active, this batch's included."""
-        return (self.tokens_since_active + codes.tokens).masked_fill_(codes.fired(), 0)
+        return (self.tokens_since_active + tokens_of_all(codes.tokens)).masked_fill_(any_of_all(codes.fired()), 0)
 
     def loss(
         self, error: Tensor, silent: Tensor, codes_of: Callable[[Tensor, SparseActivation], Codes], decoder: Tensor
@@ -40,11 +41,11 @@ class AuxiliaryReconstruction(nn.Module):
         features (m,) by another activation, from what the encoder read as a constant; decoder (k, d).
         """
         dead = (silent >= self.after_tokens).nonzero().squeeze(1)
-        if len(dead) == 0 or len(error) == 0:
+        if len(dead) == 0 or tokens_of_all(len(error)) == 0:
             return error.new_zeros(())
         few = TopK(SparseCodeConfig("topk", active=self.auxiliary_features), len(dead))
         rest = error.detach()
-        variance = (rest - rest.mean(0)).pow(2).mean()
-        unexplained = (codes_of(dead, few).decode(decoder.index_select(0, dead)) - rest).pow(2).mean()
+        variance = mean_of_all((rest - mean_row(rest)).pow(2))
+        unexplained = mean_of_all((codes_of(dead, few).decode(decoder.index_select(0, dead)) - rest).pow(2))
         share = min(1.0, len(dead) / self.auxiliary_features)
         return share * unexplained / variance.clamp_min(torch.finfo(variance.dtype).tiny)

@@ -14,6 +14,7 @@ from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from .ranks import mean_or_zero
 from .temporal_consistency import adjacent_pairs
 from ..config import TrackerConfig
 
@@ -135,7 +136,7 @@ class FeatureTracker(nn.Module):
 def _mean_distance(predicted: Tensor, target: Tensor) -> Tensor:
     """Mean of 1 − cos over rows; 0 where there are none."""
     cosine = functional.cosine_similarity(predicted, target, dim=1)
-    return (1.0 - cosine).sum() / max(len(cosine), 1)
+    return mean_or_zero(1.0 - cosine)
 
 # %% ../../nbs/components/13_feature_tracker.ipynb #55d42752
 class TrackerSkill(NamedTuple):

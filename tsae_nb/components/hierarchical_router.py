@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .ranks import tokens_of_all, total
 from ..config import RouterConfig
 from ..foundation import UserError
 
@@ -148,9 +149,10 @@ class RoutingEntropies(NamedTuple):
 
 def routing_entropy(gates: Tensor) -> RoutingEntropies:
     """The collapse term of a training batch and both entropies, for `gates` (N, 3) of its valid tokens."""
-    tokens = max(len(gates), 1)
-    mean = gates.float().sum(dim=0) / tokens
+    count = tokens_of_all(len(gates))
+    tokens = max(count, 1)
+    mean = total(gates.float().sum(dim=0)) / tokens
     batch = -(mean * mean.clamp_min(torch.finfo(mean.dtype).tiny).log()).sum()  # 0 log 0 = 0, also its gradient
-    token = torch.special.entr(gates.detach().float()).sum() / tokens
-    loss = math.log(gates.shape[1]) - batch if len(gates) else batch  # without a token there is nothing to share out
+    token = total(torch.special.entr(gates.detach().float()).sum()) / tokens
+    loss = math.log(gates.shape[1]) - batch if count else batch  # without a token there is nothing to share out
     return RoutingEntropies(loss, batch.detach(), token)

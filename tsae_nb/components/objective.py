@@ -23,7 +23,8 @@ from .hierarchical_router import RoutedCodes, routing_entropy
 from .margin_ema import DynamicMargin, MarginStep, nearest_cosines, nearest_rows
 from .nested_groups import (
     codes_between, contrast, nested_groups, nested_reconstructions, partners)
-from .sparse_code import Codes, Moves, SparseActivation, SparseCodes, open_gates
+from .ranks import alike, gathered, mean_row, tokens_of_all, total, whole_rows
+from .sparse_code import Codes, Moves, SparseActivation, SparseCodes, codes_of_all, open_gates
 from .sparse_products import positive_counts
 from .temporal_consistency import adjacent_pairs, temporal_consistency
 from ..config import SAEConfig
@@ -105,9 +106,20 @@ class Step:
         return self.output.codes.dense()
 
     @cached_property
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """(B, T) valid and documents of all rows of the batch: for what compares tokens with those of other rows."""
+        return whole_rows(self.output.valid, self.output.documents)
+
+    @cached_property
+    def documents(self) -> Tensor:
+        """(N,) documents of all of the batch's valid tokens."""
+        valid, documents = self.rows
+        return documents[valid]
+
+    @cached_property
     def pairs(self) -> Tensor:
-        """Indices (P, 2) of tokens and their successors in the same document."""
-        return adjacent_pairs(self.output.valid, self.output.documents)
+        """Indices (P, 2) of tokens and their successors in the same document, of all rows of the batch."""
+        return adjacent_pairs(*self.rows)
 
     @cached_property
     def margin(self) -> MarginStep:
@@ -115,7 +127,7 @@ class Step:
         if self._margin is not None:
             measured = self._margin.measure(self.weights.decoder)
             self.moves += measured.moves
-            return measured
+            return measured._replace(loss=alike(measured.loss))
         nearest = nearest_rows(self.weights.decoder)
         similarities = nearest_cosines(self.weights.decoder, nearest)
         zero = torch.zeros_like(similarities)  # without margins, every positive similarity is one too many
@@ -144,7 +156,7 @@ class Term(Protocol):
 
 def reconstruction_loss(x: Tensor, reconstruction: Tensor) -> Tensor:
     """L_recon = mean over tokens of ‖x − x̂‖² (paper 3.2), for (N, d) each."""
-    return (x.float() - reconstruction.float()).square().sum() / max(len(x), 1)
+    return total((x.float() - reconstruction.float()).square().sum()) / max(tokens_of_all(len(x)), 1)
 
 
 class Reconstruction(nn.Module):
@@ -185,9 +197,9 @@ class Contrast(nn.Module):
 
     def forward(self, step: Step) -> tuple[Tensor, float]:
         output = step.output
-        first = codes_between(output.codes, 0, len(next(iter(output.groups.values()))))
-        pairs = partners(output.valid, output.documents, self.config, step.generator)
-        return contrast(first, pairs, output.documents[output.valid], self.config), self.config.weight
+        first = codes_of_all(codes_between(output.codes, 0, len(next(iter(output.groups.values())))))
+        pairs = partners(*step.rows, self.config, step.generator)
+        return contrast(first, pairs, step.documents, self.config), self.config.weight
 
 
 class Sparsity(nn.Module):
@@ -224,8 +236,8 @@ class Consistency(nn.Module):
         self.config = config.consistency
 
     def forward(self, step: Step) -> tuple[Tensor, float]:
-        documents = step.output.documents[step.output.valid]
-        value = temporal_consistency(step.dense_codes, step.pairs, documents, self.config, step.generator)
+        codes = gathered(step.dense_codes)
+        value = temporal_consistency(codes, step.pairs, step.documents, self.config, step.generator)
         return value, self.config.weight
 
 # %% ../../nbs/components/19_objective.ipynb #72bdb613
@@ -268,7 +280,7 @@ class Adversary(nn.Module):
         penalty: AdversaryStep = adversary(
             step.weights.decoder, attributions, step.margin.similarities, step.margin.margins, self.config)
         step.monitors["attribution_spurious"] = penalty.spurious
-        return penalty.loss, penalty.weight
+        return alike(penalty.loss), penalty.weight
 
 
 class RoutingEntropy(nn.Module):
@@ -350,15 +362,15 @@ class Activity(nn.Module):
     @torch.no_grad()
     def forward(self, step: Step) -> None:
         """Put what is watched into `step.monitors`."""
-        output, tokens = step.output, len(step.output.x)
-        fired = active_counts(output.codes)
+        output, tokens = step.output, tokens_of_all(len(step.output.x))
+        fired = total(active_counts(output.codes))
         silent = (self.silent_for + tokens).masked_fill_(fired > 0, 0)
         density, averaged, moments, batches = fired / max(tokens, 1), self.averaged, self.moments, self.batches
         if tokens:  # a batch without a valid token says nothing
             x, batches = output.x.float(), batches + 1
             averaged = averaged.lerp(density, 1 - self.momentum)
-            squares = [each.square().sum(1).mean(0, keepdim=True) for each in (x, x - output.reconstruction.float())]
-            moments = moments.lerp(torch.cat([x.mean(0), *squares]), 1 - self.WINDOW)
+            squares = [mean_row(each.square().sum(1, keepdim=True)) for each in (x, x - output.reconstruction.float())]
+            moments = moments.lerp(torch.cat([mean_row(x), *squares]), 1 - self.WINDOW)
         step.moves += [(self.silent_for, silent), (self.batches, batches), (self.averaged, averaged),
                        (self.moments, moments)]
         spread = torch.quantile(self._started(averaged, batches, self.momentum), density.new_tensor([0.1, 0.5, 0.9]))
