@@ -106,7 +106,11 @@ def own_slurm(folder: Path) -> Iterator[dict[str, str]]:
                 _wait((folder / "munge.socket").exists, folder)
         _wait(lambda: "idle" in subprocess.run(
             ["sinfo", "--noheader", "--format=%t"], env=environment, capture_output=True, text=True).stdout, folder)
-        yield environment
+        try:
+            yield environment
+        finally:  # a task outlives controller and node
+            subprocess.run(["scancel", "--quiet", f"--user={user}"], env=environment)
+            _wait(lambda: not subprocess.run(["squeue", "--noheader"], env=environment, capture_output=True).stdout, folder)
 
 
 def _wait(what: object, folder: Path, seconds: float = 20.0) -> None:
@@ -114,5 +118,5 @@ def _wait(what: object, folder: Path, seconds: float = 20.0) -> None:
     while not what():  # type: ignore[operator]
         if time.monotonic() > end:
             said = "\n".join(f"{log.name}: {log.read_text()[-1500:]}" for log in sorted(folder.glob("*.said")))
-            raise AssertionError(f"Slurm does not start\n{said}")
+            raise AssertionError(f"Slurm does not start, or does not end\n{said}")
         time.sleep(0.1)
