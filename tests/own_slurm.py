@@ -110,7 +110,8 @@ def own_slurm(folder: Path) -> Iterator[dict[str, str]]:
             yield environment
         finally:  # a task outlives controller and node
             subprocess.run(["scancel", "--quiet", f"--user={user}"], env=environment)
-            _wait(lambda: not subprocess.run(["squeue", "--noheader"], env=environment, capture_output=True).stdout, folder)
+            queue = ["squeue", "--noheader"]
+            _wait(lambda: not subprocess.run(queue, env=environment, capture_output=True).stdout, folder)
 
 
 def _wait(what: object, folder: Path, seconds: float = 20.0) -> None:
