@@ -20,7 +20,7 @@ def project(tmp_path: Path) -> Path:
     """A project with one notebook, one test that is skipped, and tools that do nothing but the notebooks' runner."""
     for folder in ("tools", "nbs", "tsae_nb", "tests", "bin"):
         (tmp_path / folder).mkdir()
-    for name in ("check.sh", "flagged.py"):
+    for name in ("check.sh", "flagged.py", "rhythm.py"):
         (tmp_path / "tools" / name).write_text((ROOT / "tools" / name).read_text())
     (tmp_path / "tools" / "readme.py").touch()
     (tmp_path / "README.md").touch()
