@@ -48,7 +48,7 @@ def test_the_preset_is_trained_measured_and_gone_on_with(
     again, once = (read_json(f"runs/whole/temporal_code{beside}/evaluation.json") for beside in (".evaluated", ""))
     assert again == once and "recovery" in again, "measured again, all of it is"
     capsys.readouterr()
-    assert main(["list", "runs/planted"]) == 0 and capsys.readouterr().out.count("F1 slow 0.") == 7
+    assert main(["list", "runs/planted"]) == 0 and capsys.readouterr().out.count("F1 slow 0.") == 9
     assert FeatureIndex.of_run("runs/whole/temporal_code").valid_tokens == 16 * 64
 
 
