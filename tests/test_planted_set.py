@@ -63,3 +63,16 @@ def test_what_the_readme_says_of_them_exceeds_what_seeds_differ() -> None:
         assert f1[lower].max() < f1[higher].min(), (lower, higher)
     without_time = shuffled.pivot(index="seed", columns="method", values="f1")
     assert (without_time.temporal_code - without_time.lista).abs().max() < 0.01
+
+
+def test_in_no_world_does_what_claims_to_help_lose_to_plain() -> None:
+    table = pd.read_csv(ROOT / planted_set.LINES.table, keep_default_na=False, na_values=[""])
+    table = table[table.part.isin(planted_set.OF_FIGURE) & (table.features == "slow")]
+    f1 = table.pivot(index=["run_length", "noise", "seed"], columns="method", values="f1").dropna()
+    assert len(f1) >= 26 and len(f1.columns) == 5 + 3  # of 3 × 3 worlds and 3 seeds; one stream is still to be made
+    for method in ("lista", "temporal_code"):  # run length 4, where there is nothing to remember, too
+        assert (f1[method] > f1.batch_topk).all(), method
+    by_world = f1.groupby(["run_length", "noise"]).median()
+    assert (by_world.temporal_encoder > by_world.batch_topk).all() and (by_world.t_sae < by_world.batch_topk).all()
+    memory = (by_world.temporal_code - by_world.lista).unstack("noise")
+    assert (memory > -0.005).all(axis=None) and memory.loc[32].idxmax() == 0.25
