@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from trials import ROOT, changed, git
+from trials import ROOT, changed, git, status_of
 
 from tsae_nb.config import RunConfig, UserError, result_settings
 from tsae_nb.executors import TSAE
 from tsae_nb.experiments import expand_worlds, load_experiment, nested
 from tsae_nb.foundation import content_hash
-from tsae_nb.processes import Children, Terminated, terminable
+from tsae_nb.processes import Children
 from tsae_nb.run_folders import StoredRun, open_run, read_mapping
 from tsae_nb.storage import whole_file
 
@@ -194,20 +194,15 @@ class Command:
         if chosen.list:
             print("\n".join(f"{part}: {self.missing(part)}" for part in chosen.parts))
             return 0
-        try:
-            with terminable():
-                good = True
-                if not chosen.check:
-                    if dirty := changed(root / self.lines.table, *self.apart):
-                        raise UserError(
-                            f"files differ from the commit that would be noted down: {', '.join(dirty[:3])}")
-                    good = self.make(chosen.parts, chosen.processes)
-                problems = self.check()
-        except UserError as error:
-            print(error, file=sys.stderr)
-            return 2
-        except (KeyboardInterrupt, Terminated):
-            print("stopped; the same command goes on", file=sys.stderr)
-            return 130
-        print("\n".join(problems), file=sys.stderr)
-        return 1 if problems or not good else 0
+
+        def work() -> int:
+            good = True
+            if not chosen.check:
+                if dirty := changed(root / self.lines.table, *self.apart):
+                    raise UserError(f"files differ from the commit that would be noted down: {', '.join(dirty[:3])}")
+                good = self.make(chosen.parts, chosen.processes)
+            problems = self.check()
+            print("\n".join(problems), file=sys.stderr)
+            return 1 if problems or not good else 0
+
+        return status_of(work)

@@ -22,14 +22,13 @@ from typing import Any
 
 import nbformat
 from readme import DIRECTIVE, render
-from trials import ROOT, changed, git
+from trials import ROOT, changed, git, status_of
 
 from tsae_nb.config import RunConfig, UserError, differences, result_settings
 from tsae_nb.evaluation.evaluations import FILES
 from tsae_nb.executors import sweep
 from tsae_nb.experiments import expand, load_experiment, nested
 from tsae_nb.foundation import content_hash, find_chrome
-from tsae_nb.processes import Terminated, terminable
 from tsae_nb.run_folders import RUN, read_mapping, stored_config, stored_runs
 from tsae_nb.runs import PACKAGES, own_files
 from tsae_nb.storage import claim, is_stored, locked, put_in_place, read_json, record, remove_stored, tidy, whole_file
@@ -388,21 +387,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = (chosen.out or ROOT).resolve()
     os.chdir(ROOT)  # where the runs' cache is
     out = Path() if out == ROOT else out  # then no name of a folder of this machine is stored
-    try:
-        with terminable():
-            if not chosen.check:
-                making = Making(out, chosen.assignments, chosen.processes)
-                if not made(making, chosen.parts, chosen.anew):
-                    return 0
-            found = check(out.resolve(), chosen.assignments)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (KeyboardInterrupt, Terminated):
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 130
-    print("\n".join(found) or "what is stored agrees")
-    return 1 if found else 0
+
+    def work() -> int:
+        if not chosen.check:
+            making = Making(out, chosen.assignments, chosen.processes)
+            if not made(making, chosen.parts, chosen.anew):
+                return 0
+        found = check(out.resolve(), chosen.assignments)
+        print("\n".join(found) or "what is stored agrees")
+        return 1 if found else 0
+
+    return status_of(work)
 
 
 def made(making: Making, parts: Sequence[str], anew: bool) -> bool:

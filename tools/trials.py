@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tsae_nb.config import UserError
+from tsae_nb.processes import Terminated, terminable
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,3 +58,16 @@ def apart(work: Callable[[], object], log: Path) -> int:
             sys.stderr.flush()
         finally:  # whatever happens: what the parent would tidy up on its way out is not ours
             os._exit(status)
+
+
+def status_of(work: Callable[[], int]) -> int:
+    """The exit status that work returns; 2 after the sentence of a `UserError`, 130 where it was stopped."""
+    try:
+        with terminable():
+            return work()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, Terminated):
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130

@@ -18,9 +18,10 @@ from torch import Tensor
 from ..activations import ActivationBatch
 from ..evaluation.metrics import SAELike, lagged
 from ..evaluation.sparse_statistics import mean_run_length
-from ..foundation import UserError, taken_apart
+from ..foundation import taken_apart
 from ..run_folders import StoredRun, place_of
 from .figures import spread
+from .recovery_figure import paired
 
 # %% ../../nbs/views/40b_matched.ipynb #match011
 def lasting(codes: Tensor, valid: Tensor, documents: Tensor) -> np.ndarray:
@@ -72,13 +73,8 @@ def language_line(run: StoredRun, lasts: float | None = None) -> dict[str, Any]:
 # %% ../../nbs/views/40b_matched.ipynb #match031
 def changes(table: pd.DataFrame, score: str, over: str = "batch_topk") -> pd.DataFrame:
     """Lines with `change`, the score less that of `over` with the same seed and `active`; no line where none is."""
-    keys = ["active", "seed", "steps"]
-    base = table[table.method == over].set_index(keys)[score]
-    if base.index.has_duplicates:
-        raise UserError(f"there are two runs of {over} with the same seed at the same L0: which is to be compared?")
-    paired = table.merge(base.rename("base"), left_on=keys, right_index=True)
-    paired = paired[paired.method != over]
-    return paired.assign(change=paired[score] - paired.base).drop(columns="base")
+    lines = paired(table, ["active", "seed", "steps"], over, score, "with the same seed at the same L0")
+    return lines.rename(columns={"gain": "change"})
 
 
 def clear(values: Iterable[float]) -> bool:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'WORLD', 'PLAIN', 'SCORES', 'RECOVERY_COLUMNS', 'KNOWING', 'GREY', 'CAPTION', 'SHOWN', 'recovery_table',
-           'oracle_table', 'gains', 'methods_table', 'figure3', 'recovery_csv', 'draw_recovery']
+           'oracle_table', 'paired', 'gains', 'methods_table', 'figure3', 'recovery_csv', 'draw_recovery']
 
 # %% ../../nbs/views/40a_recovery_figure.ipynb #a90a4e7b
 import sys
@@ -72,14 +72,23 @@ def oracle_table(config: RunConfig) -> pd.DataFrame:
                            to_json(recovery(known[name], source)))])
 
 # %% ../../nbs/views/40a_recovery_figure.ipynb #ae62c8c9
+def paired(
+    table: pd.DataFrame, keys: Sequence[str], over: str, score: str, alike: str = "in the same world with the same seed"
+) -> pd.DataFrame:
+    """Lines with `gain`, the score less that of the method `over` with the same `keys`; no line where none is.
+
+    Raises `UserError` where two runs of `over` are so `alike`.
+    """
+    base = table[table.method == over].set_index([*keys])[score]
+    if base.index.has_duplicates:
+        raise UserError(f"there are two runs of {over} {alike}: which is to be compared?")
+    beside = table.merge(base.rename("base"), left_on=[*keys], right_index=True)
+    return beside[beside.method != over].assign(gain=lambda lines: lines[score] - lines.base).drop(columns="base")
+
+
 def gains(table: pd.DataFrame, over: str = PLAIN, score: str = "f1") -> pd.DataFrame:
     """Lines with `gain`, the score less that of `over` in the same world with the same seed; no line where none is."""
-    keys = [*WORLD, "seed", "steps", "features"]
-    base = table[table.method == over].set_index(keys)[score]
-    if base.index.has_duplicates:
-        raise UserError(f"there are two runs of {over} in the same world with the same seed: which is to be compared?")
-    paired = table.merge(base.rename("base"), left_on=keys, right_index=True)
-    return paired[paired.method != over].assign(gain=lambda lines: lines[score] - lines.base).drop(columns="base")
+    return paired(table, [*WORLD, "seed", "steps", "features"], over, score)
 
 # %% ../../nbs/views/40a_recovery_figure.ipynb #b8f27638
 RECOVERY_COLUMNS = {  # of the table: what stands above, whose features, which score, how it is written
