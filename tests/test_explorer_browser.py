@@ -16,6 +16,7 @@ from tsae_nb.views.feature_index import FeatureIndex
 
 Lab = Callable[[str], str]
 MINUTES = 5 * 60_000  # for cells that train
+expect.set_options(timeout=30_000)  # ms: other tests have the cores, and one kernel answers in turn
 
 
 def painted_feature(widget: Locator) -> int:
@@ -101,6 +102,21 @@ def test_keys_stay_in_the_widget(lab: Lab, project: Path, page: Page) -> None:
     labels = project / "runs" / "reference" / "tiny" / "topk" / "index" / "labels.json"
     expect(widget.locator(".tsae-line .tsae-name", has_text="a label 🦩")).to_be_visible()
     assert "a label 🦩" in json.loads(labels.read_text())["value"].values()
+
+    labelled = painted_feature(widget)
+    name.fill("half a la")  # the card is drawn again under the hand, as when the kernel's answer comes late
+    widget.locator(".tsae-star").evaluate("star => star.click()")
+    expect(widget.locator(".tsae-star")).to_contain_text("☆")
+    expect(name).to_be_focused()
+    page.keyboard.type("bel")
+    expect(name).to_have_value("half a label")
+    # another feature opens: what was typed is kept
+    widget.locator(".tsae-card .tsae-link").first.evaluate("link => link.click()")
+    expect(name).to_have_value("")
+    expect(widget.locator(".tsae-card h3")).not_to_have_attribute("data-feature", str(labelled))
+    widget.locator("select[aria-label='which features']").select_option("labelled")
+    expect(widget.locator(f".tsae-line[data-id='{labelled}'] .tsae-name")).to_have_text("half a label")
+    widget.locator("select[aria-label='which features']").select_option("")
 
     before = painted_feature(widget)  # after a click on a button, the keys still move
     widget.locator(".tsae-star").click()

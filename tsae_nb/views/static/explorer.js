@@ -79,6 +79,23 @@ function explore(root, state, backend) {
     fill(part, rows.length ? [rows.slice(0, few).map(context), rows.length > few ? rest : null] : h("p", { class: "tsae-notice" }, "This feature is dead: it is active on none of the tokens, so there is no context to show."));
   }
 
+  function drawnFeature() { return Number(parts.card.querySelector("h3")?.dataset.feature ?? -1); }
+
+  function saveLabel(feature, text) {
+    backend.ask("label", { feature, text }).then(
+      (done) => { about.labels[feature] = done.label; order.redraw(); },
+      (error) => { parts.notice.textContent = error.message; parts.notice.hidden = false; });
+  }
+
+  /** The label that the feature's card opens with: what a hand has typed is carried on, and saved where another feature's card takes its place. */
+  function typed(feature) {
+    const name = parts.card.querySelector(".tsae-label"), before = drawnFeature();
+    if (!name) return label(feature);
+    if (before === feature) return name.value;
+    if (name.value !== label(before)) saveLabel(before, name.value);
+    return label(feature);
+  }
+
   function drawCard(answer) {
     const feature = answer.feature, statistics = answer.statistics;
     const contexts = h("div", { class: "tsae-contexts" });
@@ -92,10 +109,8 @@ function explore(root, state, backend) {
     }, name));
     drawContexts(answer, contexts);
     const name = h("input", {
-      class: "tsae-label", value: label(feature), placeholder: "label", "aria-label": "label of this feature", disabled: backend.stored,
-      onchange: (event) => backend.ask("label", { feature, text: event.target.value }).then(
-        (done) => { about.labels[feature] = done.label; order.redraw(); },
-        (error) => { parts.notice.textContent = error.message; parts.notice.hidden = false; }),
+      class: "tsae-label", value: typed(feature), placeholder: "label", "aria-label": "label of this feature", disabled: backend.stored,
+      onchange: (event) => saveLabel(feature, event.target.value),
     });
     const chosen = state.get("selected").includes(feature);
     const relations = h("div", { class: "tsae-columns" });
@@ -146,15 +161,24 @@ function explore(root, state, backend) {
 
   // ---- the whole -------------------------------------------------------------------------------------------------------------------
   let wanted = 0;
-  const keepFocus = () => { // what is drawn again loses it; the table takes it, so that the keys go on working
-    const inside = parts.card.contains(document.activeElement) && !/^(INPUT|TEXTAREA)$/.test(document.activeElement.tagName);
-    return () => { if (inside || document.activeElement === null) parts.rows.focus({ preventScroll: true }); };
+  const keepFocus = () => { // what is drawn again loses it; a label that is typed keeps it, else the table takes it, so that the keys go on working
+    const active = document.activeElement, inside = parts.card.contains(active);
+    const typing = inside && active.matches(".tsae-label"), feature = drawnFeature(), at = typing ? active.selectionStart : 0;
+    return () => {
+      if (typing && drawnFeature() === feature) {
+        const name = parts.card.querySelector(".tsae-label");
+        name.focus();
+        name.setSelectionRange(at, at);
+      }
+      else if (inside || document.activeElement === null) parts.rows.focus({ preventScroll: true });
+    };
   };
   async function show(feature) {
-    const turn = (wanted += 1), refocus = keepFocus();
+    const turn = (wanted += 1);
     order.mark(feature);
     const asked = card(feature);
-    await into(parts.card, asked, drawCard);
+    let refocus = () => {};
+    await into(parts.card, asked, (answer) => { refocus = keepFocus(); return drawCard(answer); });
     if (turn !== wanted) return;
     refocus();
     await painted();
@@ -192,7 +216,12 @@ function explore(root, state, backend) {
   const unfollow = [
     state.on("feature", () => show(state.get("feature"))),
     state.on("selected", () => {
-      card(state.get("feature")).then((answer) => { const refocus = keepFocus(); fill(parts.card, drawCard(answer)); refocus(); });
+      card(state.get("feature")).then((answer) => {
+        if (answer.feature !== state.get("feature")) return; // another one was opened meanwhile, and is drawn by then
+        const refocus = keepFocus();
+        fill(parts.card, drawCard(answer));
+        refocus();
+      });
       order.redraw();
       refresh(panels.current());
     }),
