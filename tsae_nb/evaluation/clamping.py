@@ -91,7 +91,7 @@ def world_texts(subjects: Sequence[str], count: int) -> list[str]:
         texts.append(text)
     return texts
 
-# %% ../../nbs/evaluation/33_clamping.ipynb #0c1d3f9e
+# %% ../../nbs/evaluation/33_clamping.ipynb #66fad440
 def _word_feature(hidden: Tensor, own: Tensor, mean: Tensor, height: float) -> tuple[Tensor, Tensor]:
     """Direction (d,) and threshold of a word: `hidden` (N, d), on which tokens it stands `own` (N,), `mean` (d,).
 
@@ -101,7 +101,7 @@ def _word_feature(hidden: Tensor, own: Tensor, mean: Tensor, height: float) -> t
     others, this = ((hidden[~own] - mean) @ row).max(), ((hidden[own] - mean) @ row).median()
     return row, others + height * (this - others)
 
-# %% ../../nbs/evaluation/33_clamping.ipynb #31c16df3
+# %% ../../nbs/evaluation/33_clamping.ipynb #42eff2fa
 def _world_activations(language_model: LanguageModel, layer: int) -> tuple[Tensor, Tensor]:
     """Tokens (N,) of texts of all subjects, and their residual streams (N, d) after `layer`."""
     tokens, attended = padded(prompt_tokens(language_model.tokenizer, world_texts(list(world.SUBJECTS), 100)))
@@ -119,9 +119,9 @@ class WordSAE:
     ) -> None:
         self.looks_back = looks_back
         tokens, hidden = _world_activations(language_model, layer)
-        ids, there = language_model.tokenizer.convert_tokens_to_ids, set(tokens.tolist())
-        self.words, self.bias = [word for word in words if ids(word) in there], hidden.mean(0)
-        features = [_word_feature(hidden, tokens == ids(word), self.bias, height) for word in self.words]
+        ids, there = language_model.tokenizer.get_vocab(), set(tokens.tolist())
+        self.words, self.bias = [word for word in words if ids.get(word) in there], hidden.mean(0)
+        features = [_word_feature(hidden, tokens.eq(ids[word]), self.bias, height) for word in self.words]
         rows, thresholds = zip(*features, strict=True)
         self.decoder, self.threshold = torch.stack(rows), torch.stack(thresholds)
         self.width, self.dictionary_size = hidden.shape[1], len(rows)
@@ -238,7 +238,7 @@ def selected_codes(sae: SAELike, streams: Streams, features: Sequence[int], batc
     codes[streams.offsets[:-1]] = 0.0
     return codes
 
-# %% ../../nbs/evaluation/33_clamping.ipynb #738557d8
+# %% ../../nbs/evaluation/33_clamping.ipynb #06fe3586
 Job = tuple[int, tuple[int, ...], float]  # prompt, features that fire in it, multiplier
 
 
@@ -247,7 +247,7 @@ def _jobs_of(fires: np.ndarray, features: np.ndarray, multiplier: float) -> dict
     return {int(prompt): (int(prompt), tuple(features[fires[prompt]].tolist()), multiplier)
             for prompt in np.flatnonzero(fires.any(axis=1))}
 
-# %% ../../nbs/evaluation/33_clamping.ipynb #39ee243d
+# %% ../../nbs/evaluation/33_clamping.ipynb #c96cc23d
 def _held(jobs: Sequence[Job], column: Mapping[int, int]) -> Tensor:
     """(B, F) 1 for the features that a job holds down, 0 for others; `column` says where a feature stands."""
     held = torch.zeros(len(jobs), len(column))
