@@ -265,13 +265,15 @@ def test_the_gru_learns_in_float32() -> None:
     """cuDNN's own choice under autocast is float16; the tracker's states and gradients are the processor's."""
     gru = nn.GRU(16, 16, 2, batch_first=True)
     rows = torch.randn(4, 20, 16, generator=named_generator(0, "rows"))
-    wanted = gru_states(gru, rows)
+    stretch, place = torch.arange(4).repeat_interleave(20), torch.arange(20).repeat(4)
+    wanted = gru_states(gru, rows.flatten(0, 1), stretch, place)
     small = 1e-9 * torch.randn(wanted.shape, generator=named_generator(0, "gradient"))  # below float16's smallest
     expected = [value.clone() for value in torch.autograd.grad(wanted, list(gru.parameters()), small)]
     wanted = wanted.detach()
     gru.to("cuda")
     with torch.autocast("cuda", torch.bfloat16):
-        plain, ours = gru(rows.to("cuda"))[0], gru_states(gru, rows.to("cuda"))
+        plain = gru(rows.to("cuda"))[0].flatten(0, 1)
+        ours = gru_states(gru, rows.flatten(0, 1).to("cuda"), stretch.to("cuda"), place.to("cuda"))
         assert (rows.to("cuda") @ torch.ones(16, 16, device="cuda")).dtype == torch.bfloat16, "autocast is not on"
     assert plain.dtype == torch.float16 and ours.dtype == torch.float32
     assert torch.allclose(ours.detach().cpu(), wanted, atol=1e-6)

@@ -20,7 +20,7 @@ from .ranks import (
     gathered, is_shared, largest_of_all, smallest_of_all, tokens_of_all, total)
 from .sparse_products import (
     ON_CPU, Pattern, centred_bias, decode_all, decode_entries, encode_selected, entries_above, kept_like, operations_on,
-    pattern_of_positions, pattern_of_rows, rectified, row_blocks, sum_of_all)
+    pattern_of_positions, pattern_of_rows, rectified, row_blocks, rows_times, sum_of_all)
 from ..config import SparseCodeConfig
 
 # %% ../../nbs/components/10_sparse_code.ipynb #6e6a7c72
@@ -96,7 +96,7 @@ class DenseCodes:
 
     def gated(self, gates: Tensor) -> "DenseCodes":
         """Each token's code times its gate (N,)."""
-        return replace(self, values=self.values * gates.unsqueeze(1))
+        return replace(self, values=rows_times(self.values, gates))
 
     def fired(self) -> Tensor:
         """(k,) bool: features active on any token."""
