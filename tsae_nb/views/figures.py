@@ -1083,7 +1083,7 @@ def captioned(figure: go.Figure) -> go.Figure:
     if not lines:
         return figure
     lines[0] = re.sub(r"^(Figure \d+\.)", r"<b>\1</b>", lines[0])
-    room, under = CAPTION_LINE * len(lines) + 18, layout.margin.b or 0
+    room, under = math.ceil(CAPTION_LINE * len(lines)) + 18, layout.margin.b or 0
     printed = go.Figure(figure).update_layout(height=layout.height + room, margin_b=under + room)
     return printed.add_annotation(
         text="<br>".join(lines), xref="paper", x=0, xanchor="left", xshift=10 - SIDES[0], yref="paper", y=0,
