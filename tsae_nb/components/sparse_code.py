@@ -281,7 +281,7 @@ class _Jump(torch.autograd.Function):
         to_thresholds = torch.zeros_like(thresholds).index_add_(0, near_features, each.to(thresholds.dtype))
         return to_values * active, to_thresholds, None, None
 
-
+# %% ../../nbs/components/10_sparse_code.ipynb #962ae650
 class _JumpAll(torch.autograd.Function):
     """The same of a matrix (N, k) on a processor and of thresholds of at least 0, where a value tells who is active.
 

@@ -31,7 +31,7 @@ from tsae_nb.storage import (
     write_sealed,
 )
 from tsae_nb.views.index_build import (
-    BUILD_AGAIN, INDEX_FOLDER, SCHEMA, CodeBatch, building_folder, encoded_rows, held_out_from, labels_lock,
+    BUILD_AGAIN, INDEX_FOLDER, SCHEMA, CodeBatch, building_folder, encoded_rows, held_out_from, in_ranges, labels_lock,
     level_names, read_rows, write_index,
 )
 
@@ -93,7 +93,7 @@ class IndexArrays:
         """Entries of tokens anywhere in the corpus: (which of `positions`, feature id, activation), each (E,)."""
         starts, counts = self.csr_ptr[positions], self.csr_ptr[positions + 1] - self.csr_ptr[positions]
         which = np.repeat(np.arange(len(positions)), counts)
-        entries = np.arange(len(which)) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
+        entries = in_ranges(starts, counts)
         return which, self.csr_id[entries], self.csr_act[entries]
 
     def piece(self, number: int) -> tuple[int, int]:
