@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['TABLES', 'COLOURS', 'DASHES', 'SYMBOLS', 'POINTS', 'LOGGED', 'STATISTICS', 'WIDTH', 'MOST_COLUMNS', 'SIDES', 'GUTTER',
-           'BESIDE', 'Specs', 'CAPTION_1', 'OTHER_GROUPS', 'CAPTION_COLUMNS', 'REASON_TEXTS', 'SHORT_REASONS', 'POOLED',
-           'CONTROL', 'CAPTION_2', 'SCORES_HEIGHT', 'LEFT', 'CAPTION_4', 'SCRIPT', 'CAPTION_LETTERS', 'CAPTION_LINE',
-           'PAGE_STYLE', 'DRAWING', 'COLUMNS', 'drawable_runs', 'over_seeds', 'spread', 'Style', 'style_of',
-           'styles_of', 'curves_by_layer', 'layers_of', 'training_curves', 'level_table', 'Sheet', 'Strip',
+           'BETWEEN_PANELS', 'Specs', 'CAPTION_1', 'OTHER_GROUPS', 'CAPTION_COLUMNS', 'REASON_TEXTS', 'SHORT_REASONS',
+           'POOLED', 'CONTROL', 'CAPTION_2', 'SCORES_HEIGHT', 'LEFT', 'CAPTION_4', 'SCRIPT', 'CAPTION_LETTERS',
+           'CAPTION_LINE', 'PAGE_STYLE', 'DRAWING', 'COLUMNS', 'drawable_runs', 'over_seeds', 'spread', 'Style',
+           'style_of', 'styles_of', 'curves_by_layer', 'layers_of', 'training_curves', 'level_table', 'Sheet', 'Strip',
            'columns_across', 'column_width', 'column_sheet', 'share_axes', 'dressed', 'figure1', 'unlearning_table',
            'figure2', 'tradeoff_table', 'density_histograms', 'figure4', 'captioned', 'save_figure', 'draw',
            'figure_tables', 'results_table']
@@ -210,7 +210,7 @@ TABLES.append(("evaluation.json", level_table))
 WIDTH = 720  # pixels, for 180 mm of print
 MOST_COLUMNS = 4  # columns side by side, at most
 SIDES, GUTTER = (70, 16), 18  # margins of columns, and between them
-BESIDE = 92  # pixels between two panels that have each their own axis
+BETWEEN_PANELS = 92  # pixels between two panels that have each their own axis
 
 
 @dataclass(frozen=True)
@@ -289,7 +289,7 @@ def _one_layer_sheet(layer: int, strips: Sequence[Strip], below: int) -> Sheet:
     specs: Specs = [[None, None] for _ in rows]
     for number, strip in enumerate(strips):
         specs[2 * number + 1] = [{}, {}] if strip.beside else [{"colspan": 2}, None]
-    return _headed(Sheet(_grid(rows, specs, BESIDE), places, sum(rows)), strips)
+    return _headed(Sheet(_grid(rows, specs, BETWEEN_PANELS), places, sum(rows)), strips)
 
 
 def _row_heights(strips: Sequence[Strip], below: int) -> list[int]:
