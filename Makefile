@@ -11,9 +11,9 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 .PHONY: help environment reproduce reproduce-full reproduce-planted reproduce-matched gemma gemma-ablations figures test soak mutants reference gpu-rehearsal lab sync clean
 
 help:
-	@echo "make reproduce       the whole chain on the embedded model, then Figures 1 and 2; whether time helps, in small"
+	@echo "make reproduce       the whole chain on the embedded model, then Figures 1, 2 and 4; whether time helps, in small"
 	@echo "make reproduce-full  the same with three seeds, and the ablations (an hour or two)"
-	@echo "make gemma           the paper's setting: google/gemma-2-2b on one GPU, then Figures 1 and 2 (README: what it needs)"
+	@echo "make gemma           the paper's setting: google/gemma-2-2b on one GPU, then Figures 1, 2 and 4 (README: what it needs)"
 	@echo "make gemma-ablations the paper's ablations in that setting"
 	@echo "make test            the checks: notebooks in step with the library, lint, types, every notebook, the browser"
 	@echo "                     (it says at its end what was left out and why; CONTRIBUTING says what it wants)"

@@ -39,7 +39,7 @@ from tsae_nb.runs import execute
 from tsae_nb.sae import SparseAutoencoder, load_sae
 from tsae_nb.views.explorer import FeatureExplorer
 from tsae_nb.views.feature_index import FeatureIndex
-from tsae_nb.views.figures import drawable_runs, level_table, training_curves, unlearning_table
+from tsae_nb.views.figures import TABLES, drawable_runs
 from tsae_nb.views.training_monitor import TrainingMonitor
 from tsae_nb.views.unlearning_explorer import UnlearningExplorer
 
@@ -623,7 +623,7 @@ def _listed(place: "Place") -> Any:
 
 def _figures(place: "Place") -> Any:
     runs = drawable_runs(place.folder / "stored")
-    return [table(runs).to_json() for table in (training_curves, level_table, unlearning_table)]
+    return [table(runs).to_json() for _, table in TABLES]
 
 
 def _explored(place: "Place") -> Any:

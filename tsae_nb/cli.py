@@ -428,7 +428,7 @@ def _drawn_together(named: Sequence[str], complete: Sequence[Path]) -> dict[Path
 @click.argument("runs", nargs=-1, type=Folder(), metavar="[FOLDER]...")
 @click.option("--out", type=Folder(), help="Folder for the figures; by default a folder figures among the runs.")
 def figures_command(runs: tuple[str, ...], out: str | None) -> None:
-    """Draw Figures 1 and 2 from complete runs, and Figure 3 of runs in several planted worlds.
+    """Draw Figures 1, 2 and 4 from complete runs, and Figure 3 of runs in several planted worlds.
 
     Of several folders the runs stand side by side. Without any, each experiment in ./runs gets figures of its own.
     """
