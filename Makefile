@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help environment reproduce reproduce-full reproduce-planted reproduce-matched gemma gemma-ablations figures test soak mutants reference gpu-rehearsal lab sync clean
+.PHONY: help environment reproduce reproduce-full reproduce-planted reproduce-matched gemma gemma-ablations figures test soak mutants reference gpu-rehearsal lab site site-test sync clean
 
 help:
 	@echo "make reproduce       the whole chain on the embedded model, then Figures 1 and 2; whether time helps, in small"
@@ -24,6 +24,8 @@ help:
 	@echo "make reproduce-matched  methods at equal sparsity: on the language model, and in planted worlds (6 hours on a core; goes on where it stopped)"
 	@echo "make gpu-rehearsal   what the paper's setting costs on this machine's GPU (minutes; result in runs/reference)"
 	@echo "make lab             JupyterLab on the notebooks to explore"
+	@echo "make site            the notebooks, and all modules, as a site in _site (wants npm, for what draws equations)"
+	@echo "make site-test       that site in a browser: equations, figures, links, search, and no request to elsewhere"
 	@echo "make sync            after editing notebooks: clean, export, render the README"
 
 # The stamp depends on what decides the environment. torch comes first, pinned, so that nothing else chooses its build.
@@ -88,6 +90,18 @@ gpu-rehearsal: environment
 
 lab: environment
 	tsae lab
+
+# What the site needs beyond the environment: 84 MB from PyPI, 5 MB from npm, both pinned.
+.venv/.site: .venv/.installed tools/site_assets/package-lock.json
+	$(BIN)/python -m pip install -c constraints.txt -e '.[site]'
+	npm ci --prefix tools/site_assets --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+site: .venv/.site
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+
+site-test: site
+	pytest -q tests/test_site.py
 
 sync: environment
 	nbdev_clean
