@@ -122,7 +122,7 @@ def shown(output: Any, page: PurePosixPath, picture: str, works: list[Work]) -> 
     """A stored output as Markdown, and where it is a picture (to be kept under the name `picture`) its PNG."""
     data = output.get("data", {})
     if "image/png" in data:
-        return f"![]({PurePosixPath(picture).name}){{ .output loading=lazy }}", data["image/png"]
+        return f"![]({PurePosixPath(picture).name}){{ .output }}", data["image/png"]
     if "application/vnd.plotly.v1+json" in data:
         figure = json.dumps(data["application/vnd.plotly.v1+json"]).replace("<", "\\u003c")
         return f'<div class="output figure"><script type="application/json">{figure}</script></div>', None
