@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help environment reproduce reproduce-full reproduce-planted reproduce-matched gemma gemma-ablations figures test soak mutants reference gpu-rehearsal lab site site-test sync clean
+.PHONY: help environment reproduce reproduce-full reproduce-planted reproduce-matched gemma gemma-ablations figures test quick-test soak mutants reference gpu-rehearsal lab site site-test sync clean
 
 help:
 	@echo "make reproduce       the whole chain on the embedded model, then Figures 1 and 2; whether time helps, in small"
@@ -17,6 +17,7 @@ help:
 	@echo "make gemma-ablations the paper's ablations in that setting"
 	@echo "make test            the checks: notebooks in step with the library, lint, types, every notebook, the browser"
 	@echo "                     (it says at its end what was left out and why; CONTRIBUTING says what it wants)"
+	@echo "make quick-test      whether another Python will do: five notebooks and the names of the library (PYTHON=python3.13 chooses it)"
 	@echo "make soak            the long checks: runs killed at random moments, and the like (an hour or two; result in runs/reference)"
 	@echo "make mutants         one change at a time in exported code, and who notices (hours; table in runs/reference)"
 	@echo "make reference       the committed results anew, of the current commit: runs, claims, figures, README (hours; goes on where it stopped)"
@@ -67,6 +68,11 @@ figures: environment
 
 test: environment
 	bash tools/check.sh
+
+QUICK := tutorial 00_config components/10_sparse_code 20_sae 51_cli
+quick-test: environment
+	for notebook in $(QUICK); do nbdev_test --path nbs/$$notebook.ipynb || exit 1; done
+	pytest -q tests/test_names.py
 
 soak: environment
 	TSAE_SOAK=1 pytest -q tests/test_processes.py tests/test_odd_inputs.py

@@ -11,10 +11,9 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+import readme
 from browser import chromium
 from playwright.sync_api import Page, expect
-
-import readme
 from site_pages import bibliography, blocks_apart, cited, module_heads, navigation, target
 
 ROOT = Path(__file__).resolve().parents[1]
