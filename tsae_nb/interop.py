@@ -30,8 +30,17 @@ from .config import TAKES_ACTIVE, SAEConfig, SparseCodeConfig
 from .foundation import CorruptFileError, UserError, local_path, shortened, taken_apart
 from .sae import PARTS, SAE_FOLDER, SAVE_AGAIN, SparseAutoencoder, load_sae, save_sae, stored_hash
 from tsae_nb.storage import (
-    MANIFEST, Stored, is_stored, locked, read_json, read_tensors, whole_directory, whole_file, write_json,
-    write_tensors)
+    MANIFEST,
+    Stored,
+    is_stored,
+    locked,
+    read_json,
+    read_tensors,
+    whole_directory,
+    whole_file,
+    write_json,
+    write_tensors,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -38,22 +38,54 @@ from .config import RunConfig, UserError, result_settings, to_yaml
 from .evaluation.evaluations import Prepared, asked_of, by_file, evaluation_sections, write_results
 from .experiments import expand
 from tsae_nb.foundation import (
-    StoppedEarly, asked_to_stop, content_hash, explained_os_errors, stop_if_asked, stop_when_asked,
+    StoppedEarly,
+    asked_to_stop,
+    content_hash,
+    explained_os_errors,
+    stop_if_asked,
+    stop_when_asked,
 )
 from .language_model import DTYPES, LanguageModels
 from .preflight import Needs, check_before_work, check_disk, stream_key
 from .processes import PARENT
 from tsae_nb.run_folders import (
-    RUN, RUN_FILES, checked_config, final_folder, note_failure, partial_folder, read_mapping, stored_config,
+    RUN,
+    RUN_FILES,
+    checked_config,
+    final_folder,
+    note_failure,
+    partial_folder,
+    read_mapping,
+    stored_config,
 )
 from .sae import save_sae
 from .shared_training import train_on_ranks
 from .sources import open_source
-from .stored_activations import STORED_ACTIVATIONS, store_activations
 from tsae_nb.storage import (
-    LEASE, MANIFEST, OWNER, Busy, copies_set_aside, drop_lock, drop_use, emptied, files_of, holder, in_use,
-    is_set_aside, is_stored, locked, make_folders, record, remove_stored, sync, tidy, unlisted, whole_file, write_json,
+    LEASE,
+    MANIFEST,
+    OWNER,
+    Busy,
+    copies_set_aside,
+    drop_lock,
+    drop_use,
+    emptied,
+    files_of,
+    holder,
+    in_use,
+    is_set_aside,
+    is_stored,
+    locked,
+    make_folders,
+    record,
+    remove_stored,
+    sync,
+    tidy,
+    unlisted,
+    whole_file,
+    write_json,
 )
+from .stored_activations import STORED_ACTIVATIONS, store_activations
 from .training import CHECKPOINT, SAETraining, can_continue, drop_optimizer, open_checkpoint, train
 
 # %% ../nbs/50_runs.ipynb #174ed8f8

@@ -27,18 +27,31 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import tsae_nb
-
 from .components.objective import Objective, Terms
 from .components.ranks import Ranks, shared
 from .components.sparse_code import advance
 from .config import OWN_SOURCES, RunConfig, SAEConfig, TrainingConfig, differences, result_settings
 from tsae_nb.foundation import (
-    CorruptFileError, StoppedEarly, UserError, asked_to_stop, content_hash, explained_os_errors, named_generator,
+    CorruptFileError,
+    StoppedEarly,
+    UserError,
+    asked_to_stop,
+    content_hash,
+    explained_os_errors,
+    named_generator,
     progress,
 )
 from .sae import SparseAutoencoder
 from tsae_nb.storage import (
-    Stored, is_stored, remove_stored, set_aside, settled, whole_directory, whole_file, write_json, write_tensors,
+    Stored,
+    is_stored,
+    remove_stored,
+    set_aside,
+    settled,
+    whole_directory,
+    whole_file,
+    write_json,
+    write_tensors,
 )
 
 # %% ../nbs/21_training.ipynb #f0f30ae0

@@ -9,13 +9,13 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pretend_cuda
 import pytest
 import torch
-from pretend_cuda.counts import Counts
-from pretend_cuda.rules import MixedDevices
 from torch import Tensor, nn
 
+import pretend_cuda
+from pretend_cuda.counts import Counts
+from pretend_cuda.rules import MixedDevices
 from tsae_nb.activations import ActivationBatch
 from tsae_nb.components.feature_tracker import gru_states
 from tsae_nb.config import DataConfig, EvaluationConfig, RunConfig, UnlearningConfig, build, override
@@ -26,7 +26,13 @@ from tsae_nb.experiments import expand, load_experiment
 from tsae_nb.foundation import named_generator
 from tsae_nb.language_model import LanguageModel
 from tsae_nb.training import (
-    MetricsLog, SAETraining, load_checkpoint, read_metrics, save_checkpoint, train, unordered_sums,
+    MetricsLog,
+    SAETraining,
+    load_checkpoint,
+    read_metrics,
+    save_checkpoint,
+    train,
+    unordered_sums,
 )
 from tsae_nb.world import ORDERS
 

@@ -16,11 +16,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .ranks import (
-    gathered, is_shared, largest_of_all, smallest_of_all, tokens_of_all, total)
-from .sparse_products import (
-    ON_CPU, Pattern, centred_bias, decode_all, decode_entries, encode_selected, entries_above, kept_like, operations_on,
-    pattern_of_positions, pattern_of_rows, rectified, row_blocks, rows_times, sum_of_all)
+from .ranks import gathered, is_shared, largest_of_all, smallest_of_all, tokens_of_all, total
+from tsae_nb.components.sparse_products import (
+    ON_CPU,
+    Pattern,
+    centred_bias,
+    decode_all,
+    decode_entries,
+    encode_selected,
+    entries_above,
+    kept_like,
+    operations_on,
+    pattern_of_positions,
+    pattern_of_rows,
+    rectified,
+    row_blocks,
+    rows_times,
+    sum_of_all,
+)
 from ..config import SparseCodeConfig
 
 # %% ../../nbs/components/10_sparse_code.ipynb #6e6a7c72

@@ -24,13 +24,25 @@ from .. import world
 from ..components.objective import active_counts
 from ..config import DensityCorpusConfig, QuestionSetConfig, UnlearningConfig
 from tsae_nb.corpus import (
-    Documents, as_arrays, ended_documents, file_documents, hub_documents, packed_rows, short_enough, start_tokens,
-    tokenized, valid_tokens,
+    Documents,
+    as_arrays,
+    ended_documents,
+    file_documents,
+    hub_documents,
+    packed_rows,
+    short_enough,
+    start_tokens,
+    tokenized,
+    valid_tokens,
 )
 from .asking import PROTOCOL, Options, kept_by_content, padded, run_batches
 from .metrics import SAELike, codes_of_valid
 from tsae_nb.evaluation.questions import (
-    known_subject, local_instead, prompt_tokens, question_texts, sets_of,
+    known_subject,
+    local_instead,
+    prompt_tokens,
+    question_texts,
+    sets_of,
 )
 from ..foundation import UserError, content_hash, named_generator, progress
 from ..language_model import LanguageModel

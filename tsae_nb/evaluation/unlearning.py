@@ -29,8 +29,20 @@ from torch import Tensor
 from ..config import UnlearningConfig, result_settings
 from .asking import PROTOCOL, AskedQuestion, Options, ask
 from tsae_nb.evaluation.clamping import (
-    Clamps, DensityRows, Streams, cached_streams, check_texts, corpora_of, density_counts, density_of, density_rows,
-    matched_features, mean_norm, survivors, tied_out, untouched_options,
+    Clamps,
+    DensityRows,
+    Streams,
+    cached_streams,
+    check_texts,
+    corpora_of,
+    density_counts,
+    density_of,
+    density_rows,
+    matched_features,
+    mean_norm,
+    survivors,
+    tied_out,
+    untouched_options,
 )
 from .metrics import SAELike
 from .questions import check_prompt, load_questions, sets_of, subject_named

@@ -32,8 +32,23 @@ from ..evaluation.sparse_statistics import feature_statistics
 from ..foundation import CorruptFileError, UserError, content_hash, explained_os_errors, progress
 from ..sae import group_numbers
 from tsae_nb.storage import (
-    Stored, claim, files_of, is_stored, locked, mapped_array, put_in_place, read_json, read_sealed, record,
-    remove_stored, sync, verify, whole_file, write_json, write_sealed, written_at,
+    Stored,
+    claim,
+    files_of,
+    is_stored,
+    locked,
+    mapped_array,
+    put_in_place,
+    read_json,
+    read_sealed,
+    record,
+    remove_stored,
+    sync,
+    verify,
+    whole_file,
+    write_json,
+    write_sealed,
+    written_at,
 )
 
 # %% ../../nbs/views/41_index_build.ipynb #9931de8b
@@ -52,7 +67,7 @@ class GrowingArray:
 
     def __init__(self, path: Path, dtype: str, length: int = 0, checksum: int = 0) -> None:
         self.path, self.dtype, self.length, self.checksum = path, np.dtype(dtype), length, 0
-        self._file: BinaryIO = open(path, "r+b" if length else "w+b")
+        self._file: BinaryIO = open(path, "r+b" if length else "w+b")  # noqa: SIM115  (`close` ends it)
         self._write_header()
         left = length * self.dtype.itemsize
         while left and (part := self._file.read(min(left, 2**24))):

@@ -18,12 +18,12 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..config import RunConfig, UserError
-from ..foundation import taken_apart
-from ..storage import to_json, whole_file
 from ..evaluation.oracles import READERS, oracles
 from ..evaluation.recovery import recovery
+from ..foundation import taken_apart
 from ..planted import PlantedActivations
 from ..run_folders import Folders, StoredRun, place_of, stored_runs
+from ..storage import to_json, whole_file
 from .figures import Sheet, dressed, over_seeds, save_figure, spread, style_of
 
 # %% ../../nbs/views/40a_recovery_figure.ipynb #2a316ce7
