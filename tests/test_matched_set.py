@@ -13,6 +13,8 @@ sys.path.insert(0, str(ROOT / "tools"))
 import line_sets  # noqa: E402
 import matched_set  # noqa: E402
 
+from tsae_nb.views.matched import language_lines  # noqa: E402
+
 SMALL = """
 name: small
 variants: {batch_topk: {}, consistency: {base: batch_topk, sae: {consistency: {}}}}
@@ -55,3 +57,19 @@ def test_a_line_says_what_the_run_has_found(tmp_path: Path, monkeypatch: pytest.
         assert row.times_chance > 0
     monkeypatch.setattr(line_sets.Children, "run", lambda *_: pytest.fail("nothing is missing"))
     assert lines.train(["L0 6"], 1) and not lines.missing("L0 6")
+
+
+def test_what_the_readme_says_of_them_exceeds_what_seeds_differ() -> None:
+    table = language_lines(pd.read_csv(ROOT / matched_set.LINES.table)).query("active == 16")
+    assert table.groupby("method").seed.nunique().eq(5).all() and table.method.nunique() == 13
+    left = table.pivot(index="seed", columns="method", values="variance_left")
+    for better, worse in (("lista", "batch_topk"), ("router", "batch_topk"), ("batch_topk", "temporal_encoder"),
+                          ("temporal_encoder", "no_residual"), ("batch_topk", "adversary")):
+        assert (left[better] < left[worse]).all(), (better, worse)
+    time = left.temporal_code / left.lista - 1
+    assert time.min() < 0 < time.max()  # no seeds agree that it helps
+    small = left[["consistency", "margin"]].div(left.batch_topk, axis=0).assign(tracker=left.tracker / left.consistency)
+    assert ((small.median() - 1).abs() < 0.02).all()
+    held_out = table.pivot(index="seed", columns="method", values="unlearning_held_out")
+    above = held_out.sub(held_out.batch_topk, axis=0).gt(0).all()
+    assert [*above[above].index] == ["router"]
