@@ -118,3 +118,231 @@ def test_the_page_is_the_widget(opened: Opening) -> None:
     it.widget.locator(".tsae-label").press("Enter")
     expect(it.widget.locator(".tsae-line .tsae-name", has_text="a label 🦩")).to_be_visible()
     assert FeatureIndex.open(it.explorer.index.folder).labels == {7: "a label 🦩"}
+
+
+def test_a_label_is_typed_and_the_next_feature_clicked(opened: Opening) -> None:
+    """The gesture of labelling, held as a hand holds it: the click on the row is not lost, nor the label."""
+    it = opened()
+    for feature, hold in ((10, 0), (20, 120), (30, 120), (40, 400)):
+        it.go(feature)
+        name = it.widget.locator(".tsae-label")
+        name.click()
+        name.fill("")
+        it.page.keyboard.type(f"label of {feature}")
+        row = it.widget.locator(".tsae-line").nth(6)
+        wanted = int(row.get_attribute("data-id") or -1)
+        assert wanted != feature
+        it.press(row, hold)
+        it.at(wanted)
+        expect(it.widget.locator(".tsae-card h3")).to_have_text(f"#{wanted}")
+    labels = {10: "label of 10", 20: "label of 20", 30: "label of 30", 40: "label of 40"}
+    assert FeatureIndex.open(it.explorer.index.folder).labels == labels
+
+
+def test_a_label_is_typed_and_something_else_pressed(opened: Opening) -> None:
+    """Whatever is pressed after a label was typed is still there when the hand lets go."""
+    it = opened()
+    trace = it.panel("Trace")
+    lane = trace.locator(".tsae-lane-name .tsae-link").nth(5)
+    lane.wait_for()
+    it.widget.locator(".tsae-label").fill("one")
+    it.press(it.widget.locator(".tsae-head button").nth(2))  # sort by density
+    expect(it.widget.locator(".tsae-head button").nth(2)).to_contain_text("▾")
+    it.widget.locator(".tsae-label").fill("two")
+    it.press(it.widget.locator(".tsae-star"), 400)
+    expect(it.widget.locator(".tsae-star")).to_contain_text("★")
+    assert it.explorer.selected == [0]
+    it.widget.locator(".tsae-label").fill("three")
+    text = lane.inner_text()
+    it.press(lane, 400)
+    expect(it.widget.locator(".tsae-card h3")).to_have_text(text.split()[0])
+    assert it.explorer.index.labels == {0: "three"}
+
+
+def test_escape_leads_out_of_a_search(opened: Opening) -> None:
+    it = opened()
+    search, foot = it.widget.locator("input[type=search]"), it.widget.locator(".tsae-foot")
+    for text in ("#310", "bark"):
+        search.click()
+        it.page.keyboard.type(text)
+        it.page.keyboard.press("Enter")
+        expect(foot).not_to_contain_text("512 of 512")
+        expect(foot).not_to_contain_text("looking")
+        it.page.keyboard.press("Escape")
+        expect(search).to_have_value("")
+        expect(foot).to_contain_text("512 of 512")
+    before = it.explorer.feature
+    it.page.keyboard.press("j")
+    expect(it.widget).to_have_attribute("data-painted", str(before + 1))
+
+
+def in_sight(place: Locator, within: Locator) -> bool:
+    """Whether an element lies inside another, as the window shows it."""
+    inner, outer = place.bounding_box(), within.bounding_box()
+    if not inner or not outer:
+        return False
+    return (outer["y"] <= inner["y"] and inner["y"] + inner["height"] <= outer["y"] + outer["height"] + 1
+            and outer["x"] <= inner["x"] + 1 and inner["x"] + inner["width"] <= outer["x"] + outer["width"] + 1)
+
+
+@pytest.mark.parametrize("width, size, lanes", [
+    (900, LAB, 12), (990, {"width": 1440, "height": 900}, 14), (640, {"width": 1024, "height": 768}, 8),
+    (1420, {"width": 1500, "height": 900}, 20)])
+def test_the_trace_is_in_sight(opened: Opening, width: int, size: dict[str, int], lanes: int) -> None:
+    """Lanes of features beside the text, without scrolling, and the answer of a word right there."""
+    it = opened(width, size)
+    trace = it.panel("Trace")
+    expect(trace).to_have_attribute("data-traced", re.compile(r"\d+"))
+    names = trace.locator(".tsae-lane-name:has(button)")
+    assert sum(in_sight(names.nth(i), trace) for i in range(names.count())) >= lanes
+    assert in_sight(trace.locator(".tsae-tracetext"), trace) and in_sight(it.widget, it.page.locator("html"))
+    assert trace.locator(".tsae-tracetext").bounding_box()["height"] > 60  # type: ignore[index]
+    trace.locator(".tsae-tracetext .tsae-token").nth(3).click()
+    expect(trace.locator(".tsae-ontoken h4")).to_contain_text("features on")
+    assert all(in_sight(trace.locator(f".tsae-ontoken {part}").first, trace) for part in ("h4", "td"))
+    for name in ("Steer", "Ablate", "Compare"):  # nothing wider than its panel
+        it.widget.get_by_role("tab", name=name).click()
+        panel = it.panel(name)
+        if name == "Steer":
+            panel.locator("[name=tokens]").fill("8")
+            panel.get_by_role("button", name="Generate").click()
+            expect(panel.get_by_role("button", name="Generate")).to_be_visible()
+            assert panel.locator("thead th").count() == 5
+        elif name == "Compare":
+            expect(panel).to_have_attribute("data-compared", "0")
+        for place in (panel, *panel.locator(".tsae-scroll-x").all()):
+            assert place.evaluate("e => e.scrollWidth - e.clientWidth") <= 1
+
+
+def test_the_trace_follows_the_feature(opened: Opening) -> None:
+    """Another feature's strongest document, until somebody chooses a document; what was found in it leaves it there."""
+    it = opened()
+    trace, index = it.panel("Trace"), it.explorer.index
+
+    def strongest(feature: int) -> str:
+        return str(int(index.contexts.of(feature, top=1, each_fifth=0, random=0).pieces[0]))
+
+    assert len({strongest(feature) for feature in (0, 50, 60, 70)}) > 2
+    for feature in (50, 60):
+        it.go(feature)
+        expect(trace).to_have_attribute("data-traced", strongest(feature))
+    lane = trace.locator(".tsae-lane-name .tsae-link").nth(6)
+    other = lane.inner_text().split()[0]
+    it.press(lane)
+    expect(it.widget.locator(".tsae-card h3")).to_have_text(other)
+    it.page.wait_for_timeout(500)
+    expect(trace).to_have_attribute("data-traced", strongest(60))
+    trace.get_by_label("document").fill("3")
+    trace.get_by_label("document").press("Enter")
+    expect(trace).to_have_attribute("data-traced", "3")
+    expect(trace.get_by_role("button", name="follow")).to_have_attribute("aria-pressed", "false")
+    it.go(70)
+    it.page.wait_for_timeout(500)
+    expect(trace).to_have_attribute("data-traced", "3")
+    trace.get_by_role("button", name="follow").click()
+    expect(trace).to_have_attribute("data-traced", strongest(70))
+
+
+COLOUR = """canvas => { // the one that most of a canvas is drawn in
+  const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data, counts = {};
+  for (let i = 0; i < all.length; i += 4) {
+    const colour = all.slice(i, i + 3).join();
+    if (all[i + 3] === 255) counts[colour] = (counts[colour] || 0) + 1;
+  }
+  return Object.entries(counts).sort((a, b) => b[1] - a[1])[0][0];
+}"""
+
+
+def test_drawn_again_when_the_window_or_the_theme_changes(opened: Opening) -> None:
+    it = opened()
+    trace = it.panel("Trace")
+    expect(trace).to_have_attribute("data-traced", re.compile(r"\d+"))
+    canvas, room = trace.locator(".tsae-lanes").last, trace.locator(".tsae-lane-scroll")
+    expect(room).to_be_visible()
+    it.page.wait_for_timeout(300)
+    for width in (900, 1250, 700):
+        it.page.evaluate("width => { document.getElementById('widget').style.width = `${width}px`; }", width)
+        it.page.wait_for_timeout(300)
+        wide, inside = canvas.evaluate("e => e.clientWidth"), room.evaluate("e => e.clientWidth")
+        assert inside - 0.26 * 128 <= wide <= inside or wide == 128, (width, wide, inside)
+    assert canvas.evaluate(COLOUR) == "0,105,168"
+    it.page.evaluate("document.body.dataset.jpThemeLight = 'false'")
+    it.page.wait_for_function(f"({COLOUR})(document.querySelectorAll('.tsae-lanes')[1]) === '86,180,233'")
+
+
+def test_what_waits_says_so(opened: Opening) -> None:
+    """A card, a trace and a search that the kernel has no time for; what was there stays, with a word above it."""
+    it = opened()
+    with it.behind.holding("card"):
+        it.widget.locator("input[type=search]").fill("#99")
+        it.widget.locator("input[type=search]").press("Enter")
+        expect(it.widget.locator(".tsae-card > .tsae-pending")).to_have_text("opening #99 …")
+        expect(it.widget.locator(".tsae-card")).to_have_attribute("aria-busy", "true")
+    it.at(99)
+    expect(it.widget.locator(".tsae-pending")).to_have_count(0)
+    with it.behind.holding("trace"):
+        it.panel("Trace").get_by_label("document").fill("3")
+        it.panel("Trace").get_by_label("document").press("Enter")
+        expect(it.panel("Trace").locator(".tsae-pending")).to_have_text("reading document 3 …")
+    expect(it.panel("Trace")).to_have_attribute("data-traced", "3")
+    with it.behind.holding("search"):
+        it.widget.locator("input[type=search]").fill("bark")
+        it.widget.locator("input[type=search]").press("Enter")
+        expect(it.widget.locator(".tsae-foot")).to_have_text("looking for “bark” …")
+    expect(it.widget.locator(".tsae-foot")).to_contain_text("occurs")
+
+
+def test_one_generation_at_a_time_and_it_can_be_cancelled(opened: Opening) -> None:
+    it = opened()
+    it.widget.get_by_role("tab", name="Steer").click()
+    steer = it.panel("Steer")
+    steer.locator("textarea").fill("The Fennow is covered\nIn the wild")
+    steer.locator("[name=tokens]").fill("20")
+    with it.behind.holding("steer"):
+        steer.get_by_role("button", name="Generate").click()
+        expect(steer).to_contain_text("generating …")
+        expect(steer.get_by_role("button", name="Generate")).to_have_count(0)  # nothing to press a second time
+        it.page.wait_for_timeout(300)
+        assert len(it.behind.asked_of("steer")) == 1
+        it.press(steer.get_by_role("button", name="Cancel"))
+        expect(steer).to_contain_text("cancelled")
+    it.page.wait_for_timeout(500)
+    assert len(it.behind.asked_of("steer")) == 1 and steer.locator("table").count() == 0
+    steer.get_by_role("button", name="Generate").click()
+    expect(steer.locator("tbody tr")).to_have_count(2)
+    expect(steer.get_by_role("button", name="Generate")).to_be_visible()
+    questions = it.behind.asked_of("steer")[1:]
+    assert len(questions) == 10 and all(question["step"] == 4 for question in questions)  # 2 prompts × 20 tokens
+    whole = it.explorer.answer({**questions[-1], "made": None, "step": None})[0]["rows"][0]["cells"][1]
+    made = steer.locator("tbody tr").nth(1).locator("td").nth(2).locator(".tsae-made").all_text_contents()
+    assert "".join(made).replace("●", "") == "".join(whole["texts"])
+
+
+def test_fifty_rapid_keys(opened: Opening) -> None:
+    it = opened()
+    it.widget.locator(".tsae-rows").focus()
+    for _ in range(50):
+        it.page.keyboard.press("j")
+    it.at(50)
+    expect(it.widget.locator(".tsae-card h3")).to_have_text("#50")
+    expect(it.widget.locator('.tsae-line[aria-selected="true"]')).to_have_attribute("data-id", "50")
+    assert it.explorer.feature == 50
+    expect(it.panel("Trace")).to_have_attribute("data-traced", re.compile(r"\d+"))
+    for key, feature in (("k", 49), ("PageUp", 39), ("Home", 0), ("End", 511)):
+        it.page.keyboard.press(key)
+        it.at(feature)
+    selected = it.widget.locator('.tsae-line[aria-selected="true"]')
+    assert it.widget.locator(".tsae-rows").get_attribute("aria-activedescendant") == selected.get_attribute("id")
+
+
+def test_jump_grows_where_a_feature_is_rough(opened: Opening) -> None:
+    """What the metrics call smoothness is the largest jump: the table calls it so, and says what is low."""
+    it = opened()
+    head = it.widget.locator(".tsae-head button", has_text="jump")
+    head.click()
+    expect(head).to_contain_text("▾")
+    first = int(it.widget.locator(".tsae-line").first.get_attribute("data-id") or -1)
+    assert first == it.explorer.index.features["smoothness"].idxmax()
+    assert "low is smooth" in (head.get_attribute("title") or "")
+    expect(it.widget.locator(".tsae-card")).to_contain_text("jump")
+    assert "smoothness" not in it.widget.locator(".tsae-card").inner_text()

@@ -39,6 +39,7 @@ for (const [name, value] of Object.entries(traits)) {{
   }}
 }}
 const emit = (event, ...what) => [...(listeners.get(event) || [])].forEach((listener) => listener(...what));
+let saving = Promise.resolve();
 async function post(path, content) {{
   const reply = await fetch(path, {{ method: "POST", body: JSON.stringify(content) }});
   if (!reply.ok) throw new Error(String(reply.status));
@@ -54,7 +55,7 @@ const model = {{
   save_changes() {{
     const changed = Object.fromEntries([...unsaved].map((name) => [name, traits[name]]));
     unsaved.clear();
-    post("/traits", changed).catch(() => {{}});
+    saving = saving.then(() => post("/traits", changed)).catch(() => {{}}); // in order
   }},
   send: (content) => post("/message", content),
   on(event, listener) {{ listeners.set(event, [...(listeners.get(event) || []), listener]); }},
@@ -99,7 +100,12 @@ class Served:
         widget.send = self._send
         own = {*widget.traits(sync=True)} - {*AnyWidget.class_traits(sync=True)}
         self.names = sorted(name for name in own if name not in ("_esm", "_css") and not name.startswith("_anywidget"))
-        widget.observe(lambda change: self._tell({"trait": change["name"], "value": change["new"]}, []), self.names)
+        self._setting: dict[str, Any] = {}
+        widget.observe(self._observed, self.names)
+
+    def _observed(self, change: dict[str, Any]) -> None:
+        if self._setting.get(change["name"]) != change["new"]:  # what the page has set, it knows
+            self._tell({"trait": change["name"], "value": change["new"]}, [])
 
     def _tell(self, head: dict[str, Any], buffers: list[bytes]) -> None:
         with self._changed:
@@ -146,7 +152,9 @@ class Served:
         """A message of the page, or traits that it has set."""
         if path == "/traits":
             for name, value in content.items():
+                self._setting[name] = value
                 setattr(self.widget, name, value)
+                del self._setting[name]
             return
         self.asked.append(content)
         if held := self._held.get(content["kind"]):
