@@ -1,13 +1,16 @@
 """The feature explorer in a page without JupyterLab, before its own Python: what a hand does, at a hand's speed"""
 
+import base64
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from explorer_page import Served, served
 from playwright.sync_api import Locator, Page, expect
 
@@ -195,7 +198,8 @@ def test_the_trace_is_in_sight(opened: Opening, width: int, size: dict[str, int]
     expect(trace).to_have_attribute("data-traced", re.compile(r"\d+"))
     names = trace.locator(".tsae-lane-name:has(button)")
     assert sum(in_sight(names.nth(i), trace) for i in range(names.count())) >= lanes
-    assert in_sight(trace.locator(".tsae-tracetext"), trace) and in_sight(it.widget, it.page.locator("html"))
+    assert in_sight(trace.locator(".tsae-tracetext"), trace)
+    assert it.widget.bounding_box()["height"] <= size["height"] - 100  # type: ignore[index]  # all of it in a notebook
     assert trace.locator(".tsae-tracetext").bounding_box()["height"] > 60  # type: ignore[index]
     trace.locator(".tsae-tracetext .tsae-token").nth(3).click()
     expect(trace.locator(".tsae-ontoken h4")).to_contain_text("features on")
@@ -346,3 +350,221 @@ def test_jump_grows_where_a_feature_is_rough(opened: Opening) -> None:
     assert "low is smooth" in (head.get_attribute("title") or "")
     expect(it.widget.locator(".tsae-card")).to_contain_text("jump")
     assert "smoothness" not in it.widget.locator(".tsae-card").inner_text()
+
+
+def test_steering_turns_a_feature_on(opened: Opening) -> None:
+    """Clamping what fires nowhere changes nothing and says so; adding it changes what is written, where asked."""
+    it = opened()
+    silent = "The Fennow is covered"
+    asked = {"text": silent, "features": [0], "strengths": [0], "tokens": 6, "seed": 0, "temperature": 0}
+    follows = it.explorer.answer({"kind": "steer", **asked})[0]["rows"][0]["cells"][0]["texts"]
+    whole = {"text": " ".join([silent, *follows]), "features": [0], "count": 512}
+    fires = {row["feature"] for row in it.explorer.answer({"kind": "ablate", **whole})[0]["each"] if row["active"]}
+    feature = next(row for row in range(300, 512) if row not in fires)
+    it.go(feature)
+    it.widget.get_by_role("tab", name="Steer").click()
+    steer = it.panel("Steer")
+
+    def written(way: str, strengths: str, where: str = "all") -> list[str]:
+        steer.locator("[name=way]").select_option(way)
+        if way == "add":
+            steer.locator("[name=where]").select_option(where)
+        steer.locator("textarea").fill(silent)
+        steer.locator("[name=strengths]").fill(strengths)
+        steer.locator("[name=tokens]").fill("6")
+        steer.locator("[name=temperature]").fill("0")
+        steer.get_by_role("button", name="Generate").click()
+        expect(steer.get_by_role("button", name="Generate")).to_be_visible()
+        expect(steer.locator("thead th")).to_have_count(2 + len(strengths.split(",")))
+        return [cell.replace("●", "") for cell in steer.locator("tbody td .tsae-text").all_text_contents()]
+
+    untouched, clamped = written("clamp", "-100")
+    assert clamped == untouched
+    expect(steer).to_contain_text("clamping changes nothing: “add everywhere” can turn it on")
+    untouched, up, down, none = written("add", "40, -40, 0")
+    assert none == untouched and up != untouched and down != up
+    assert steer.locator("thead th").nth(2).inner_text().startswith("+40")
+    assert steer.locator("thead th").nth(3).inner_text().startswith("−40")
+    untouched, generated = written("add", "40", "generated")
+    assert generated.split()[0] == untouched.split()[0] and generated != untouched  # the first word is the prompt's
+    steer.locator("[name=where]").select_option("from")
+    steer.locator("[name=first]").fill("-1")
+    steer.get_by_role("button", name="Generate").click()
+    expect(steer.get_by_role("alert")).to_contain_text("the token is “-1”: write a whole number from 0")
+    last = it.behind.asked_of("steer")[-1]
+    assert last["way"] == "add" and last["where"] == "generated" and last["features"] == [feature]
+
+
+def test_a_number_has_its_words_or_its_label(opened: Opening) -> None:
+    """In the table, in lanes, among neighbours and in a word's answer; and a label at once in all of them."""
+    it = opened()
+    expect(it.panel("Trace")).to_have_attribute("data-traced", re.compile(r"\d+"))
+    it.panel("Trace").locator(".tsae-tracetext .tsae-token").nth(3).click()
+    places = (".tsae-line", ".tsae-lane-name .tsae-link", ".tsae-card td .tsae-link", ".tsae-ontoken .tsae-link")
+    for place in places:
+        link = it.widget.locator(place).nth(1)
+        expect(link.locator(".tsae-preview")).not_to_be_empty()
+    link = it.widget.locator(".tsae-card td .tsae-link").first
+    feature = int(link.inner_text().split()[0].strip("#"))
+    words = it.explorer.answer({"kind": "previews", "features": [feature]})[0]["texts"][0]
+    assert link.inner_text() == f"#{feature} {words}"
+    it.go(feature)
+    it.widget.locator(".tsae-label").fill("my own words")
+    it.widget.locator(".tsae-label").press("Enter")
+    mine = f"#{feature} my own words"
+    expect(it.panel("Trace").locator(".tsae-lane-name .tsae-link").first).to_have_text(mine)
+    expect(it.widget.locator('.tsae-line[aria-selected="true"]')).to_contain_text("my own words")
+
+def test_place_choice_and_lists_survive(opened: Opening) -> None:
+    """A page that is loaded again, and a kernel that is started again, show what was there; the file is sealed."""
+    it = opened()
+    for feature in (12, 34):
+        it.go(feature)
+        it.widget.locator(".tsae-star").click()
+        expect(it.widget.locator(".tsae-star")).to_contain_text("★")
+    it.widget.locator(".tsae-lists summary").click()
+    it.widget.get_by_label("name of the list").fill("two of them")
+    it.widget.get_by_role("button", name="keep chosen as list").click()
+    it.widget.locator("select[aria-label='which features']").select_option("list two of them")
+    expect(it.widget.locator(".tsae-line")).to_have_count(2)
+    it.widget.locator(".tsae-lists summary").click()
+    it.widget.locator(".tsae-head button", has_text="lag-1").click()
+    it.panel("Trace").get_by_label("document").fill("7")
+    it.panel("Trace").get_by_label("document").press("Enter")
+    expect(it.panel("Trace")).to_have_attribute("data-traced", "7")
+    it.widget.get_by_role("tab", name="Ablate").click()
+    it.page.wait_for_timeout(600)
+    assert it.explorer.lists == {"two of them": [12, 34]}
+
+    def is_there(other: Opened) -> None:
+        other.at(34)
+        assert other.explorer.selected == [12, 34] and other.explorer.lists == {"two of them": [12, 34]}
+        expect(other.widget.get_by_role("tab", name="Ablate")).to_have_attribute("aria-selected", "true")
+        expect(other.widget.locator(".tsae-line")).to_have_count(2)
+        expect(other.widget.locator(".tsae-head button", has_text="lag-1")).to_contain_text("▾")
+        expect(other.panel("Ablate")).to_contain_text("chosen:")
+        other.widget.get_by_role("tab", name="Trace").click()
+        expect(other.panel("Trace")).to_have_attribute("data-traced", "7")
+        expect(other.panel("Trace").get_by_role("button", name="follow")).to_have_attribute("aria-pressed", "false")
+        other.widget.get_by_role("tab", name="Ablate").click()
+        other.page.wait_for_timeout(600)
+
+    it.page.reload()
+    is_there(it)
+    is_there(opened())  # Python anew, over the same folder
+    other = opened(feature=99)  # but where somebody asks for another
+    other.at(99)
+    assert other.explorer.selected == [12, 34]
+    path = it.explorer.index.place.path
+    path.write_text(path.read_text().replace("34", "35"))
+    damaged = opened()
+    expect(damaged.widget.get_by_role("status").first).to_contain_text("place.json is damaged")
+    damaged.at(0)
+
+
+def test_back_forward_and_links(opened: Opening) -> None:
+    it = opened()
+    for feature in (10, 20, 30):
+        it.go(feature)
+    it.widget.locator(".tsae-rows").focus()
+    for _ in range(3):  # leafing is one step
+        it.page.keyboard.press("j")
+    it.at(33)
+    it.page.keyboard.press("Alt+ArrowLeft")
+    it.at(30)
+    it.press(it.widget.get_by_role("button", name="back"))
+    it.at(20)
+    it.page.keyboard.press("Alt+ArrowRight")
+    it.at(30)
+    it.page.keyboard.press("Alt+ArrowLeft")
+    it.at(20)
+    it.go(40)
+    expect(it.widget.get_by_role("button", name="forward")).to_be_disabled()
+    it.page.keyboard.press("Escape")
+    for feature in (20, 10, 0):
+        it.page.keyboard.press("Alt+ArrowLeft")
+        it.at(feature)
+    assert it.page.url.startswith(it.address)  # the browser has not left
+    it.go(77)
+    it.press(it.widget.get_by_role("link", name="link"))
+    expect(it.page).to_have_url(re.compile(f"#feature=77&of={it.explorer.index.manifest['sae'][:8]}$"))
+    address = it.page.url
+    it.go(5)
+    it.page.goto("about:blank")
+    it.page.goto(address)
+    it.at(77)
+    it.page.evaluate("location.hash = location.hash.replace('77', '78')")
+    it.at(78)
+    it.page.evaluate("location.hash = '#feature=5&of=another'")
+    it.page.wait_for_timeout(300)
+    it.at(78)
+
+
+SERIOUS = ("serious", "critical")
+
+
+def barriers(page: Page) -> list[str]:
+    """What axe-core finds of the serious kinds, contrast among them."""
+    found = Axe().run(page, context=".tsae").response["violations"]
+    return [f"{one['id']}: {node['html'][:150]} {node.get('failureSummary', '')[:200]}"
+            for one in found if one["impact"] in SERIOUS for node in one["nodes"][:4]]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_serious_barrier_in_the_widget(opened: Opening, theme: str) -> None:
+    """axe-core on every tab, with a word's answer, a label, chosen features and the menu open."""
+    it = opened(theme=theme)
+    trace = it.panel("Trace")
+    expect(trace).to_have_attribute("data-traced", re.compile(r"\d+"))
+    it.widget.locator(".tsae-star").click()
+    expect(it.widget.locator(".tsae-star")).to_contain_text("★")
+    trace.locator(".tsae-tracetext .tsae-token").nth(3).click()
+    expect(trace.locator(".tsae-ontoken td").first).to_be_visible()
+    it.widget.locator(".tsae-lists summary").click()
+    it.page.wait_for_timeout(500)
+    assert not barriers(it.page)
+    it.widget.locator(".tsae-lists summary").click()
+    trace.get_by_role("button", name="table").click()
+    expect(trace.locator("table").last).to_contain_text("run length")
+    assert not barriers(it.page)
+    for name in ("Steer", "Ablate", "Compare"):
+        it.widget.get_by_role("tab", name=name).click()
+        if name != "Compare":
+            if name == "Steer":
+                it.panel(name).locator("[name=tokens]").fill("4")
+            it.panel(name).locator(".tsae-run").click()
+            expect(it.panel(name).locator("table").first).to_be_visible()
+        else:
+            expect(it.panel(name)).to_have_attribute("data-compared", "0")
+        assert not barriers(it.page), name
+
+
+FIRST_RED = """async (png) => { // of a picture's first point
+  const bytes = Uint8Array.from(atob(png), (letter) => letter.charCodeAt(0));
+  const pen = new OffscreenCanvas(1, 1).getContext("2d");
+  pen.drawImage(await createImageBitmap(new Blob([bytes])), 0, 0);
+  return pen.getImageData(0, 0, 1, 1).data[0];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_serious_barrier_in_a_shared_page(
+    opened: Opening, tmp_path: Path, scheme: Literal["light", "dark"]
+) -> None:
+    """The exported page in a light and in a dark system: dark to its edges, and links to features that it holds."""
+    it = opened(compare=False)
+    exported = it.explorer.export_html(tmp_path / "share.html", features=[3, 5, 8])
+    it.page.emulate_media(color_scheme=scheme)
+    try:
+        it.page.goto(f"{exported.as_uri()}#feature=5&of={it.explorer.index.manifest['sae'][:8]}")
+        it.at(5)
+        expect(it.panel("Trace")).to_have_attribute("data-traced", re.compile(r"\d+"))
+        expect(it.widget.locator(".tsae-card td .tsae-link .tsae-preview").first).not_to_be_empty()
+        assert not barriers(it.page)
+        corner = it.page.screenshot(clip={"x": 0, "y": 0, "width": 4, "height": 4})  # outside of the widget
+        red = it.page.evaluate(FIRST_RED, base64.b64encode(corner).decode())
+        assert red == 255 if scheme == "light" else red < 40, red
+        it.page.evaluate("location.hash = location.hash.replace('5', '8')")
+        it.at(8)
+    finally:
+        it.page.emulate_media(color_scheme="no-preference")

@@ -105,7 +105,7 @@ export function histogram(title, counts, highest) {
     return h("rect", { x: bin * bar, y: height - size, width: Math.max(0.5, bar - 1), height: size },
       h("title", {}, `${edge(bin)} to ${edge(bin + 1)}: ${count} tokens`));
   });
-  const chart = h("svg", { class: "tsae-bars", viewBox: `0 0 ${width} ${height + 12}`, role: "img", "aria-label": title }, bars,
+  const chart = h("svg", { class: "tsae-bars", viewBox: `0 0 ${width} ${height + 12}`, role: "img", "aria-label": `${title}; heights are square roots, so that rare ones stay visible` }, bars,
     h("line", { x1: 0, x2: width, y1: height, y2: height }),
     h("text", { x: 0, y: height + 11 }, "0"), h("text", { x: width, y: height + 11, "text-anchor": "end" }, number(highest)));
   return withTable(title, chart, () => table(["from", "to", "tokens"],

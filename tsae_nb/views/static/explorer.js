@@ -245,7 +245,7 @@ function explore(root, state, backend) {
       h("div", { class: "tsae-row" }, h("h4", {}, "contexts"), kinds),
       contexts,
       h("div", { class: "tsae-columns" },
-        answer.histogram.length ? histogram("activations (heights: square root of the counts)", answer.histogram, statistics.max) : null,
+        answer.histogram.length ? histogram("activations, √ heights", answer.histogram, statistics.max) : null,
         answer.logits.length ? logits(answer.logits.slice(0, answer.logits.length / 2), "promotes") : null,
         answer.logits.length ? logits(answer.logits.slice(answer.logits.length / 2), "suppresses") : null),
       relations,
@@ -398,12 +398,13 @@ function featureTable(parts, { about, columns, rowOf, label, named, state, backe
   const digits = { max: places("max"), smoothness: places("smoothness") };
   const id = `tsae-row-${Math.random().toString(36).slice(2, 8)}`;
   const changed = () => { rebuild(); remember(); };
-  parts.search = h("input", { type: "search", value: was.search || "", placeholder: "label, #id, or a word + Enter  ( / )", "aria-label": "search", oninput: () => { found = null; changed(); }, onkeydown: (event) => {
+  parts.search = h("input", { type: "search", value: was.search || "", placeholder: "label, #id, or a word + Enter  ( / )", "aria-label": "search", oninput: () => { found = null; changed(); if (!parts.search.value) toCurrent(); }, onkeydown: (event) => {
     if (event.key === "Enter") searchToken();
     if (event.key !== "Escape") return;
     parts.search.value = ""; // the way out of a search leads to the whole list
     found = null;
     changed();
+    toCurrent();
     parts.rows.focus({ preventScroll: true });
     event.preventDefault();
     event.stopPropagation();
@@ -565,6 +566,14 @@ function featureTable(parts, { about, columns, rowOf, label, named, state, backe
   }
 
   const at = () => view.findIndex((row) => columns.feature[row] === state.get("feature"));
+  function toCurrent() {
+    const where = at();
+    if (where >= 0) {
+      const top = where * ROW, room = parts.rows.clientHeight;
+      if (top < parts.rows.scrollTop || top + ROW > parts.rows.scrollTop + room) parts.rows.scrollTop = Math.max(0, top - room / 2);
+    }
+    draw();
+  }
   const beside = (step) => {
     const here = at();
     if (!view.length || here < 0) return view.length ? columns.feature[view[0]] : null;
@@ -576,14 +585,7 @@ function featureTable(parts, { about, columns, rowOf, label, named, state, backe
     beside,
     place: () => ({ sort, search: found ? "" : parts.search.value, level: parts.level.value, which: parts.alive.value, densest: parts.densest.value }),
     step(step) { const next = beside(step); if (next !== null) open(next, { leafing: Math.abs(step) === 1 }); },
-    mark() {
-      const where = at();
-      if (where >= 0) {
-        const top = where * ROW, room = parts.rows.clientHeight;
-        if (top < parts.rows.scrollTop || top + ROW > parts.rows.scrollTop + room) parts.rows.scrollTop = Math.max(0, top - room / 2);
-      }
-      draw();
-    },
+    mark: toCurrent,
   };
 }
 
@@ -779,8 +781,8 @@ function steerView(panel, { about, state, backend, featureLink, card, columns, r
   const way = h("select", { name: "way", "aria-label": "what is done", onchange: () => drawWay() }, options(WAYS));
   const where = h("select", { name: "where", "aria-label": "where it is added", onchange: () => drawWay() }, options(WHERE));
   const first = field("first", "0", "the token from which on it is added; 0 is the first of the text", 3);
-  const strengths = field("strengths", "", "strengths s, in the unit of activations; one column each", 14);
-  const tokens = field("tokens", "24", "new tokens", 3), seed = field("seed", "0", "seed, the same for all columns", 4), heat = field("temperature", "0.7", "temperature; 0 takes the likeliest token", 3);
+  const strengths = field("strengths", "", "strengths s, in the unit of activations; one column each", 11);
+  const tokens = field("tokens", "24", "new tokens", 2), seed = field("seed", "0", "seed, the same for all columns", 2), heat = field("temperature", "0.7", "temperature; 0 takes the likeliest token", 2);
   const hint = h("p", { class: "tsae-faint" }), progress = h("span", { class: "tsae-faint", role: "status" });
   const result = h("div", { class: "tsae-steered" }), chosen = h("div", {});
   let job = null; // the one that is under way
@@ -952,7 +954,7 @@ function compareView(panel, { about, state, backend, featureLink, place }) {
     }
     fill(head, h("p", {}, `${other.folder}: ${other.features.toLocaleString("en")} features, ${other.dead.toLocaleString("en")} dead. Median best cosine ${number(other.median)} over ${other.matched} features of this SAE.`),
       other.layer !== about().layer ? h("p", { class: "tsae-notice" }, `The other SAE reads layer ${other.layer}, this one layer ${about().layer}: the same direction need not mean the same there.`) : null,
-      h("details", {}, h("summary", {}, "best cosines of all features"), histogram("best cosines (heights: square root of the counts)", other.cosines, 1)));
+      h("details", {}, h("summary", {}, "best cosines of all features"), histogram("best cosines, √ heights", other.cosines, 1)));
     const feature = state.get("feature"), where = place();
     into(found, backend.ask("matches", { feature }), drawMatches, "looking for the nearest …");
     if (!other.same_text) fill(pairs, h("p", { class: "tsae-notice" }, "The two indexes were made from different text, so traces cannot stand side by side."));
