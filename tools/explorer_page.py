@@ -129,6 +129,12 @@ class Served:
         """The questions of a kind so far."""
         return [question for question in self.asked if question["kind"] == kind]
 
+    def wait_for(self, kind: str, seconds: float = 30.0) -> None:
+        """Wait until a question of a kind has come."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self.asked_of(kind), seconds):
+                raise TimeoutError(f"nothing of kind {kind!r} was asked in {seconds:.0f} s")
+
     def page(self, theme: str, width: str) -> bytes:
         """The page with the widget as it is now."""
         traits = {name: getattr(self.widget, name) for name in self.names}
@@ -156,7 +162,9 @@ class Served:
                 setattr(self.widget, name, value)
                 del self._setting[name]
             return
-        self.asked.append(content)
+        with self._changed:
+            self.asked.append(content)
+            self._changed.notify_all()
         if held := self._held.get(content["kind"]):
             held.wait(60)
         self.widget._receive(None, content, [])

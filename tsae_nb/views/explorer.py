@@ -126,7 +126,7 @@ def read_prompt(tokenizer: PreTrainedTokenizerFast, text: str, longest: int | No
     return Prompt(torch.tensor([ids]), valid, texts, unknown, notice)
 
 # %% ../../nbs/views/43_explorer.ipynb #10e9af1e
-WHERE = ("all", "prompt", "generated", "from")  # all tokens but the first; of the prompt; generated; from a chosen one on
+WHERE = ("all", "prompt", "generated", "from")  # all but the first; the prompt; generated; from a chosen one on
 
 
 def steered_positions(where: str, first: int, prompt: int, length: int) -> Tensor:
@@ -219,7 +219,7 @@ class Steering:
 
 @dataclass(frozen=True)
 class Generated:
-    """What was made of a prompt so far: a cell for each strength (see `continuation`), the tokens, whether it is all."""
+    """What was made of a prompt so far: a cell for each strength (see `continuation`), tokens, whether it is all."""
 
     cells: list[dict[str, Any]]
     tokens: list[list[int]]  # a row a cell, all of one length
@@ -458,9 +458,11 @@ def answer_steer(explored: Explored, request: dict[str, Any]) -> Answer:
     if not strengths or not np.isfinite(strengths).all() or new_tokens < 1:
         raise UserError("steering needs at least one finite strength and at least one new token")
     lines = [line for line in request["text"].splitlines() if line.strip()] or [""]
-    rows, norms, made, step = [], [], [], request.get("step")
-    for text, before in itertools.zip_longest(lines, request.get("made") or [], fillvalue=[]):
-        prompt = live.prompt(str(text), room=new_tokens)
+    earlier, step = list(request.get("made") or []), request.get("step")
+    rows, norms, made = [], [], []
+    for number, text in enumerate(lines):
+        before = earlier[number] if number < len(earlier) else []
+        prompt = live.prompt(text, room=new_tokens)
         norms.append(live.encode(prompt.tokens, prompt.valid)[0][0].float().norm(dim=-1)[-1].item())
         now = generate(live, prompt, steering, [None, *strengths], new_tokens, int(request["seed"]),
                        float(request["temperature"]), before, step)
@@ -722,8 +724,8 @@ def page_of(
 class FeatureExplorer(AnsweringWidget):
     """Explore a feature index in JupyterLab. With `model` and `sae`: pasted text, steering, ablation.
 
-    `feature` is the feature shown, `selected` the features chosen; both follow the browser and may be set. What a person
-    has open, chosen and listed is kept beside the labels, and there again the next time.
+    `feature` is the feature shown, `selected` the features chosen; both follow the browser and may be set. What a
+    person has open, chosen and listed is kept beside the labels, and there again the next time.
     """
 
     _esm = module_source("common.js", "explorer.js")

@@ -167,27 +167,27 @@ export function painted() {
   return new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 0)));
 }
 
-// What is pressed must still be there when it is let go: whoever changes the page waits for `released()`.
-let pressed = false, whenReleased = null, release = null;
+// What is pressed must still be there when it is let go: whoever changes a part of the page waits until it is `released`.
+let pressed = null, held = null, whenReleased = null, release = null;
 function letGo() {
-  pressed = false;
+  pressed = null;
   setTimeout(() => { // after the click that follows
     if (pressed || !release) return;
     release();
-    whenReleased = release = null;
+    held = whenReleased = release = null;
   }, 0);
 }
-document.addEventListener("pointerdown", () => {
-  pressed = true;
+document.addEventListener("pointerdown", (event) => {
+  pressed = held = event.target;
   whenReleased ||= new Promise((resolve) => { release = resolve; });
 }, true);
 for (const event of ["pointerup", "pointercancel"]) document.addEventListener(event, letGo, true);
 document.addEventListener("pointermove", (event) => { if (pressed && !event.buttons) letGo(); }, true); // let go outside of the window
 window.addEventListener("blur", letGo);
 
-/** Resolves when no button of the mouse is held, and its click is done. */
-export function released() {
-  return whenReleased || Promise.resolve();
+/** Resolves when nothing in the element is pressed, and its click is done. */
+export function released(element) {
+  return whenReleased && element.contains(held) ? whenReleased : Promise.resolve();
 }
 
 /** Shows a promise's result; while it lasts, what is waited for; and the reason if it fails. */
@@ -207,7 +207,7 @@ export async function into(element, promise, draw, saying = "waiting for the ker
   } catch (error) {
     shown = () => h("p", { class: "tsae-notice", role: "alert" }, error.message);
   }
-  await released();
+  await released(element);
   clearTimeout(timer);
   if (element.tsaeTurn !== mine) return;
   element.classList.remove("tsae-waiting");

@@ -44,7 +44,7 @@ function previewsOf(root, about, backend) {
     try {
       const answer = await backend.ask("previews", { features });
       features.forEach((feature, i) => known.set(feature, answer.texts[i]));
-      await released();
+      await released(root);
       root.querySelectorAll(".tsae-preview:empty").forEach(tell);
     } catch {
       // the number stands without: what is asked next says what is wrong
@@ -182,7 +182,7 @@ function explore(root, state, backend) {
 
   function saveLabel(feature, text) {
     backend.ask("label", { feature, text }).then(
-      async (done) => { about.labels[feature] = done.label; await released(); order.redraw(); },
+      async (done) => { about.labels[feature] = done.label; await released(root); order.redraw(); },
       (error) => tell(error.message));
   }
 
@@ -358,7 +358,7 @@ function explore(root, state, backend) {
     state.on("feature", () => show(state.get("feature"))),
     state.on("selected", async () => {
       const answer = await card(state.get("feature"));
-      await released();
+      await released(root);
       order.redraw();
       refresh(panels.current());
       if (answer.feature !== state.get("feature")) return; // another one was opened meanwhile, and is drawn by then
@@ -368,7 +368,7 @@ function explore(root, state, backend) {
     }),
     state.on("_about", async () => {
       about = { ...state.get("_about") };
-      await released();
+      await released(root);
       const name = parts.card.querySelector(".tsae-label");
       if (name && name !== document.activeElement) name.value = label(drawnFeature());
       order.redraw();
@@ -459,7 +459,7 @@ function featureTable(parts, { about, columns, rowOf, label, named, state, backe
     try {
       parts.foot.textContent = `looking for “${text}” …`;
       const answer = await backend.ask("search", { text });
-      await released();
+      await released(parts.rows.parentElement);
       if (!answer.rows.length && view.length) { // labels match, words do not
         parts.foot.textContent = `“${text}” is no word here that a feature fires on; ${view.length} labels or numbers match.`;
         return;
@@ -641,7 +641,7 @@ function graphsToFit(head, graphs, length, pointed) {
 }
 
 function traceView(panel, { about, state, backend, featureLink, label, place, moved, follows, follow }) {
-  let rank = "total", hidden = new Set(), last = null;
+  let rank = "total", hidden = new Set(), last = null, askedOf = null; // the word whose features are shown: {text, t}
   const text = h("textarea", { rows: 1, placeholder: "Paste a text and read it …", "aria-label": "text to read" });
   const chosen = (where) => { setFollowing(false); show(where); };
   const read = h("button", { onclick: () => chosen({ text: text.value }) }, "Read");
@@ -706,8 +706,10 @@ function traceView(panel, { about, state, backend, featureLink, label, place, mo
       readout.textContent = `token ${t}: “${shown(answer.texts[t]).trim()}”${row ? ` · #${row.feature} ${label(row.feature)} ${number(row.values[t])}` : ""}${
         deep > 1 ? ` · ${groups}s ${Array.from({ length: deep }, (_, i) => share(shares[t * deep + i])).join(" / ")}` : ""}`;
     };
-    const askToken = (t) => into(onToken, backend.ask("token", answer.piece === null ? { column: t } : { position: answer.start + t }), (found) => [
-      h("h4", {}, `features on “${shown(answer.texts[t]).trim()}” (token ${t}) `, h("button", { class: "tsae-small", "aria-label": "close", onclick: () => fill(onToken) }, "×")),
+    const textKey = answer.piece === null ? answer.texts.join("") : `${answer.piece}:${answer.start}`;
+    const askToken = (t) => { askedOf = { text: textKey, t }; showToken(t); };
+    const showToken = (t) => into(onToken, backend.ask("token", answer.piece === null ? { column: t } : { position: answer.start + t }), (found) => [
+      h("h4", {}, `features on “${shown(answer.texts[t]).trim()}” (token ${t}) `, h("button", { class: "tsae-small", "aria-label": "close", onclick: () => { askedOf = null; fill(onToken); } }, "×")),
       found.rows.length ? table(["activation", "feature"], found.rows.slice(0, 12).map((row) => [number(row.activation), featureLink(row.feature, { staying: true })]))
         : h("p", { class: "tsae-faint" }, "none fires")], `looking what fires on “${shown(answer.texts[t]).trim()}” …`);
     const main = lanes(rows, length, `activation of ${rows.length} features along ${length} tokens`);
@@ -729,6 +731,7 @@ function traceView(panel, { about, state, backend, featureLink, label, place, mo
       event.preventDefault();
       event.stopPropagation();
     } }, flow(words));
+    if (askedOf && askedOf.text === textKey) showToken(askedOf.t); // drawn again, as when a feature is chosen
     const names = rows.map((row) => h("div", { class: "tsae-lane-name" }, groupBadge(row.level, about().groups), featureLink(row.feature, { staying: true })));
     const against = (value, control, digits) => h("span", { title: `in shuffled order ${number(control)}` }, fixed(value, digits), h("small", { class: "tsae-faint" }, ` (${fixed(control, digits)})`));
     const numbers = rows.map((row) => h("div", { class: "tsae-lane-numbers" },
@@ -805,7 +808,7 @@ function steerView(panel, { about, state, backend, featureLink, card, columns, r
         let made = null;
         for (let answer = {}; !answer.finished;) {
           answer = await backend.ask("steer", { ...asked, text: line, made, step: 4 });
-          await released();
+          await released(result);
           if (job !== mine) return;
           made = answer.made;
           progress.textContent = `generating: token ${made[0][0].length} of ${asked.tokens}${lines.length > 1 ? `, prompt ${rows.length + 1} of ${lines.length}` : ""}`;
