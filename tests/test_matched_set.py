@@ -35,7 +35,7 @@ def test_all_methods_have_the_same_number_of_active_features_in_every_part() -> 
         assert {run.config.sae.sparse_code.kind for run in part} == {"batch_topk"}
         assert all(run.config.unlearning is not None for run in part)
     keys = [run.key for part in runs.values() for run in part]
-    assert len(set(keys)) == len(keys) == 3 * 65 + 39
+    assert len(set(keys)) == len(keys) == 3 * 65 + 48
 
 
 def test_a_line_says_what_the_run_has_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,7 +177,6 @@ class Command:
     make: Callable[[Sequence[str], int], bool]
     check: Callable[[], list[str]]
     missing: Callable[[str], str]  # of a part, in words
-    apart: Sequence[Path] = ()  # files it writes, beside the table
 
     def __call__(self, arguments: Sequence[str] | None = None) -> int:
         """The exit status: 0 all is there, 1 something is missing or old, 2 nothing was done, 130 stopped."""
@@ -198,7 +197,8 @@ class Command:
         def work() -> int:
             good = True
             if not chosen.check:
-                if dirty := changed(root / self.lines.table, *self.apart):
+                results = (*(root / self.lines.table).parent.glob("*.csv"), root / "figures")  # another set's, too
+                if dirty := changed(*results):
                     raise UserError(f"files differ from the commit that would be noted down: {', '.join(dirty[:3])}")
                 good = self.make(chosen.parts, chosen.processes)
             problems = self.check()

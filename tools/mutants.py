@@ -75,6 +75,7 @@ TESTS: dict[str, tuple[str, ...]] = {  # start of a module's name: what checks i
     "evaluation.sparse_statistics": ("nbs/views/41a_feature_index.ipynb", "tests/test_planted.py"),
     "evaluation.recovery": ("tests/test_planted.py",),
     "evaluation.oracles": ("tests/test_planted.py",),
+    "evaluation.timing": ("nbs/experiments/scaling.ipynb",),
     "evaluation.questions": (ODD, "tests/test_hub.py"),
     "evaluation.asking": ("nbs/evaluation/34_unlearning.ipynb", COMPLETE),
     "evaluation.clamping": ("nbs/evaluation/34_unlearning.ipynb", COMPLETE, "tests/test_hub.py"),

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pandas as pd
 from line_sets import Command, LineSet, Part, Run, signed
-from trials import ROOT
 
 from tsae_nb.config import RunConfig, settings_of
 from tsae_nb.foundation import content_hash
@@ -117,8 +116,7 @@ class PlantedSet:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     planted = PlantedSet()
-    return Command(__doc__, LINES, planted.make, planted.check, planted.missing,
-                   [*(ROOT / FIGURE).parent.glob(f"{FIGURE.name}.*")])(arguments)
+    return Command(__doc__, LINES, planted.make, planted.check, planted.missing)(arguments)
 
 
 if __name__ == "__main__":

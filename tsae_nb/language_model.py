@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PATIENCE', 'DTYPES', 'TOLERANCE', 'block_list_name', 'with_module', 'stand_in', 'residual_streams', 'narrowed_head',
-           'resumed', 'predicts_next', 'weight_files', 'check_weights', 'causes_of', 'unreachable', 'hub_trouble',
-           'check_access', 'model_folder', 'resolve_device', 'read_tokenizer', 'longest_row', 'read_config',
-           'read_model', 'prefer_fused_attention', 'tokenizer_hash', 'token_texts', 'LanguageModel', 'check_passes',
-           'KnownModel', 'look_up', 'option_tokens', 'LanguageModels']
+           'narrowed_feed_forward', 'resumed', 'predicts_next', 'weight_files', 'check_weights', 'causes_of',
+           'unreachable', 'hub_trouble', 'check_access', 'model_folder', 'resolve_device', 'read_tokenizer',
+           'longest_row', 'read_config', 'read_model', 'prefer_fused_attention', 'tokenizer_hash', 'token_texts',
+           'LanguageModel', 'check_passes', 'KnownModel', 'look_up', 'option_tokens', 'LanguageModels']
 
 # %% ../nbs/02_language_model.ipynb #3834ecb2
 import copy
@@ -115,6 +115,25 @@ def narrowed_head(head: nn.Module, positions: Tensor | None, vocabulary: Tensor 
         return F.linear(hidden, weight, bias)
 
     return stand_in(head, forward)
+
+
+def narrowed_feed_forward(block: nn.Module, positions: Tensor) -> nn.Module:
+    """`block` whose feed-forward part works at some `positions` (B, P) only; its stream elsewhere means nothing.
+
+    For the last block, of which nothing else is read. Where no child is called `mlp` it is the block itself.
+    """
+    own = getattr(block, "mlp", None)
+    if not isinstance(own, nn.Module):
+        return block
+
+    def forward(hidden: Tensor, *arguments: Any, **keywords: Any) -> Any:
+        places = positions[..., None].expand(-1, -1, hidden.shape[-1])
+        part = own(hidden.gather(1, places), *arguments, **keywords)
+        if not isinstance(part, Tensor):  # some give more than their stream
+            return own(hidden, *arguments, **keywords)
+        return torch.zeros_like(hidden).scatter(1, places, part)
+
+    return with_module(block, "mlp", stand_in(own, forward))
 
 
 def resumed(model: nn.Module, blocks: str, layer: int, hidden: Tensor, as_tuple: bool) -> nn.Module:
@@ -528,12 +547,20 @@ class LanguageModel:
         if positions is None and vocabulary is None:
             logits: Tensor = model(**inputs).logits
             return logits
+        columns = None if positions is None else positions.reshape(len(positions), -1)
+        logits = self.narrowed(model, columns, vocabulary)(**inputs).logits
+        return logits[:, 0] if positions is not None and positions.dim() == 1 else logits
+
+    def narrowed(self, model: nn.Module, positions: Tensor | None, vocabulary: Tensor | None) -> nn.Module:
+        """A view of this model that computes logits at `positions` (B, P), for ids of the `vocabulary` (V',) only."""
+        columns, rows = (None if part is None else part.to(self.device) for part in (positions, vocabulary))
         head = self.model.get_output_embeddings()
         name = next(name for name, module in self.model.named_modules() if module is head)
-        columns = None if positions is None else positions.to(self.device).reshape(len(positions), -1)
-        rows = None if vocabulary is None else vocabulary.to(self.device)
-        logits = with_module(model, name, narrowed_head(head, columns, rows))(**inputs).logits
-        return logits[:, 0] if positions is not None and positions.dim() == 1 else logits
+        if columns is not None and not torch.is_grad_enabled():  # one asked for twice would get its gradient twice
+            blocks: Any = model.get_submodule(self._blocks)
+            last = f"{self._blocks}.{len(blocks) - 1}"
+            model = with_module(model, last, narrowed_feed_forward(blocks[-1], columns))
+        return with_module(model, name, narrowed_head(head, columns, rows))
 
     def check_tokens(self, tokens: Tensor | np.ndarray) -> None:
         """Raise `UserError` for token ids that the model has no embedding for.
@@ -600,6 +627,7 @@ def check_passes(language_model: LanguageModel, layers: Iterable[int], name: str
     length = min(8, language_model.longest_row or 8)
     tokens = (1 + torch.arange(length).repeat(2, 1)) % language_model.vocabulary_size
     attended = torch.arange(length) < torch.tensor([[length], [length - length // 2]])
+    last = attended.sum(dim=1) - 1
     plain, again = None, None
     for layer in layers:
         try:
@@ -609,8 +637,12 @@ def check_passes(language_model: LanguageModel, layers: Iterable[int], name: str
                 raise ValueError(f"its block gives numbers of shape {tuple(stream.shape)}, not {shape}")
             if language_model.can_predict_next:
                 if plain is None:  # the same for every layer
-                    plain = language_model.logits(tokens, attended)[attended.to(language_model.device)].float()
-                again = language_model.resume_from(stream, attended, layer)[attended.to(plain.device)].float()
+                    whole = language_model.logits(tokens, attended)
+                    plain = torch.cat([whole[attended], whole[torch.arange(len(last)), last]]).float()
+                whole = language_model.resume_from(stream, attended, layer)
+                with torch.no_grad():
+                    ends = language_model.resume_from(stream, attended, layer, positions=last)
+                again = torch.cat([whole[attended], ends]).float()
         except (UserError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # each architecture fails in a way of its own

@@ -7,6 +7,7 @@ __all__ = ['THRESHOLDS', 'attribution', 'above_percentile', 'spurious_share', 'a
            'adversary']
 
 # %% ../../nbs/components/15_attribution_adversary.ipynb #39213a30
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -56,27 +57,43 @@ def adversary_weight(spurious: Tensor, base: float = 0.5, floor: float = 0.1) ->
     return (spurious - base).clamp_min(floor)
 
 # %% ../../nbs/components/15_attribution_adversary.ipynb #aa032806
+def _excess(
+    unit: Tensor, selected: Tensor, weights: Tensor, thresholds: Tensor, block: int
+) -> tuple[Tensor, Tensor]:
+    """The penalty () and its gradient (S, d) in the selected unit rows, a block of cosines at a time."""
+    total, gradient = unit.new_zeros(()), unit.new_zeros(len(selected), unit.shape[1])
+    for start in range(0, len(selected), block):
+        rows = selected[start : start + block]
+        weight = weights[start : start + block]
+        cosines = unit[rows] @ unit.T
+        excess = cosines.abs().sub_(thresholds[start : start + block].unsqueeze(1)).clamp_min_(0)
+        excess.scatter_(1, rows.unsqueeze(1), 0)  # j ≠ i
+        penalty = weight * torch.linalg.vector_norm(excess, dim=1).square()
+        total += penalty.sum()
+        over = penalty.nonzero().squeeze(1)
+        if len(over):
+            signed = cosines.sign_().mul_(excess)
+            signed = signed if len(over) == len(rows) else signed[over]
+            gradient[start + over] = (signed @ unit).mul_(2 * weight[over].unsqueeze(1))
+    return total, gradient
+
+
+def _squares(unit: Tensor, selected: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The same where the threshold is 0 for all: every cosine counts, and their squares add up to a quadratic form."""
+    rows = unit[selected]
+    towards = rows @ (unit.T @ unit) - rows  # Σ_{j≠i} c_ij u_j
+    penalty = (towards * rows).sum(dim=1).clamp_min(0)
+    return (weights * penalty).sum(), towards.mul_(2 * weights.unsqueeze(1))
+
+
 class _Overlap(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, decoder: Tensor, selected: Tensor, weights: Tensor, thresholds: Tensor, block: int
+        ctx: Any, decoder: Tensor, selected: Tensor, weights: Tensor, thresholds: Tensor | None, block: int
     ) -> Tensor:
         unit = unit_rows(decoder)
-        total = unit.new_zeros(())
-        gradient = unit.new_zeros(len(selected), unit.shape[1])
-        for start in range(0, len(selected), block):
-            rows = selected[start : start + block]
-            weight = weights[start : start + block]
-            cosines = unit[rows] @ unit.T
-            excess = cosines.abs().sub_(thresholds[start : start + block].unsqueeze(1)).clamp_min_(0)
-            excess.scatter_(1, rows.unsqueeze(1), 0)  # j ≠ i
-            penalty = weight * torch.linalg.vector_norm(excess, dim=1).square()
-            total += penalty.sum()
-            over = penalty.nonzero().squeeze(1)
-            if len(over):
-                signed = cosines.sign_().mul_(excess)
-                signed = signed if len(over) == len(rows) else signed[over]
-                gradient[start + over] = (signed @ unit).mul_(2 * weight[over].unsqueeze(1))
+        total, gradient = (_squares(unit, selected, weights) if thresholds is None else
+                           _excess(unit, selected, weights, thresholds, block))
         length = torch.linalg.vector_norm(decoder, dim=1, keepdim=True, dtype=unit.dtype)
         ctx.save_for_backward(selected, tangent(gradient, unit[selected], length[selected]).to(decoder.dtype))
         ctx.shape = decoder.shape
@@ -90,11 +107,14 @@ class _Overlap(torch.autograd.Function):
         return whole.index_copy_(0, selected, incoming.to(gradient.dtype) * gradient), None, None, None, None
 
 
-def overlap(decoder: Tensor, selected: Tensor, weights: Tensor, thresholds: Tensor, block: int = 1024) -> Tensor:
+def overlap(
+    decoder: Tensor, selected: Tensor, weights: Tensor, thresholds: Tensor | None, block: int = 1024
+) -> Tensor:
     """Σ over the selected i of weight_i · Σ_{j≠i} relu(|cos(W_i, W_j)| − threshold_i)², shape ().
 
-    `decoder` is (k, d); `selected` (S,) holds indices of rows, `weights` and `thresholds` (S,) belong to them. The
-    gradient reaches the selected rows only, every W_j counts as a constant. O(block·k + k·d) memory in both passes.
+    `decoder` is (k, d); `selected` (S,) holds indices of rows, `weights` and `thresholds` (S,) belong to them; without
+    `thresholds` they are 0. The gradient reaches the selected rows only, every W_j counts as a constant.
+    O(block·k + k·d) memory in both passes; without thresholds O(k·d), and d products of (k, d) in place of k.
     """
     with torch.autocast(decoder.device.type, enabled=False):
         total: Tensor = _Overlap.apply(decoder, selected, weights, thresholds, block)  # type: ignore[no-untyped-call]
@@ -110,7 +130,7 @@ class AdversaryStep(NamedTuple):
     selected: Tensor  # (k,) bool, the set S
 
 
-THRESHOLDS = {"margin": lambda margins: margins, "zero": torch.zeros_like}
+THRESHOLDS: dict[str, Callable[[Tensor], Tensor | None]] = {"margin": lambda margins: margins, "zero": lambda _: None}
 
 
 def adversary(

@@ -22,7 +22,7 @@ from torch import Tensor
 from ..config import UnlearningConfig
 from .questions import ChoiceQuestion, prompt_text, prompt_tokens, sets_of, subject_named
 from ..foundation import UserError, content_hash
-from ..language_model import LanguageModel, narrowed_head, option_tokens, tokenizer_hash, with_module
+from ..language_model import LanguageModel, option_tokens, tokenizer_hash
 from ..storage import Cache, write_json
 from ..world import ORDERS
 
@@ -170,11 +170,9 @@ def tree_logits(language_model: LanguageModel, trees: Sequence[OrderTree], vocab
     for row, tree in enumerate(trees):
         seen[row, : len(tree.tokens), : len(tree.tokens)] = torch.from_numpy(tree.ancestors)
     mask = torch.zeros(seen.shape, dtype=language_model.dtype).masked_fill(~seen, torch.finfo(language_model.dtype).min)
-    head = model.get_output_embeddings()
-    name = next(name for name, module in model.named_modules() if module is head)
-    leaves = torch.tensor([tree.leaves for tree in trees], device=device)
-    view = with_module(model, name, narrowed_head(head, leaves, vocabulary.to(device)))
+    leaves = torch.tensor([tree.leaves for tree in trees])
     with torch.no_grad():
+        view = language_model.narrowed(model, leaves, vocabulary)
         logits: Tensor = view(input_ids=tokens.to(device), attention_mask=mask[:, None].to(device),
                               position_ids=depths.to(device), use_cache=False).logits
     return logits
