@@ -19,6 +19,13 @@ MINUTES = 5 * 60_000  # for cells that train
 expect.set_options(timeout=30_000)  # ms: other tests have the cores, and one kernel answers in turn
 
 
+@pytest.fixture(autouse=True)
+def nobody_was_here(project: Path) -> None:
+    """Explorers open at their beginning, not where the test before left them."""
+    for place in project.glob("runs/reference/tiny/*/index/place.json"):
+        place.unlink()
+
+
 def painted_feature(widget: Locator) -> int:
     return int(widget.get_attribute("data-painted") or -1)
 
