@@ -434,7 +434,7 @@ def test_place_choice_and_lists_survive(opened: Opening) -> None:
     it.panel("Trace").get_by_label("document").press("Enter")
     expect(it.panel("Trace")).to_have_attribute("data-traced", "7")
     it.widget.get_by_role("tab", name="Ablate").click()
-    it.page.wait_for_timeout(600)
+    it.page.wait_for_timeout(2000)
     assert it.explorer.lists == {"two of them": [12, 34]}
 
     def is_there(other: Opened) -> None:
@@ -448,7 +448,7 @@ def test_place_choice_and_lists_survive(opened: Opening) -> None:
         expect(other.panel("Trace")).to_have_attribute("data-traced", "7")
         expect(other.panel("Trace").get_by_role("button", name="follow")).to_have_attribute("aria-pressed", "false")
         other.widget.get_by_role("tab", name="Ablate").click()
-        other.page.wait_for_timeout(600)
+        other.page.wait_for_timeout(2000)
 
     it.page.reload()
     is_there(it)

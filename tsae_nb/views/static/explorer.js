@@ -39,7 +39,7 @@ function previewsOf(root, about, backend) {
   };
   async function ask() {
     timer = null;
-    const features = [...wanted].slice(0, 200);
+    const features = [...wanted].slice(-40); // a few at a time, those in sight first: a card that is opened meanwhile is answered in between
     features.forEach((feature) => wanted.delete(feature));
     try {
       const answer = await backend.ask("previews", { features });
@@ -56,7 +56,8 @@ function previewsOf(root, about, backend) {
     if (known.has(feature)) tell(spot);
     else if (!backend.stored) {
       wanted.add(feature);
-      timer ??= setTimeout(ask, 200);
+      clearTimeout(timer);
+      timer = setTimeout(ask, 400);
     }
     return spot;
   };
@@ -135,7 +136,7 @@ function explore(root, state, backend) {
         sayKept = true;
         tell(error.message);
       });
-    }, 300);
+    }, 1000); // writing to the disk takes its time, and nobody's next click shall wait for it
   }
   function tell(text) {
     parts.notice.textContent = text;
