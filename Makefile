@@ -8,15 +8,16 @@ export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help environment reproduce reproduce-full reproduce-planted reproduce-matched gemma gemma-ablations figures test soak mutants reference gpu-rehearsal lab sync clean
+.PHONY: help environment reproduce reproduce-full reproduce-planted reproduce-matched gemma gemma-ablations figures test quick-test soak mutants reference gpu-rehearsal lab site site-test sync clean
 
 help:
-	@echo "make reproduce       the whole chain on the embedded model, then Figures 1 and 2; whether time helps, in small"
+	@echo "make reproduce       the whole chain on the embedded model, then Figures 1, 2 and 4; whether time helps, in small"
 	@echo "make reproduce-full  the same with three seeds, and the ablations (an hour or two)"
-	@echo "make gemma           the paper's setting: google/gemma-2-2b on one GPU, then Figures 1 and 2 (README: what it needs)"
+	@echo "make gemma           the paper's setting: google/gemma-2-2b on one GPU, then Figures 1, 2 and 4 (README: what it needs)"
 	@echo "make gemma-ablations the paper's ablations in that setting"
 	@echo "make test            the checks: notebooks in step with the library, lint, types, every notebook, the browser"
 	@echo "                     (it says at its end what was left out and why; CONTRIBUTING says what it wants)"
+	@echo "make quick-test      whether another Python will do: five notebooks and the names of the library (PYTHON=python3.13 chooses it)"
 	@echo "make soak            the long checks: runs killed at random moments, and the like (an hour or two; result in runs/reference)"
 	@echo "make mutants         one change at a time in exported code, and who notices (hours; table in runs/reference)"
 	@echo "make reference       the committed results anew, of the current commit: runs, claims, figures, README (hours; goes on where it stopped)"
@@ -24,6 +25,8 @@ help:
 	@echo "make reproduce-matched  methods at equal sparsity: on the language model, and in planted worlds (6 hours on a core; goes on where it stopped)"
 	@echo "make gpu-rehearsal   what the paper's setting costs on this machine's GPU (minutes; result in runs/reference)"
 	@echo "make lab             JupyterLab on the notebooks to explore"
+	@echo "make site            the notebooks, and all modules, as a site in _site (wants npm, for what draws equations)"
+	@echo "make site-test       that site in a browser: equations, figures, links, search, and no request to elsewhere"
 	@echo "make sync            after editing notebooks: clean, export, render the README"
 
 # The stamp depends on what decides the environment. torch comes first, pinned, so that nothing else chooses its build.
@@ -66,6 +69,11 @@ figures: environment
 test: environment
 	bash tools/check.sh
 
+QUICK := tutorial 00_config components/10_sparse_code 20_sae 51_cli
+quick-test: environment
+	for notebook in $(QUICK); do nbdev_test --path nbs/$$notebook.ipynb || exit 1; done
+	pytest -q tests/test_names.py
+
 soak: environment
 	TSAE_SOAK=1 pytest -q tests/test_processes.py tests/test_odd_inputs.py
 	python tools/soak.py
@@ -88,6 +96,18 @@ gpu-rehearsal: environment
 
 lab: environment
 	tsae lab
+
+# What the site needs beyond the environment: 84 MB from PyPI, 5 MB from npm, both pinned.
+.venv/.site: .venv/.installed tools/site_assets/package-lock.json
+	$(BIN)/python -m pip install -c constraints.txt -e '.[site]'
+	npm ci --prefix tools/site_assets --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+site: .venv/.site
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+
+site-test: site
+	pytest -q tests/test_site.py
 
 sync: environment
 	nbdev_clean

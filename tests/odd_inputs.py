@@ -39,7 +39,7 @@ from tsae_nb.runs import execute
 from tsae_nb.sae import SparseAutoencoder, load_sae
 from tsae_nb.views.explorer import FeatureExplorer
 from tsae_nb.views.feature_index import FeatureIndex
-from tsae_nb.views.figures import drawable_runs, level_table, training_curves, unlearning_table
+from tsae_nb.views.figures import TABLES, drawable_runs
 from tsae_nb.views.training_monitor import TrainingMonitor
 from tsae_nb.views.unlearning_explorer import UnlearningExplorer
 
@@ -358,9 +358,9 @@ def odd_config(chance: random.Random, place: "Place") -> Odd:
         config = build(RunConfig, settings)
         if (back := build(RunConfig, parse_yaml(to_yaml(config)))) != config:
             raise Fault(f"its YAML reads back as another config: {back}")
-        if value is not None and not isinstance(value, (Mapping, tuple)):
-            if (found := unlike(settings, settings_of(config))) is not None:
-                raise Fault(found)
+        simple = value is not None and not isinstance(value, (Mapping, tuple))
+        if simple and (found := unlike(settings, settings_of(config))) is not None:
+            raise Fault(found)
         return "accepted"
 
     return Odd("config", f"{path} = {value!r}"[:300], act)
@@ -485,9 +485,9 @@ def odd_questions(chance: random.Random, place: "Place") -> Odd:
             if whole and not _two_ways(asked, answers) and (columns or "header" not in suffix):
                 raise Fault("refused, though nothing is wrong with it") from None
             raise
-        if found != asked[: len(found)] or (damage in ("none", "BOM") and len(found) != len(asked)):
-            if not (columns and wrong and set(wrong) & {"choices"}):  # columns win over nothing else
-                raise Fault(f"other questions: {str(found)[:300]}")
+        other = found != asked[: len(found)] or (damage in ("none", "BOM") and len(found) != len(asked))
+        if other and not (columns and wrong and set(wrong) & {"choices"}):  # columns win over nothing else
+            raise Fault(f"other questions: {str(found)[:300]}")
         return "accepted"
 
     return Odd("questions", f"{suffix}, {damage}, {wrong}: {raw[:600]!r}", act)
@@ -623,7 +623,7 @@ def _listed(place: "Place") -> Any:
 
 def _figures(place: "Place") -> Any:
     runs = drawable_runs(place.folder / "stored")
-    return [table(runs).to_json() for table in (training_curves, level_table, unlearning_table)]
+    return [table(runs).to_json() for _, table in TABLES]
 
 
 def _explored(place: "Place") -> Any:

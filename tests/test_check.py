@@ -1,6 +1,7 @@
 """What `make test` says at its end: what was left out and why, and that it was stopped, where it was"""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,12 @@ def test_that_the_time_was_up_is_said(project: Path) -> None:
     tool(project, "nbdev_test", "exit 1")
     done = checked(project, 60)
     assert done.returncode == 1 and "longer than" not in done.stdout
+
+
+def test_what_runs_before_a_commit_has_the_versions_of_the_environment() -> None:
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    pinned = re.findall(r"[\w-]+==[\d.]+", hooks)
+    assert len(pinned) == 5 and set(pinned) <= set((ROOT / "constraints.txt").read_text(encoding="utf-8").split())
 
 
 def test_the_flagged_cells_of_the_project_are_counted() -> None:

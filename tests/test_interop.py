@@ -7,15 +7,24 @@ from typing import Any
 
 import pytest
 import torch
+from foreign_layouts import SIZE, WIDTH, Layout, layouts, malformed
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from foreign_layouts import SIZE, WIDTH, Layout, layouts, malformed
 from tsae_nb.cli import main
 from tsae_nb.config import TAKES_ACTIVE, SAEConfig, SparseCodeConfig
 from tsae_nb.foundation import UserError
 from tsae_nb.interop import (
-    FORMATS, SAELENS_ARCHITECTURES, Source, after_block, export_sae, import_sae, inspect_saes, keep_sae, open_sae)
+    FORMATS,
+    SAELENS_ARCHITECTURES,
+    Source,
+    after_block,
+    export_sae,
+    import_sae,
+    inspect_saes,
+    keep_sae,
+    open_sae,
+)
 from tsae_nb.sae import SparseAutoencoder, save_sae
 
 NAMES = sorted(layouts())

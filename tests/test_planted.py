@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import planted_grid
 import pytest
-import yaml
 import torch
+import yaml
 
 from tsae_nb.cli import main
 from tsae_nb.config import ActivationsConfig, PlantedConfig, UserError, read_yaml

@@ -226,8 +226,8 @@ def test_knowledge_was_really_clamped(rehearsal: Rehearsal, layer: int) -> None:
         assert (own.features == 10).all() and own.touched.sum() > 0 and own.flipped.sum() > 0, own
 
 
-def test_both_figures_show_every_variant(rehearsal: Rehearsal) -> None:
-    for figure in ("figure1", "figure2"):
+def test_all_figures_show_every_variant(rehearsal: Rehearsal) -> None:
+    for figure in ("figure1", "figure2", "figure4"):
         files = {path.suffix for path in (rehearsal.folder / "figures").glob(f"{figure}.*")}
         assert {".json", ".csv", ".html"} <= files
         rows = pd.read_csv(rehearsal.folder / "figures" / f"{figure}.csv")

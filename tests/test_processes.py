@@ -23,7 +23,7 @@ from tsae_nb.executors import TSAE
 from tsae_nb.experiments import expand
 from tsae_nb.foundation import CorruptFileError, UserError
 from tsae_nb.interop import export_sae, import_sae
-from tsae_nb.run_folders import stored_runs, summarise, summaries
+from tsae_nb.run_folders import stored_runs, summaries, summarise
 from tsae_nb.runs import cache_entries, execute, remove_run
 from tsae_nb.sae import load_sae, stored_hash
 from tsae_nb.storage import Busy, claim, lock_file, locked, record, verify

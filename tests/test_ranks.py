@@ -17,11 +17,24 @@ from torch import Tensor, nn
 
 from tsae_nb import training as training_module
 from tsae_nb.components import (
-    attribution_adversary, dead_features, feature_tracker, hierarchical_router, objective, sparse_code,
+    attribution_adversary,
+    dead_features,
+    feature_tracker,
+    hierarchical_router,
+    objective,
+    sparse_code,
 )
 from tsae_nb.components.ranks import LostRank, Ranks, in_threads, shared
 from tsae_nb.config import (
-    VARIANTS, ConfigError, DeadFeaturesConfig, RunConfig, UserError, build, merge, override, result_settings,
+    VARIANTS,
+    ConfigError,
+    DeadFeaturesConfig,
+    RunConfig,
+    UserError,
+    build,
+    merge,
+    override,
+    result_settings,
 )
 from tsae_nb.foundation import named_generator
 from tsae_nb.runs import execute

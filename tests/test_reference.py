@@ -46,7 +46,7 @@ def stored_copy(folder: Path) -> Path:
     (folder / "runs" / "reference").mkdir(parents=True)
     (folder / "runs" / "reference" / "tiny").symlink_to(ROOT / "runs" / "reference" / "tiny")
     (folder / "figures").mkdir()
-    for file in ("README.md", "figures/figure1.csv", "figures/figure2.csv"):
+    for file in ("README.md", "figures/figure1.csv", "figures/figure2.csv", "figures/figure4.csv"):
         shutil.copy(ROOT / file, folder / file)
     return folder
 
@@ -55,7 +55,8 @@ def test_a_number_typed_into_readme_or_figures_is_found(tmp_path: Path) -> None:
     place = stored_copy(tmp_path)
     assert reference.check(place) == []
     table = next(line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if "| topk |" in line)
-    for file, number in (("README.md", table), ("figures/figure1.csv", "1a,topk"), ("figures/figure2.csv", "topk,1,0")):
+    for file, number in (("README.md", table), ("figures/figure1.csv", "1a,topk"), ("figures/figure2.csv", "topk,1,0"),
+                         ("figures/figure4.csv", "topk,1,0")):
         before = (place / file).read_text(encoding="utf-8")
         (place / file).write_text(before.replace(number, number.replace("topk", "topk 2"), 1), encoding="utf-8")
         assert [said.split(":")[0] for said in reference.check(place)] == [file]
@@ -194,7 +195,7 @@ def test_killed_anywhere_it_goes_on_and_nothing_is_in_place_before_all_is(
     summary = read_json(project / reference.STORED / "reference.json")
     assert sorted(summary["runs"]) == names and summary["commit"] == trials.git("rev-parse", "HEAD")
     assert set(summary) >= {"date", "machines", "versions", "command", "seconds", "files"}
-    assert {"figures/figure1.csv", "figures/figure2.csv", "runs/reference/claims.ipynb"} <= set(summary["files"])
+    assert {*(f"figures/figure{n}.csv" for n in (1, 2, 4)), "runs/reference/claims.ipynb"} <= set(summary["files"])
     now = stored(project)
     assert now["runs/reference/tiny/topk/manifest.json"] == first  # what was made is not made again
     assert not any("/old/" in name or name.endswith("partial") for name in now) and "runs/reference/soak.json" in now

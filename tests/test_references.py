@@ -2,17 +2,19 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from bibliography import CITED, Work, bibliography  # noqa: E402
+
 PAGE = re.compile(r"[\w.:/~{}-]*\w\.md\b")
-# Gao et al. 2024, Beck & Teboulle (2009; not the first part of a date
-CITED = re.compile(r"([A-Z][\w’-]+)(?: et al\.)? \(?((?:19|20)\d\d[a-z]?)\b(?!-)")
 TEXTS = {".py", ".sh", ".md", ".yaml", ".yml", ".toml", ".ini", ".cff", ".bib", ".js", ".css", ""}
 
 
@@ -20,7 +22,7 @@ def files() -> list[Path]:
     """Every text file of the project but what runs and tools have written."""
     places = [ROOT.glob("*"), (ROOT / "runs").glob("*"), *((ROOT / name).rglob("*") for name in (
         "nbs", "tsae_nb", "tests", "tools", ".github", ".ci"))]
-    hidden = {"__pycache__", ".ipynb_checkpoints"}
+    hidden = {"__pycache__", ".ipynb_checkpoints", "node_modules"}
     return sorted(path for place in places for path in place if path.is_file() and not hidden & set(path.parts)
                   and path.suffix in TEXTS | {".ipynb"})
 
@@ -47,6 +49,8 @@ def absent(text: str, pages: set[str]) -> list[str]:
 def test_no_page_is_named_that_is_not_there() -> None:
     pages = {path.name for path in files() if path.suffix == ".md"}
     assert {"README.md", "CONTRIBUTING.md"} <= pages
+    pages |= {"references.md", *map(str.lower, pages)}  # of the site, with one for each notebook
+    pages |= {path.with_suffix(".md").name for path in files() if path.suffix == ".ipynb"}
     found = {str(path.relative_to(ROOT)): named for path, text in texts() if (named := absent(text, pages))}
     assert not found, f"these name pages that nobody can open: {found}"
 
@@ -58,47 +62,6 @@ def test_a_page_is_seen_however_it_is_named(text: str) -> None:
 
 
 # -- works -------------------------------------------------------------------------------------------------------------
-
-@dataclass(frozen=True)
-class Work:
-    """An entry of `references.bib`."""
-
-    key: str
-    fields: dict[str, str]
-
-    @property
-    def authors(self) -> list[str]:
-        """Family names, with what stands before them; of a team its name."""
-        return [name.strip("{}").split(",")[0] for name in self.fields["author"].split(" and ") if name != "others"]
-
-    @property
-    def year(self) -> str:
-        """As it is cited: with the key's letter."""
-        letter = self.key[-1] if self.key[-2:-1].isdigit() and self.key[-1].isalpha() else ""
-        return self.fields.get("year", "") + letter
-
-    def is_meant(self, name: str, year: str) -> bool:
-        """Whether this is what `name … year` in a text stands for."""
-        return year == self.year and name in {word for author in self.authors for word in author.split()}
-
-    def is_in(self, text: str) -> bool:
-        """Whether a text cites it: by author and year, where it has no year by its title."""
-        if not self.year:
-            return self.fields["title"] in text
-        return any(self.is_meant(*found) for found in CITED.findall(text))
-
-
-ENTRY = re.compile(r"@(?:article|inproceedings|misc)\{(\w+),\n((?:  \w+ = \{.*\},\n)+)\}\n")
-
-
-def bibliography() -> list[Work]:
-    """All entries; a line that belongs to none, and is no comment, is a mistake."""
-    text = (ROOT / "references.bib").read_text(encoding="utf-8")
-    left = [line for line in ENTRY.sub("", text).splitlines() if line.strip() and not line.startswith("%")]
-    assert not left, f"references.bib: {left[0]!r} belongs to no entry that can be read"
-    return [Work(key, dict(re.findall(r"^  (\w+) = \{(.*)\},$", body, re.MULTILINE)))
-            for key, body in ENTRY.findall(text)]
-
 
 WORKS = bibliography()
 

@@ -16,13 +16,30 @@ from torch import Tensor, nn
 
 from tsae_nb import training as training_module
 from tsae_nb.config import (
-    PLACEMENT, VARIANTS, RunConfig, UnlearningConfig, UserError, build, merge, override, result_settings, settings_of,
+    PLACEMENT,
+    VARIANTS,
+    RunConfig,
+    UnlearningConfig,
+    UserError,
+    build,
+    merge,
+    override,
+    result_settings,
+    settings_of,
 )
 from tsae_nb.foundation import CorruptFileError, named_generator
 from tsae_nb.storage import copies_set_aside, record, verify
 from tsae_nb.training import (
-    CHECKPOINT_FILES, MetricsLog, SAETraining, can_continue, drop_optimizer, load_checkpoint, open_checkpoint,
-    read_metrics, save_checkpoint, train,
+    CHECKPOINT_FILES,
+    MetricsLog,
+    SAETraining,
+    can_continue,
+    drop_optimizer,
+    load_checkpoint,
+    open_checkpoint,
+    read_metrics,
+    save_checkpoint,
+    train,
 )
 
 STEPS, KILLED, CHECKPOINT_AT = 12, 8, 5

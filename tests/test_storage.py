@@ -20,8 +20,22 @@ from crash_states import bad_states, lay_out, recorded, states
 from tsae_nb import storage
 from tsae_nb.foundation import CorruptFileError, UserError
 from tsae_nb.storage import (
-    Busy, Cache, Stored, drop_lock, holder, lock_file, locked, read_json, read_sealed, record, remove_stored, settled,
-    verify, whole_directory, write_json, write_sealed,
+    Busy,
+    Cache,
+    Stored,
+    drop_lock,
+    holder,
+    lock_file,
+    locked,
+    read_json,
+    read_sealed,
+    record,
+    remove_stored,
+    settled,
+    verify,
+    whole_directory,
+    write_json,
+    write_sealed,
 )
 from tsae_nb.views import index_build
 from tsae_nb.views.feature_index import FeatureIndex
@@ -194,7 +208,7 @@ class Forked:
     """A process of its own that calls a function; `said` is what it wrote to standard error."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
-        self.file = tempfile.TemporaryFile("w+")
+        self.file = tempfile.TemporaryFile("w+")  # noqa: SIM115  (read when the process has ended)
         self.process = os.fork()
         if self.process == 0:
             sys.stderr = self.file

@@ -243,6 +243,6 @@ def test_the_lines_of_make_reproduce_twice(tmp_path: Path) -> None:
     assert picture == (find_chrome() is not None), "what conftest.py leaves out elsewhere"
     print(f"first {first:.0f} s, second {reproduce(here):.0f} s")
     assert [path.name for path in tmp_path.iterdir()] == ["runs"], "nothing is written outside runs/"
-    assert {f"figure{n}.{kind}" for n in (1, 2) for kind in ("html", "json", "csv")} <= {path.name for path in kept}
+    assert {f"figure{n}.{kind}" for n in (1, 2, 4) for kind in ("html", "json", "csv")} <= {path.name for path in kept}
     runs = {path for path in kept if "figures" not in path.parts}
     assert {path: path.read_bytes() for path in runs} == {path: kept[path] for path in runs}

@@ -31,8 +31,18 @@ from tsae_nb.experiments import expand, load_experiment, nested
 from tsae_nb.foundation import content_hash, find_chrome
 from tsae_nb.run_folders import RUN, read_mapping, stored_config, stored_runs
 from tsae_nb.runs import PACKAGES, own_files
-from tsae_nb.storage import claim, is_stored, locked, put_in_place, read_json, record, remove_stored, tidy, whole_file
-from tsae_nb.storage import write_json
+from tsae_nb.storage import (
+    claim,
+    is_stored,
+    locked,
+    put_in_place,
+    read_json,
+    record,
+    remove_stored,
+    tidy,
+    whole_file,
+    write_json,
+)
 from tsae_nb.views.claims import CLAIMS, claim_convergence, claim_dictionary_size, stored_claims
 from tsae_nb.views.figures import draw, figure_tables, results_table
 

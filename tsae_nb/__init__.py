@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .training import read_metrics as read_metrics, train as train
     from .views.explorer import FeatureExplorer as FeatureExplorer
     from .views.feature_index import FeatureIndex as FeatureIndex
-    from .views.figures import draw as draw, figure1 as figure1, figure2 as figure2
+    from .views.figures import draw as draw, figure1 as figure1, figure2 as figure2, figure4 as figure4
     from .views.training_monitor import TrainingMonitor as TrainingMonitor
     from .views.unlearning_explorer import UnlearningExplorer as UnlearningExplorer
 
@@ -49,7 +49,7 @@ _MODULES = {  # what a type checker reads above, for when the program runs; a te
     "training": "read_metrics train",
     "views.explorer": "FeatureExplorer",
     "views.feature_index": "FeatureIndex",
-    "views.figures": "draw figure1 figure2",
+    "views.figures": "draw figure1 figure2 figure4",
     "views.training_monitor": "TrainingMonitor",
     "views.unlearning_explorer": "UnlearningExplorer",
 }

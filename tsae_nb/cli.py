@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -132,14 +132,7 @@ def _about_runs(command: Command) -> Command:
         command = add(command)
     return command
 
-
-def _load(*modules: str) -> None:
-    """Import modules of ours that are heavy; a signal meanwhile ends the process with a sentence: nothing has begun."""
-    with ending_at_once():
-        for module in modules:
-            import_module(f"tsae_nb.{module}")
-
-
+# %% ../nbs/51_cli.ipynb #2470f687
 def _experiment(chosen: Mapping[str, Any]) -> dict[str, Any]:
     """The experiment with what the command line lays over it."""
     from tsae_nb.carried import find_experiment
@@ -152,7 +145,7 @@ def _experiment(chosen: Mapping[str, Any]) -> dict[str, Any]:
             changes[axis] = {name: below.get(name) for name in given} if isinstance(below, Mapping) else given
     return load_experiment(file, changes)
 
-
+# %% ../nbs/51_cli.ipynb #644f9d52
 def _no_experiment(chosen: Mapping[str, Any]) -> bool:
     """Whether none is named: then those there are are shown."""
     from tsae_nb.carried import described_experiments
@@ -167,6 +160,13 @@ def _no_experiment(chosen: Mapping[str, Any]) -> bool:
         number = f"{count:3} run{'s' if count != 1 else ' '}" if count is not None else "has a mistake"
         print(f"{name:18} {number} ({where}). {text}")
     return True
+
+
+def _load(*modules: str) -> None:
+    """Import modules of ours that are heavy; a signal meanwhile ends the process with a sentence: nothing has begun."""
+    with ending_at_once():
+        for module in modules:
+            import_module(f"tsae_nb.{module}")
 
 # %% ../nbs/51_cli.ipynb #sce82d8a
 def _agreed(question: str, yes: bool) -> bool:
@@ -197,7 +197,7 @@ def _unwritable() -> str:
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
-# %% ../nbs/51_cli.ipynb #a3152758
+# %% ../nbs/51_cli.ipynb #e02c6adb
 class InOrder(click.Group):
     """Commands in the order in which they are needed."""
 
@@ -214,7 +214,7 @@ def tsae() -> None:
     `tsae COMMAND --help` says more of each.
     """
 
-
+# %% ../nbs/51_cli.ipynb #a3152758
 @tsae.command("run")
 @_about_runs
 @click.option("--resolve", is_flag=True, help="Print every setting of the runs, run nothing.")
@@ -244,7 +244,7 @@ def run_command(root: str, resolve: bool, only_cache: bool, **chosen: Any) -> No
     for run in launch(experiment, root):
         print(run.folder)
 
-
+# %% ../nbs/51_cli.ipynb #ae6b9068
 @tsae.command("sweep")
 @_about_runs
 @click.option("--processes", type=click.IntRange(min=1), help="How many at a time; by default 1, or one a GPU.")
@@ -288,7 +288,7 @@ def sweep_command(
 
     sweep(experiment, file, processes, root, extra, gpus or ())
 
-# %% ../nbs/51_cli.ipynb #ce6cb351
+# %% ../nbs/51_cli.ipynb #ea78c690
 def _number(value: Any, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
@@ -300,6 +300,36 @@ def _said(columns: Sequence[Any], results: Mapping[str, Any], named: bool) -> st
     return f"{', '.join(texts)} {results.get('reason') or ''}".strip()
 
 
+def _listing(runs: Sequence[Any]) -> Iterator[str]:
+    """A title, and a line for each run: how far it is, its numbers, what else is said of it."""
+    from tsae_nb.comparison import flat
+    from tsae_nb.evaluation.evaluations import EVALUATIONS
+
+    rows = [row for row in EVALUATIONS.values() if row.part is None]
+    parts = [row for row in EVALUATIONS.values() if row.part is not None]
+    longest, columns = max(len(run.name) for run in runs), [(row, column) for row in rows for column in row.columns]
+    titles = " ".join(f"{column.title:>{column.width}}" for row, column in columns if row.always)
+    several = sum(not row.always for row, _ in columns) > 1  # of few runs each: a number stands with its name
+    measured = {row.name: any(run.results.get(row.file, {}).get(row.part or "") for run in runs) for row in parts}
+    others = "; ".join([*(column.title for row, column in columns if not row.always),
+                        *(name for name, some in measured.items() if some)])
+    yield f"{'run':{longest}}  {'state':11} {titles}  {others}"
+    for run in runs:
+        numbers, said = list[str](), list[str]()
+        for row in rows:
+            results = run.results.get(row.file, {})
+            if row.always:
+                given = ((_number(results.get(column.key), column.digits), column.width) for column in row.columns)
+                numbers += [f"{number:>{width}}" for number, width in given]
+            elif results:
+                said.append(_said(row.columns, results, several))
+        for row in parts:
+            if results := flat(run.results.get(row.file, {}).get(row.part or "", {})):
+                said.append(_said(row.columns, results, named=True))
+        told = "; ".join(part for part in (*said, run.reason) if part)
+        yield f"{run.name:{longest}}  {run.state:11} {' '.join(numbers)}  {told}".rstrip()
+
+# %% ../nbs/51_cli.ipynb #ce6cb351
 def _with_tasks(runs: list[Any], root: str) -> list[Any]:
     """Summaries of runs, with what a cluster says of those that it shall make; it is asked where there are such."""
     from tsae_nb.run_folders import SENT, folders_with
@@ -329,35 +359,16 @@ def list_command(root: str, as_json: bool) -> None:
     from tsae_nb.evaluation.evaluations import EVALUATIONS
     from tsae_nb.run_folders import summaries
 
-    runs, rows = _with_tasks(summaries(root), root), [row for row in EVALUATIONS.values() if row.part is None]
-    parts = [row for row in EVALUATIONS.values() if row.part is not None]
+    runs = _with_tasks(summaries(root), root)
     if as_json:
+        rows = [row for row in EVALUATIONS.values() if row.part is None]
         _print_json([{"name": run.name, "folder": run.folder, "state": run.state, "reason": run.reason,
                       **{row.section: flat(run.results.get(row.file, {})) for row in rows}} for run in runs])
         return
     if not runs:
         raise none
-    longest, columns = max(len(run.name) for run in runs), [(row, column) for row in rows for column in row.columns]
-    titles = " ".join(f"{column.title:>{column.width}}" for row, column in columns if row.always)
-    several = sum(not row.always for row, _ in columns) > 1  # of few runs each: a number stands with its name
-    measured = {row.name: any(run.results.get(row.file, {}).get(row.part or "") for run in runs) for row in parts}
-    others = "; ".join([*(column.title for row, column in columns if not row.always),
-                        *(name for name, some in measured.items() if some)])
-    print(f"{'run':{longest}}  {'state':11} {titles}  {others}")
-    for run in runs:
-        numbers, said = list[str](), list[str]()
-        for row in rows:
-            results = run.results.get(row.file, {})
-            if row.always:
-                given = ((_number(results.get(column.key), column.digits), column.width) for column in row.columns)
-                numbers += [f"{number:>{width}}" for number, width in given]
-            elif results:
-                said.append(_said(row.columns, results, several))
-        for row in parts:
-            if results := flat(run.results.get(row.file, {}).get(row.part or "", {})):
-                said.append(_said(row.columns, results, named=True))
-        told = "; ".join(part for part in (*said, run.reason) if part)
-        print(f"{run.name:{longest}}  {run.state:11} {' '.join(numbers)}  {told}".rstrip())
+    for line in _listing(runs):
+        print(line)
 
 # %% ../nbs/51_cli.ipynb #sb93a59d
 @tsae.command("compare")
@@ -374,7 +385,7 @@ def compare_command(runs: tuple[str, ...], as_json: bool) -> None:
     else:
         print(comparison.text())
 
-
+# %% ../nbs/51_cli.ipynb #dc83a8e2
 @tsae.command("evaluate")
 @click.argument("run", type=Run(), metavar="RUN")
 @SETTINGS
@@ -403,12 +414,21 @@ def evaluate_command(
     else:
         print(comparison.text(), folder, sep="\n\n")
 
+# %% ../nbs/51_cli.ipynb #2f44e072
+def _drawn_together(named: Sequence[str], complete: Sequence[Path]) -> dict[Path, list[Path]]:
+    """Where figures go, and of which complete runs: all in the folders named, or else those of each experiment."""
+    if named:
+        among = Path(os.path.commonpath([Path(folder).absolute() for folder in named]))
+        return {Path(named[0]) if len(named) == 1 else Path(os.path.relpath(among)): list(complete)}
+    parents = dict.fromkeys(path.parent for path in complete)
+    return {parent: [path for path in complete if path.parent == parent] for parent in parents}
+
 # %% ../nbs/51_cli.ipynb #s6ad85b9
 @tsae.command("figures")
 @click.argument("runs", nargs=-1, type=Folder(), metavar="[FOLDER]...")
 @click.option("--out", type=Folder(), help="Folder for the figures; by default a folder figures among the runs.")
 def figures_command(runs: tuple[str, ...], out: str | None) -> None:
-    """Draw Figures 1 and 2 from complete runs, and Figure 3 of runs in several planted worlds.
+    """Draw Figures 1, 2 and 4 from complete runs, and Figure 3 of runs in several planted worlds.
 
     Of several folders the runs stand side by side. Without any, each experiment in ./runs gets figures of its own.
     """
@@ -424,12 +444,7 @@ def figures_command(runs: tuple[str, ...], out: str | None) -> None:
 
     known = [path for folder in runs or ["runs"] for path in folders_of_runs(folder)]
     complete = [path for path in known if (path / "manifest.json").is_file()]
-    if runs:
-        among = Path(os.path.commonpath([Path(folder).absolute() for folder in runs]))
-        experiments = {Path(runs[0]) if len(runs) == 1 else Path(os.path.relpath(among)): complete}
-    else:
-        parents = dict.fromkeys(path.parent for path in complete)
-        experiments = {parent: [path for path in complete if path.parent == parent] for parent in parents}
+    experiments = _drawn_together(runs, complete)
     if not complete:
         raise none
     if out and len(experiments) > 1:
@@ -630,6 +645,28 @@ def lab_command(folder: str | None, jupyter: tuple[str, ...]) -> None:
     _flush()
     os.execv(sys.executable, [sys.executable, *command])
 
+# %% ../nbs/51_cli.ipynb #626a4638
+def _mistake(sentence: str) -> int:
+    print(f"tsae: {sentence}", file=sys.stderr)
+    return 2
+
+
+def _sentence(error: click.ClickException) -> str:
+    """What is wrong with the command line, and who knows more."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    said = error.format_message().strip().rstrip(".")
+    return f"{said[:1].lower()}{said[1:]} ({context.command_path if context else 'tsae'} --help says more)"
+
+# %% ../nbs/51_cli.ipynb #b91089ba
+def _fault(error: Exception) -> int:
+    """One line for what nobody thought of; all that is known of it goes into a file."""
+    from tsae_nb.foundation import report_of
+
+    said = (str(error).strip().splitlines() or [""])[0][:200]
+    report = f"the full report is {report_of(error)}"
+    print(f"tsae: {type(error).__name__}: {said}; nobody thought of this: {report}", file=sys.stderr)
+    return 1
+
 # %% ../nbs/51_cli.ipynb #ba8d69c2
 COMPLETE = "_TSAE_COMPLETE"  # set by a shell's completion: eval "$(_TSAE_COMPLETE=bash_source tsae)"
 
@@ -681,25 +718,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _mistake(f"{str(error.filename)[:60]!r}… is too long for a file's name here: choose a shorter one")
         return _mistake(str(error)) if isinstance(error, UserError) else _fault(error)
     return 0
-
-
-def _mistake(sentence: str) -> int:
-    print(f"tsae: {sentence}", file=sys.stderr)
-    return 2
-
-
-def _sentence(error: click.ClickException) -> str:
-    """What is wrong with the command line, and who knows more."""
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    said = error.format_message().strip().rstrip(".")
-    return f"{said[:1].lower()}{said[1:]} ({context.command_path if context else 'tsae'} --help says more)"
-
-
-def _fault(error: Exception) -> int:
-    """One line for what nobody thought of; all that is known of it goes into a file."""
-    from tsae_nb.foundation import report_of
-
-    said = (str(error).strip().splitlines() or [""])[0][:200]
-    report = f"the full report is {report_of(error)}"
-    print(f"tsae: {type(error).__name__}: {said}; nobody thought of this: {report}", file=sys.stderr)
-    return 1

@@ -14,7 +14,14 @@ from typing import Any
 from .config import RunConfig, UserError, differing, settings_of
 from .evaluation.evaluations import EVALUATIONS, NUMBERS
 from tsae_nb.run_folders import (
-    PARTIAL, RUN, check_files, final_folder, named_folder, partial_folder, read_mapping, stored_config,
+    PARTIAL,
+    RUN,
+    check_files,
+    final_folder,
+    named_folder,
+    partial_folder,
+    read_mapping,
+    stored_config,
 )
 from .storage import Stored, is_stored
 

@@ -20,7 +20,15 @@ from transformers import PreTrainedTokenizerFast
 from .activations import ActivationSource, ActivationStream, RowBlocks
 from .comparison import EVALUATION, complete_config
 from tsae_nb.config import (
-    OWN_SOURCES, DataConfig, RunConfig, UserError, build, differences, merge, result_settings, settings_of,
+    OWN_SOURCES,
+    DataConfig,
+    RunConfig,
+    UserError,
+    build,
+    differences,
+    merge,
+    result_settings,
+    settings_of,
 )
 from .corpus import ARRAYS, CORPUS_SOURCES, TokenRows, token_rows
 from .evaluation.evaluations import Prepared, asked_of, by_file, evaluation_sections, write_results

@@ -25,7 +25,14 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from annotated_types import MinLen
 from pydantic import (
-    AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError, model_validator,
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
 )
 from pydantic.dataclasses import dataclass
 

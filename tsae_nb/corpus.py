@@ -40,7 +40,14 @@ from .config import DataConfig
 from .foundation import CorruptFileError, UserError, content_hash, local_path, named_generator, progress
 from .language_model import check_access, hub_trouble, tokenizer_hash, unreachable
 from tsae_nb.storage import (
-    Cache, Stored, claim, is_stored, read_tensors, remove_stored, write_json, write_tensors,
+    Cache,
+    Stored,
+    claim,
+    is_stored,
+    read_tensors,
+    remove_stored,
+    write_json,
+    write_tensors,
 )
 from .world import World
 

@@ -20,8 +20,17 @@ from typing import Any
 import yaml
 
 from tsae_nb.config import (
-    OF_LANGUAGE_MODEL, OWN_SOURCES, VARIANTS, ConfigError, RunConfig, build, differences, merge, number_meant,
-    parse_yaml, read_yaml,
+    OF_LANGUAGE_MODEL,
+    OWN_SOURCES,
+    VARIANTS,
+    ConfigError,
+    RunConfig,
+    build,
+    differences,
+    merge,
+    number_meant,
+    parse_yaml,
+    read_yaml,
 )
 
 # %% ../nbs/00d_experiments.ipynb #345e1dca

@@ -25,13 +25,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .components.sparse_code import BatchTopK, Gated, JumpReLU, TopK
+from .components.sparse_code import BatchTopK, Gated, JumpReLU, SparseActivation, TopK
 from .config import TAKES_ACTIVE, SAEConfig, SparseCodeConfig
 from .foundation import CorruptFileError, UserError, local_path, shortened, taken_apart
 from .sae import PARTS, SAE_FOLDER, SAVE_AGAIN, SparseAutoencoder, load_sae, save_sae, stored_hash
 from tsae_nb.storage import (
-    MANIFEST, Stored, is_stored, locked, read_json, read_tensors, whole_directory, whole_file, write_json,
-    write_tensors)
+    MANIFEST,
+    Stored,
+    is_stored,
+    locked,
+    read_json,
+    read_tensors,
+    whole_directory,
+    whole_file,
+    write_json,
+    write_tensors,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -137,6 +146,29 @@ class PlainWeights:
         return replace(self, encoder_bias=self.encoder_bias + shift, subtract_decoder_bias=subtract,
                        magnitudes=magnitudes)
 
+# %% ../nbs/22_interop.ipynb #7bb479a4
+def _code_of(plain: PlainWeights) -> SparseCodeConfig:
+    """Our sparse code for a description; a choice among all features chooses what is positive."""
+    kind = plain.kind
+    if plain.active == len(plain.encoder):
+        kind = {"topk": "relu", "batch_topk": "jumprelu"}.get(kind, kind)
+    active = plain.active if kind in TAKES_ACTIVE else None
+    return SparseCodeConfig(kind, active=active)  # type: ignore[arg-type]
+
+# %% ../nbs/22_interop.ipynb #288c64a5
+def _set_own(activation: SparseActivation, plain: PlainWeights) -> None:
+    """What an activation has beside the two matrices: thresholds, or magnitudes behind a gate."""
+    if plain.threshold is not None:
+        threshold = plain.threshold.float().clamp_min(0.0)  # below 0 nothing passes the ReLU
+        if isinstance(activation, JumpReLU):
+            activation.threshold.data.copy_(threshold)
+        elif isinstance(activation, BatchTopK):
+            activation.threshold.copy_(threshold[0])
+            activation.batches_seen.fill_(1)
+    if plain.magnitudes is not None and isinstance(activation, Gated):
+        activation.log_gain.data.copy_(plain.magnitudes.log_gain)
+        activation.magnitude_bias.data.copy_(plain.magnitudes.bias)
+
 # %% ../nbs/22_interop.ipynb #1faa9328
 class ImportedSAE(SparseAutoencoder):
     """An SAE of another library as one of ours, which knows where it comes from."""
@@ -149,12 +181,7 @@ def to_sae(weights: PlainWeights) -> ImportedSAE:
     adds = bool(weights.decoder.any(dim=1).all())
     plain = weights if adds else weights.comparing_plainly()  # times its length, what adds nothing is never chosen
     size, width = plain.encoder.shape
-    kind = plain.kind
-    if plain.active == size:  # a choice among all
-        kind = {"topk": "relu", "batch_topk": "jumprelu"}.get(kind, kind)
-    active = plain.active if kind in TAKES_ACTIVE else None
-    code = SparseCodeConfig(kind, active=active)  # type: ignore[arg-type]
-    config = SAEConfig("imported", size, plain.subtract_decoder_bias, code, sparsity=None)
+    config = SAEConfig("imported", size, plain.subtract_decoder_bias, _code_of(plain), sparsity=None)
     sae = ImportedSAE(width, config)
     sae.source = plain.source
     values = {"encoder_weight": plain.encoder, "encoder_bias": plain.encoder_bias, "decoder_weight": plain.decoder,
@@ -167,19 +194,10 @@ def to_sae(weights: PlainWeights) -> ImportedSAE:
         sae.row_lengths = lengths
     if isinstance(activation, TopK) and plain.selects_by_contribution and not even:
         activation.factor = lengths
-    if plain.threshold is not None:
-        threshold = plain.threshold.float().clamp_min(0.0)  # below 0 nothing passes the ReLU
-        if isinstance(activation, JumpReLU):
-            activation.threshold.data.copy_(threshold)
-        elif isinstance(activation, BatchTopK):
-            activation.threshold.copy_(threshold[0])
-            activation.batches_seen.fill_(1)
-    if plain.magnitudes is not None and isinstance(activation, Gated):
-        activation.log_gain.data.copy_(plain.magnitudes.log_gain)
-        activation.magnitude_bias.data.copy_(plain.magnitudes.bias)
+    _set_own(activation, plain)
     return sae.eval()
 
-
+# %% ../nbs/22_interop.ipynb #a491b499
 def from_sae(sae: SparseAutoencoder) -> PlainWeights:
     """The plain description of our SAE, in raw units. Raises `UserError` where parts stand beside the two matrices."""
     for name in PARTS:
@@ -437,47 +455,37 @@ n_checkpoints checkpoint_path save_final_checkpoint output_path resume resume_fr
 sae_lens_version sae_lens_training_version neuronpedia_id article_url release use_sparse_activations
 """.split())
 
-# %% ../nbs/22_interop.ipynb #s92e9de1
-def read_saelens(foreign: Foreign) -> PlainWeights:
-    """A SAELens folder: architectures standard, topk, jumprelu and gated without run-time normalisation."""
-    tensors = foreign.tensors()
-    if "log_jumprelu_threshold" in tensors.found:
-        raise tensors.refused("log_jumprelu_threshold", "is of Llama Scope R1-Distill, whose files do not say by which "
-                              "factor activations are scaled before it reads them: it cannot be represented here")
-    config = foreign.json(foreign.folder / "cfg.json").harmless(SAELENS_TRAINING)
-    metadata, options = config.part("metadata"), config.part("activation_fn_kwargs")
+# %% ../nbs/22_interop.ipynb #5ff59bfe
+def _saelens_kind(config: Entries) -> tuple[str, str]:
+    """Architecture and sparse code that a SAELens `cfg.json` names."""
     architecture = config.only("architecture", SAELENS_KINDS, "standard", NOT_PLAIN)
     kind, activation = SAELENS_KINDS[architecture], "relu"
     for name in ("activation_fn", "activation_fn_str"):  # older files name it here
         if config.get(name) is not None:
             activation = config.only(name, ("topk",) if activation == "topk" or kind == "topk"
                                      else ("relu", "topk") if kind == "relu" else ("relu",))
-    kind = "topk" if activation == "topk" else kind
-    config.only("finetuning_scaling_factor", (False,), False)
-    config.only("normalize_activations", ("none", False), "none")
-    config.only("reshape_activations", ("none",), "none")
-    if "dtype" in config.found:
-        tensors.dtype = FOREIGN_DTYPES[config.only("dtype", FOREIGN_DTYPES)]  # its loader rounds to it
-    encoder, bias, decoder, decoder_bias = (
-        tensors.take(name, axes) for name, axes in (
-            ("W_enc", "dk"), ("b_gate" if kind == "gated" else "b_enc", "k"), ("W_dec", "kd"), ("b_dec", "d")))
-    size, width = decoder.shape
-    for name, known in {"d_in": width, "d_out": width, "d_sae": size}.items():
-        config.agree(name, known)
-    if "scaling_factor" in tensors.found and bool((tensors.found["scaling_factor"] == 1).all()):
-        tensors.harmless({"scaling_factor"})  # it was once written with every SAE
-    active, by_contribution = None, False
-    if kind == "topk":
-        options.only("signed", (False,), False)
-        active = options.whole("k", size)
-        if active is None:
-            config.need("k")
-            active = config.whole("k", size)
-        else:
-            config.agree("k", active, "activation_fn_kwargs says")
-        by_contribution = config.flag("rescale_acts_by_decoder_norm", False)
-    else:
+    return architecture, "topk" if activation == "topk" else kind
+
+# %% ../nbs/22_interop.ipynb #041c1cce
+def _saelens_active(config: Entries, kind: str, size: int) -> tuple[int | None, bool]:
+    """(k, whether contributions are compared) of a SAELens `cfg.json`; (None, False) where it is no TopK."""
+    options = config.part("activation_fn_kwargs")
+    if kind != "topk":
         config.only("rescale_acts_by_decoder_norm", (False,), False)
+        return None, False
+    options.only("signed", (False,), False)
+    active = options.whole("k", size)
+    if active is None:
+        config.need("k")
+        active = config.whole("k", size)
+    else:
+        config.agree("k", active, "activation_fn_kwargs says")
+    return active, config.flag("rescale_acts_by_decoder_norm", False)
+
+# %% ../nbs/22_interop.ipynb #52277b84
+def _saelens_source(config: Entries, architecture: str) -> Source:
+    """What a SAELens `cfg.json` says of model, place and text; refused where two entries name two layers."""
+    metadata = config.part("metadata")
     hook = metadata.text("hook_name") or config.text("hook_name", "hook_point")
     for one in (metadata, config):
         if one.get("hook_name_out") is not None:
@@ -491,6 +499,32 @@ def read_saelens(foreign: Foreign) -> PlainWeights:
         metadata.text("dataset_path") or config.text("dataset_path"),
         metadata.whole("context_size", 10**9) or config.whole("context_size", 10**9))
     metadata.harmless()  # it describes; what it says otherwise is not of the function
+    return source
+
+# %% ../nbs/22_interop.ipynb #s92e9de1
+def read_saelens(foreign: Foreign) -> PlainWeights:
+    """A SAELens folder: architectures standard, topk, jumprelu and gated without run-time normalisation."""
+    tensors = foreign.tensors()
+    if "log_jumprelu_threshold" in tensors.found:
+        raise tensors.refused("log_jumprelu_threshold", "is of Llama Scope R1-Distill, whose files do not say by which "
+                              "factor activations are scaled before it reads them: it cannot be represented here")
+    config = foreign.json(foreign.folder / "cfg.json").harmless(SAELENS_TRAINING)
+    architecture, kind = _saelens_kind(config)
+    config.only("finetuning_scaling_factor", (False,), False)
+    config.only("normalize_activations", ("none", False), "none")
+    config.only("reshape_activations", ("none",), "none")
+    if "dtype" in config.found:
+        tensors.dtype = FOREIGN_DTYPES[config.only("dtype", FOREIGN_DTYPES)]  # its loader rounds to it
+    encoder, bias, decoder, decoder_bias = (
+        tensors.take(name, axes) for name, axes in (
+            ("W_enc", "dk"), ("b_gate" if kind == "gated" else "b_enc", "k"), ("W_dec", "kd"), ("b_dec", "d")))
+    size, width = decoder.shape
+    for name, known in {"d_in": width, "d_out": width, "d_sae": size}.items():
+        config.agree(name, known)
+    if "scaling_factor" in tensors.found and bool((tensors.found["scaling_factor"] == 1).all()):
+        tensors.harmless({"scaling_factor"})  # it was once written with every SAE
+    active, by_contribution = _saelens_active(config, kind, size)
+    source = _saelens_source(config, architecture)
     return PlainWeights(
         encoder.T, bias, decoder, decoder_bias, kind, config.flag("apply_b_dec_to_input", True), active,
         tensors.take("threshold", "k") if kind == "jumprelu" else None, by_contribution,
@@ -557,6 +591,29 @@ d_submodule n_ctxs refresh_batch_size out_batch_size
 """.split())
 DICTIONARY_PLACE = {"lm_name", "layer", "submodule_name"}
 
+# %% ../nbs/22_interop.ipynb #371361cd
+def _dictionary_active(trainer: Entries, tensors: Tensors, size: int) -> int:
+    """The k of a dictionary_learning SAE of a TopK kind."""
+    active = trainer.whole("k", size)
+    tensors.harmless({"threshold", "group_sizes"})  # a TopK keeps one and does not use it; groups are of training
+    stored = tensors.whole("k", size)
+    if stored is not None:
+        trainer.agree("k", stored, f"{tensors.path.name} says")
+    return int(stored or active or trainer.need("k"))
+
+
+def _dictionary_source(trainer: Entries, buffer: Entries, name: str) -> Source:
+    """What the settings of a dictionary_learning SAE say of model and place; a transcoder is refused."""
+    if buffer.get("io") == "in_and_out":
+        raise buffer.refused("io", f"is 'in_and_out': {_TRANSCODER}")
+    module, layer = trainer.text("submodule_name"), trainer.get("layer")
+    if number := re.search(r"layer_(\d+)", module or ""):
+        trainer.agree("layer", int(number[1]), f"submodule_name {module!r} says")
+    hook = module or (f"resid_post_layer_{layer}" if type(layer) is int else None)
+    if hook and buffer.only("io", ("in", "out"), "out") == "in":
+        hook = f"the input of {hook}"
+    return Source("dictionary_learning", name, trainer.text("lm_name"), hook, None, buffer.whole("ctx_len", 10**9))
+
 # %% ../nbs/22_interop.ipynb #see54bb5
 def read_dictionary_learning(foreign: Foreign) -> PlainWeights:
     """A dictionary_learning folder, one of the seven classes above."""
@@ -581,25 +638,11 @@ def read_dictionary_learning(foreign: Foreign) -> PlainWeights:
     if known.kind in ("batch_topk", "jumprelu"):  # a negative one means: not yet set, everything positive passes
         threshold = tensors.take("threshold", "" if known.kind == "batch_topk" else "k").clamp_min(0)
         threshold = threshold.expand(size).clone()
-    active = trainer.whole("k", size) if known.kind in TAKES_ACTIVE else trainer.get("k")
-    if known.kind in TAKES_ACTIVE:
-        tensors.harmless({"threshold", "group_sizes"})  # a TopK keeps one and does not use it; groups are of training
-        stored = tensors.whole("k", size)
-        if stored is not None:
-            trainer.agree("k", stored, f"{foreign.weights.name} says")
-        active = stored or active or trainer.need("k")
-    if buffer.get("io") == "in_and_out":
-        raise buffer.refused("io", f"is 'in_and_out': {_TRANSCODER}")
-    module, layer = trainer.text("submodule_name"), trainer.get("layer")
-    if number := re.search(r"layer_(\d+)", module or ""):
-        trainer.agree("layer", int(number[1]), f"submodule_name {module!r} says")
-    hook = module or (f"resid_post_layer_{layer}" if type(layer) is int else None)
-    if hook and buffer.only("io", ("in", "out"), "out") == "in":
-        hook = f"the input of {hook}"
-    source = Source("dictionary_learning", name, trainer.text("lm_name"), hook, None, buffer.whole("ctx_len", 10**9))
+    trainer.get("k")  # where a kind has none
+    active = _dictionary_active(trainer, tensors, size) if known.kind in TAKES_ACTIVE else None
+    source = _dictionary_source(trainer, buffer, name)
     return PlainWeights(encoder.T if transposed else encoder, bias, decoder if transposed else decoder.T, decoder_bias,
-                        known.kind, known.subtracts, active if known.kind in TAKES_ACTIVE else None,
-                        threshold, magnitudes=magnitudes, source=source)
+                        known.kind, known.subtracts, active, threshold, magnitudes=magnitudes, source=source)
 
 # %% ../nbs/22_interop.ipynb #sde4b6cb
 def write_dictionary_learning(weights: PlainWeights, folder: Path, metadata: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ import errno
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,12 @@ import torch
 import transformers  # it imports what is heavy in it, models, when they are asked for
 from huggingface_hub import HfApi, hf_hub_url, snapshot_download
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
-    GatedRepoError, HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
@@ -95,10 +100,8 @@ def residual_streams(model: nn.Module, blocks: str, layers: Sequence[int], **inp
         return stand_in(block, forward)
 
     listed = [watched(i, block) if i in layers else block for i, block in enumerate(originals)]
-    try:
+    with suppress(_Reached):
         with_module(model, blocks, nn.ModuleList(listed))(**inputs)
-    except _Reached:
-        pass
     return streams
 
 # %% ../nbs/02_language_model.ipynb #a83c2da7
@@ -418,7 +421,7 @@ def read_model(folder: Path, dtype: str, device: str | torch.device) -> "PreTrai
     for name, weight in model.named_parameters():
         if not all(torch.isfinite(end) for end in torch.aminmax(weight.detach())):
             raise CorruptFileError(f"{folder}: the weight {name} holds NaN or infinity: fetch or copy the model again")
-    loaded: "PreTrainedModel" = model.to(place).eval().requires_grad_(False)
+    loaded: PreTrainedModel = model.to(place).eval().requires_grad_(False)
     return loaded
 
 # %% ../nbs/02_language_model.ipynb #29f5637d
@@ -599,11 +602,8 @@ class LanguageModel:
 
         listed = nn.ModuleList([stand_in(block[0], forward), *block[1:]])
         one = torch.ones(1, 1, dtype=torch.int64)
-        try:
-            with torch.no_grad():
-                with_module(self.model, self._blocks, listed)(**self._inputs(one, one.bool()))
-        except _Reached:
-            pass
+        with suppress(_Reached), torch.no_grad():
+            with_module(self.model, self._blocks, listed)(**self._inputs(one, one.bool()))
         return kinds[0]
 
     def check_layer(self, layer: int) -> int:

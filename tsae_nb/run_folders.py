@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PARTIAL', 'RUN', 'SENT', 'RUN_FILES', 'REQUIRED', 'Folders', 'folders_with', 'named_folder', 'final_folder',
-           'partial_folder', 'read_mapping', 'stored_config', 'RunSummary', 'summarise', 'check_files',
-           'checked_config', 'failure_of', 'note_failure', 'folders_of_runs', 'summaries', 'StoredRun', 'find_runs',
-           'stored_runs', 'open_run', 'curves_of', 'place_of']
+           'partial_folder', 'read_mapping', 'stored_config', 'check_files', 'checked_config', 'failure_of',
+           'note_failure', 'RunSummary', 'summarise', 'folders_of_runs', 'summaries', 'StoredRun', 'open_run',
+           'find_runs', 'stored_runs', 'curves_of', 'place_of']
 
 # %% ../nbs/39a_run_folders.ipynb #853f5000
 import json
@@ -45,7 +45,7 @@ def folders_with(root: str | Path, file: str) -> list[Path]:
             found.append(Path(place))
     return sorted(found)
 
-
+# %% ../nbs/39a_run_folders.ipynb #1af4153e
 def named_folder(folder: str | Path) -> Path:
     """The same folder by a path that ends in its name: `.` and `..` do not, and nothing could stand beside them."""
     folder = Path(folder)
@@ -82,7 +82,7 @@ def read_mapping(path: Path, numbers: tuple[str, ...] = ()) -> dict[str, Any]:
 def _short(value: Any) -> str:
     return shortened(json.dumps(value, ensure_ascii=False), 40)
 
-
+# %% ../nbs/39a_run_folders.ipynb #4697506f
 def stored_config(folder: Path) -> RunConfig:
     """The config that a folder holds; what was no setting yet when it was written has its default."""
     try:
@@ -90,6 +90,61 @@ def stored_config(folder: Path) -> RunConfig:
     except (UserError, OSError, ValueError, RecursionError) as error:
         text = str(error)
         raise CorruptFileError(text if str(folder) in text else f"{folder / 'config.yaml'}: {text}") from None
+
+# %% ../nbs/39a_run_folders.ipynb #s7be24a3
+def check_files(place: Path, names: tuple[str, ...]) -> None:
+    """Compare files of a complete run with their hashes; `CorruptFileError` names one that differs or is missing.
+
+    Without a config, a manifest or an evaluation no run is complete. A run of an earlier version has no hashes: its
+    `manifest.json` does not name their list.
+    """
+    hashed = read_mapping(place / "manifest.json").get("hashes_of_files") is not None
+    stored = Stored(place, RUN, "it is not what the run wrote", required=hashed)
+    for name in names:
+        if name in stored.files or name in REQUIRED:
+            stored.path(name)
+
+
+def checked_config(folder: str | Path) -> RunConfig:
+    """The config of a run, of a complete one compared with its hash.
+
+    One under way that was killed just before its end may have a manifest, and no hashes yet.
+    """
+    if not Path(folder).name.endswith(PARTIAL) and (Path(folder) / "manifest.json").is_file():
+        check_files(Path(folder), ("config.yaml", "manifest.json"))
+    return stored_config(Path(folder))
+
+# %% ../nbs/39a_run_folders.ipynb #4e72e8f1
+def _checked(place: Path, complete: bool) -> dict[str, dict[str, Any]]:
+    """The results in a folder, by file. Raises `UserError` for what is damaged in it."""
+    stored_config(place)
+    if complete:
+        check_files(place, ("config.yaml", "manifest.json", *NUMBERS))
+    results = {}
+    for file, numbers in NUMBERS.items():
+        try:
+            if (place / file).is_file():
+                results[file] = read_mapping(place / file, numbers)
+        except UserError:
+            if complete:
+                raise  # of an unfinished run: measured again when it continues
+    return results
+
+# %% ../nbs/39a_run_folders.ipynb #s230b654
+def failure_of(place: Path) -> str:
+    """What ended a run under way with an error; empty where nothing did."""
+    try:
+        return str(read_mapping(place / "failure.json").get("error", "")) if (place / "failure.json").is_file() else ""
+    except UserError:
+        return "failure.json is damaged"
+
+
+def note_failure(place: Path, error: BaseException) -> None:
+    """Leave in the folder of a run under way what ended it, as well as that can be done."""
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    if place.is_dir():
+        with suppress(UserError, OSError):  # a full disk may be the very reason
+            write_json(place / "failure.json", {"error": text})
 
 # %% ../nbs/39a_run_folders.ipynb #79a137dd
 @dataclass(frozen=True)
@@ -133,61 +188,6 @@ def _summarise(place: Path, final: Path, name: str) -> RunSummary | None:
         return None  # it got its final name, or was deleted
     reason = failure_of(place)
     return RunSummary(name, place, "failed" if reason else "interrupted", reason, results)
-
-# %% ../nbs/39a_run_folders.ipynb #s7be24a3
-def _checked(place: Path, complete: bool) -> dict[str, dict[str, Any]]:
-    """The results in a folder, by file. Raises `UserError` for what is damaged in it."""
-    stored_config(place)
-    if complete:
-        check_files(place, ("config.yaml", "manifest.json", *NUMBERS))
-    results = {}
-    for file, numbers in NUMBERS.items():
-        try:
-            if (place / file).is_file():
-                results[file] = read_mapping(place / file, numbers)
-        except UserError:
-            if complete:
-                raise  # of an unfinished run: measured again when it continues
-    return results
-
-
-def check_files(place: Path, names: tuple[str, ...]) -> None:
-    """Compare files of a complete run with their hashes; `CorruptFileError` names one that differs or is missing.
-
-    Without a config, a manifest or an evaluation no run is complete. A run of an earlier version has no hashes: its
-    `manifest.json` does not name their list.
-    """
-    hashed = read_mapping(place / "manifest.json").get("hashes_of_files") is not None
-    stored = Stored(place, RUN, "it is not what the run wrote", required=hashed)
-    for name in names:
-        if name in stored.files or name in REQUIRED:
-            stored.path(name)
-
-
-def checked_config(folder: str | Path) -> RunConfig:
-    """The config of a run, of a complete one compared with its hash.
-
-    One under way that was killed just before its end may have a manifest, and no hashes yet.
-    """
-    if not Path(folder).name.endswith(PARTIAL) and (Path(folder) / "manifest.json").is_file():
-        check_files(Path(folder), ("config.yaml", "manifest.json"))
-    return stored_config(Path(folder))
-
-# %% ../nbs/39a_run_folders.ipynb #s230b654
-def failure_of(place: Path) -> str:
-    """What ended a run under way with an error; empty where nothing did."""
-    try:
-        return str(read_mapping(place / "failure.json").get("error", "")) if (place / "failure.json").is_file() else ""
-    except UserError:
-        return "failure.json is damaged"
-
-
-def note_failure(place: Path, error: BaseException) -> None:
-    """Leave in the folder of a run under way what ended it, as well as that can be done."""
-    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    if place.is_dir():
-        with suppress(UserError, OSError):  # a full disk may be the very reason
-            write_json(place / "failure.json", {"error": text})
 
 # %% ../nbs/39a_run_folders.ipynb #s4b6ab99
 def folders_of_runs(root: str | Path) -> list[Path]:
@@ -263,8 +263,35 @@ class StoredRun:
         """What an evaluation of the table (notebook 39) has found; `CorruptFileError` names what is not there."""
         return EVALUATIONS[name].read(self.folder)
 
+# %% ../nbs/39a_run_folders.ipynb #6f1c908e
+def open_run(folder: str | Path) -> StoredRun:
+    """An existing run, complete or under way; its config is compared with its hash."""
+    folder = Path(folder)
+    place = next((place for place in (folder, partial_folder(folder)) if (place / "config.yaml").is_file()), None)
+    if place is None:
+        raise UserError(f"{folder} is no run directory: it has no config.yaml. `tsae list` shows the runs there are")
+    return StoredRun(place, checked_config(place))
+
 # %% ../nbs/39a_run_folders.ipynb #c0a39003
 Folders = str | Path | Iterable[str | Path]  # one folder with runs below it, or run directories
+
+
+def _under_way(folder: Path) -> Path | None:
+    """Where a run is under way whose folder this is."""
+    place = partial_folder(final_folder(folder))
+    return place if (place / "config.yaml").is_file() else None
+
+
+def _checked_run(folder: Path) -> StoredRun:
+    """A run whose files are what was written, as far as hashes and shapes say. Raises `UserError` for what is not."""
+    check_files(folder, ("config.yaml", "manifest.json", "metrics.jsonl", *FILES))
+    run = StoredRun(folder, stored_config(folder))
+    for name, numbers in NUMBERS.items():
+        if name in REQUIRED or (folder / name).is_file():
+            read_mapping(folder / name, numbers)
+    if not any(isinstance(line.get("loss"), (int, float)) for line in run.metrics):
+        raise CorruptFileError(f"{folder / 'metrics.jsonl'} is damaged: no step in it has a loss")
+    return run
 
 
 def find_runs(folders: Folders = "runs", complete_only: bool = True) -> list[StoredRun]:
@@ -286,25 +313,7 @@ def find_runs(folders: Folders = "runs", complete_only: bool = True) -> list[Sto
             print(f"{folder} is left out: {error}", file=sys.stderr)
     return runs
 
-
-def _under_way(folder: Path) -> Path | None:
-    """Where a run is under way whose folder this is."""
-    place = partial_folder(final_folder(folder))
-    return place if (place / "config.yaml").is_file() else None
-
-
-def _checked_run(folder: Path) -> StoredRun:
-    """A run whose files are what was written, as far as hashes and shapes say. Raises `UserError` for what is not."""
-    check_files(folder, ("config.yaml", "manifest.json", "metrics.jsonl", *FILES))
-    run = StoredRun(folder, stored_config(folder))
-    for name, numbers in NUMBERS.items():
-        if name in REQUIRED or (folder / name).is_file():
-            read_mapping(folder / name, numbers)
-    if not any(isinstance(line.get("loss"), (int, float)) for line in run.metrics):
-        raise CorruptFileError(f"{folder / 'metrics.jsonl'} is damaged: no step in it has a loss")
-    return run
-
-
+# %% ../nbs/39a_run_folders.ipynb #ef504c96
 def stored_runs(folders: Folders) -> list[StoredRun]:
     """`find_runs`, of complete runs. Raises `UserError` where there is none."""
     if isinstance(folders, str | Path):
@@ -317,15 +326,6 @@ def stored_runs(folders: Folders) -> list[StoredRun]:
         raise UserError(f"there is no complete run that is whole {where}: make some with  tsae run tiny, or name the "
                         "folder of yours")
     return runs
-
-
-def open_run(folder: str | Path) -> StoredRun:
-    """An existing run, complete or under way; its config is compared with its hash."""
-    folder = Path(folder)
-    place = next((place for place in (folder, partial_folder(folder)) if (place / "config.yaml").is_file()), None)
-    if place is None:
-        raise UserError(f"{folder} is no run directory: it has no config.yaml. `tsae list` shows the runs there are")
-    return StoredRun(place, checked_config(place))
 
 # %% ../nbs/39a_run_folders.ipynb #a95af43b
 def curves_of(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:

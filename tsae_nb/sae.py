@@ -22,7 +22,6 @@ from .components.nested_groups import nested_groups
 from .components.objective import SAEOutput, Weights
 from .components.prediction import Prediction
 from .components.sparse_code import Codes, DenseCodes, Moves, SparseActivation, build_sparse_code
-from .components.sparse_products import centred_bias
 from .components.temporal_code import TemporalCode
 from .components.temporal_encoder import TemporalEncoder
 from .config import ConfigError, SAEConfig, build, settings_of
@@ -50,14 +49,6 @@ def _sparse_codes(config: SAEConfig, gain: float) -> list[SparseActivation]:
     shares = [None] * len(sizes) if active is None else level_sizes(int(active), config.router.shares)
     return [build_sparse_code(dataclasses.replace(code, active=share), size)
             for size, share in zip(sizes, shares, strict=True)]
-
-
-def _recorded(sparse_code: SparseActivation, found: list[Codes]) -> Callable[[Tensor], Tensor]:
-    """A level's activation as the router wants it; its codes are put in front of `found`, for the sparsity penalty."""
-    def activation(pre_activations: Tensor) -> Tensor:
-        found.insert(0, sparse_code(pre_activations))  # the router comes down from the highest level
-        return found[0].dense()
-    return activation
 
 # %% ../nbs/20_sae.ipynb #seam0002
 Given = TypeVar("Given")
@@ -123,13 +114,11 @@ def _by_levels(sae: "SparseAutoencoder", reading: Reading) -> Encoded:
             reading.centred().detach(), sae.encoder_weight[features], sae.encoder_bias[features])
         return activation(router.gated(before, features, routing))
 
-    router, selected = _given(sae.router), list[Codes]()
-    activations = [_recorded(sparse_code, selected) for sparse_code in sae.sparse_codes]
-    bias = centred_bias(sae.encoder_bias, sae.encoder_weight, reading.centre)
-    before = nn.functional.linear(reading.inputs, sae.encoder_weight, bias)
-    routing = router(before, reading.centred(), reading.x, sae.decoder_weight, sae.decoder_bias, activations)
-    gated = [level.gated(gate) for level, gate in zip(selected, routing.gates.unbind(1), strict=True)]
-    return Encoded(DenseCodes(routing.codes), routing.reconstruction, codes_of, selected, gated, routing)
+    router = _given(sae.router)
+    routing = router(reading.centred(), reading.x, sae.encoder_weight, sae.encoder_bias, sae.decoder_weight,
+                     sae.decoder_bias, [sparse_code.encode for sparse_code in sae.sparse_codes])
+    return Encoded(DenseCodes(routing.codes), routing.reconstruction, codes_of, routing.selected, routing.levels,
+                   routing)
 
 
 def _predicted_and_novel(sae: "SparseAutoencoder", reading: Reading) -> Encoded:
@@ -267,9 +256,11 @@ class SparseAutoencoder(nn.Module):
     def forward(self, x: Tensor, valid: Tensor, documents: Tensor) -> SAEOutput:
         """Scaled rows (B, T, d), valid (B, T), document ids (B, T) → codes and reconstruction of the N valid tokens."""
         centre = self.decoder_bias if self.config.subtract_decoder_bias else None
-        inputs = target = x[valid]
+        there = valid.flatten().nonzero().squeeze(1)
+        inputs = target = x.flatten(0, 1).index_select(0, there)
         if self.temporal_encoder is not None:
-            inputs = self.temporal_encoder(x if centre is None else x - centre, valid, documents)[valid]
+            stream = self.temporal_encoder(x if centre is None else x - centre, valid, documents)
+            inputs = stream.flatten(0, 1).index_select(0, there)
             centre = None  # is taken
         way = next((way for name, way in WAYS.items() if getattr(self.config, name) is not None), _plain)
         encoded = way(self, Reading(inputs, centre, target, valid, documents))

@@ -243,7 +243,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise UserError(f"there is no file {path}")
     try:
         with safe_open(str(path), framework="pt") as handle:
-            return {name: handle.get_tensor(name) for name in handle.keys()}, dict(handle.metadata() or {})
+            return {name: handle.get_tensor(name) for name in handle.keys()}, dict(handle.metadata() or {})  # noqa: SIM118
     except (SafetensorError, ValueError, OSError) as error:
         raise CorruptFileError(f"{path} is not a whole safetensors file ({error}): make it again") from error
 

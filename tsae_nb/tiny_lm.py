@@ -26,8 +26,17 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFas
 
 from .foundation import content_hash
 from .storage import whole_directory, write_json
-from .world import OPTION_LETTERS, ORDERS, SPLITS, SUBJECTS, WORD, Question, World, answer_letter
-from .world import format_question
+from tsae_nb.world import (
+    OPTION_LETTERS,
+    ORDERS,
+    SPLITS,
+    SUBJECTS,
+    WORD,
+    Question,
+    World,
+    answer_letter,
+    format_question,
+)
 
 # %% ../nbs/03_tiny_lm.ipynb #aefa0074
 SPECIAL_TOKENS = ("<pad>", "<eos>", "<bos>", "<unk>")

@@ -27,18 +27,31 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import tsae_nb
-
 from .components.objective import Objective, Terms
 from .components.ranks import Ranks, shared
 from .components.sparse_code import advance
 from .config import OWN_SOURCES, RunConfig, SAEConfig, TrainingConfig, differences, result_settings
 from tsae_nb.foundation import (
-    CorruptFileError, StoppedEarly, UserError, asked_to_stop, content_hash, explained_os_errors, named_generator,
+    CorruptFileError,
+    StoppedEarly,
+    UserError,
+    asked_to_stop,
+    content_hash,
+    explained_os_errors,
+    named_generator,
     progress,
 )
 from .sae import SparseAutoencoder
 from tsae_nb.storage import (
-    Stored, is_stored, remove_stored, set_aside, settled, whole_directory, whole_file, write_json, write_tensors,
+    Stored,
+    is_stored,
+    remove_stored,
+    set_aside,
+    settled,
+    whole_directory,
+    whole_file,
+    write_json,
+    write_tensors,
 )
 
 # %% ../nbs/21_training.ipynb #f0f30ae0
@@ -49,7 +62,7 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
     decay = min(1.0, (config.steps - step) / decay_steps) if decay_steps else 1.0
     return config.learning_rate * warmup * decay
 
-# %% ../nbs/21_training.ipynb #d1a9ba55
+# %% ../nbs/21_training.ipynb #350ae510
 class Batch(Protocol):
     """What training needs of a batch (notebook 05): raw residual stream (B, T, d), (B, T) masks and document ids."""
 
@@ -71,13 +84,13 @@ class _OwnRows:
     valid: Tensor
     documents: Tensor
 
-
+# %% ../nbs/21_training.ipynb #c84830c3
 def _adam(parameters: Sequence[nn.Parameter], config: TrainingConfig) -> torch.optim.Adam:
     """Adam in the implementation that the config names."""
     implementation: dict[str, bool] = {"fused": config.optimizer == "fused", "foreach": config.optimizer == "foreach"}
     return torch.optim.Adam(parameters, lr=config.learning_rate, betas=config.betas, **implementation)
 
-
+# %% ../nbs/21_training.ipynb #d1a9ba55
 class SAETraining:
     """One SAE under training: weights, objective, optimizer, and the number of steps done.
 
@@ -155,7 +168,7 @@ class SAETraining:
         advance(terms.moves)
         return log
 
-# %% ../nbs/21_training.ipynb #cdec8d04
+# %% ../nbs/21_training.ipynb #28c69a83
 def _add_up(parameters: Sequence[nn.Parameter], ranks: Ranks) -> None:
     """Gradients of the whole batch, from those that each rank has found for its rows."""
     moved = [parameter for parameter in parameters if parameter.requires_grad]
@@ -164,7 +177,7 @@ def _add_up(parameters: Sequence[nn.Parameter], ranks: Ranks) -> None:
         parameter.grad = gradient.contiguous()
     ranks.add_up([parameter.grad for parameter in moved if parameter.grad is not None])
 
-
+# %% ../nbs/21_training.ipynb #cdec8d04
 def gradient_norms(terms: Terms, sae: SparseAutoencoder, ranks: Ranks | None = None) -> dict[str, Tensor]:
     """`gradient/<term>`: L2 norm of the gradient of each weighted term with respect to all weights of the SAE."""
     weights = [weight for weight in sae.parameters() if weight.requires_grad]
@@ -233,11 +246,37 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
         _say_once(f"{path}: {_counted(damaged)} and left out")
     return lines
 
-# %% ../nbs/21_training.ipynb #5486e1b6
+# %% ../nbs/21_training.ipynb #4cabc0a1
 class Diverged(UserError):
     """Training met a loss that is not a number, or exploded; the message names step and term."""
 
 
+def _limit_after(step: int, line: Mapping[str, float], limit: float | None, explosion: float) -> float | None:
+    """The loss beyond which training has exploded: `limit`, or `explosion` times this line's where there is none yet.
+
+    Raises `Diverged` where a value is no number, or the loss is beyond the limit.
+    """
+    advice = "Lower training.learning_rate, set training.gradient_clip, or check the activations."
+    broken = [name for name, value in line.items() if not math.isfinite(value)]
+    if broken:
+        terms = [name for name in broken if name not in ("loss", "gradient_norm")] or broken
+        raise Diverged(f"training diverged at step {step}: {', '.join(terms)} is {line[terms[0]]}. {advice}")
+    if limit is None and line["loss"]:  # 0 where no token is valid: nothing can be measured by it
+        limit = explosion * abs(line["loss"])
+    if limit is not None and abs(line["loss"]) > limit:
+        first = limit / explosion
+        raise Diverged(f"training exploded at step {step}: loss {line['loss']:.3g}, at first {first:.3g}. {advice}")
+    return limit
+
+# %% ../nbs/21_training.ipynb #101def51
+def _lost(path: Path, step: int, kept: Sequence[Mapping[str, float]], damaged: Sequence[int]) -> str:
+    """One sentence on a log that is not as it was at a checkpoint."""
+    lacking = step - len(kept)
+    said = [f"{lacking} of the {step} steps before the checkpoint are lost"] * (lacking > 0)
+    said += [_counted(damaged)] * bool(damaged) or ["a number in it has changed"] * (lacking == 0)
+    return f"{path}: {', '.join(said)}. Training goes on from step {step}; the curve keeps what there is"
+
+# %% ../nbs/21_training.ipynb #5486e1b6
 class MetricsLog:
     """`metrics.jsonl` of one run: `record` collects, `flush` checks and appends.
 
@@ -276,7 +315,7 @@ class MetricsLog:
         with explained_os_errors(self.path), open(self.path, "a", encoding="utf-8") as handle:
             for step, values in waiting:
                 line = {name: next(numbers) if isinstance(value, Tensor) else value for name, value in values.items()}
-                self._check(step, line)
+                self.limit = _limit_after(step, line, self.limit, self.explosion)
                 rounded = {name: float(f"{value:.7g}") for name, value in line.items()}  # what float32 holds
                 text = json.dumps({"step": step, **rounded}, allow_nan=False) + "\n"
                 handle.write(text)
@@ -284,26 +323,6 @@ class MetricsLog:
             if synced:
                 handle.flush()
                 os.fsync(handle.fileno())
-
-    def _check(self, step: int, line: Mapping[str, float]) -> None:
-        advice = "Lower training.learning_rate, set training.gradient_clip, or check the activations."
-        broken = [name for name, value in line.items() if not math.isfinite(value)]
-        if broken:
-            terms = [name for name in broken if name not in ("loss", "gradient_norm")] or broken
-            raise Diverged(f"training diverged at step {step}: {', '.join(terms)} is {line[terms[0]]}. {advice}")
-        if self.limit is None and line["loss"]:  # 0 where no token is valid: nothing can be measured by it
-            self.limit = self.explosion * abs(line["loss"])
-        if self.limit is not None and abs(line["loss"]) > self.limit:
-            first = self.limit / self.explosion
-            raise Diverged(f"training exploded at step {step}: loss {line['loss']:.3g}, at first {first:.3g}. {advice}")
-
-
-def _lost(path: Path, step: int, kept: Sequence[Mapping[str, float]], damaged: Sequence[int]) -> str:
-    """One sentence on a log that is not as it was at a checkpoint."""
-    lacking = step - len(kept)
-    said = [f"{lacking} of the {step} steps before the checkpoint are lost"] * (lacking > 0)
-    said += [_counted(damaged)] * bool(damaged) or ["a number in it has changed"] * (lacking == 0)
-    return f"{path}: {', '.join(said)}. Training goes on from step {step}; the curve keeps what there is"
 
 # %% ../nbs/21_training.ipynb #12ca457e
 def machine_facts(device: str | torch.device, ranks: int = 1) -> dict[str, Any]:
@@ -315,11 +334,7 @@ def machine_facts(device: str | torch.device, ranks: int = 1) -> dict[str, Any]:
         "torch": torch.__version__, "threads": torch.get_num_threads(), **({"ranks": ranks} if ranks > 1 else {}),
     }
 
-# %% ../nbs/21_training.ipynb #b55df996
-CHECKPOINT = "checkpoint"  # the kind of folder, and its name in a run's folder
-CHECKPOINT_FILES = ("state.json", "state.safetensors")
-
-
+# %% ../nbs/21_training.ipynb #e9f3a2fb
 def _tensors_of(training: SAETraining) -> dict[str, Tensor]:
     """All that the next step depends on, beside its number."""
     tensors = {f"sae.{name}": value for name, value in training.sae.state_dict().items()}
@@ -327,6 +342,17 @@ def _tensors_of(training: SAETraining) -> dict[str, Tensor]:
     for index, state in training.optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
     return tensors
+
+
+def _weight_settings(config: RunConfig) -> dict[str, Any]:
+    """The settings that decide the weights: all but places and what is done after training."""
+    settings = result_settings(config)
+    sections = ("seed", *OWN_SOURCES, "language_model", "data", "activations", "sae", "training")
+    return {name: settings[name] for name in sections if name in settings}
+
+# %% ../nbs/21_training.ipynb #b55df996
+CHECKPOINT = "checkpoint"  # the kind of folder, and its name in a run's folder
+CHECKPOINT_FILES = ("state.json", "state.safetensors")
 
 
 def save_checkpoint(training: SAETraining, folder: Path, metrics: str | None = None) -> None:
@@ -338,13 +364,6 @@ def save_checkpoint(training: SAETraining, folder: Path, metrics: str | None = N
             "step": training.step, "result_settings": _weight_settings(training.config), "metrics": metrics,
             "provenance": training.provenance, "machines": training.machines,
         })
-
-
-def _weight_settings(config: RunConfig) -> dict[str, Any]:
-    """The settings that decide the weights: all but places and what is done after training."""
-    settings = result_settings(config)
-    sections = ("seed", *OWN_SOURCES, "language_model", "data", "activations", "sae", "training")
-    return {name: settings[name] for name in sections if name in settings}
 
 
 def open_checkpoint(folder: Path) -> tuple[dict[str, Any], Stored]:
@@ -521,7 +540,19 @@ def repeatable(trainings: Iterable[SAETraining], quiet: bool = False) -> Iterato
               "equal, and slower", file=sys.stderr)
     yield
 
-# %% ../nbs/21_training.ipynb #f98de5c6
+# %% ../nbs/21_training.ipynb #5d724a9f
+def _write_down(
+    training: SAETraining, folder: Path, log: MetricsLog, values: Mapping[str, Tensor | float], kept: bool,
+    flush_every: int,
+) -> None:
+    """The values of the step that a training has done go to its log; where the step is `kept`, a checkpoint too."""
+    log.record(training.step, values)
+    if kept or training.step % flush_every == 0:
+        log.flush(synced=kept)
+    if kept:
+        save_checkpoint(training, folder / CHECKPOINT, log.hash)
+
+# %% ../nbs/21_training.ipynb #95566a34
 def _begin_together(training: SAETraining, ranks: Ranks) -> None:
     """Every rank's training is then where the first one's is."""
     versions = [torch.__version__, tsae_nb.__version__]
@@ -541,7 +572,7 @@ def _check_together(training: SAETraining, ranks: Ranks) -> None:
     sums = [value.detach().double().sum() for value in (*training.parameters, *training.sae.buffers())]
     ranks.check_same(torch.stack(sums), "weights")
 
-
+# %% ../nbs/21_training.ipynb #f98de5c6
 def train(
     trainings: Mapping[Path, SAETraining], batch: Callable[[int], Batch], quiet: bool = False, flush_every: int = 25
 ) -> None:
@@ -574,14 +605,8 @@ def train(
                 kept = training.finished or training.step % training.config.training.checkpoint_every == 0 or stopping
                 if kept and ranks is not None:
                     _check_together(training, ranks)
-                if not writes:
-                    continue
-                logs[folder].record(step + 1, values)
-                if training.step % flush_every == 0:
-                    logs[folder].flush()
-                if kept:
-                    logs[folder].flush(synced=True)
-                    save_checkpoint(training, folder / CHECKPOINT, logs[folder].hash)
+                if writes:
+                    _write_down(training, folder, logs[folder], values, kept, flush_every)
             bar.total = data.valid.numel() * (last - first)
             bar.update(data.valid.numel())
             if stopping:

@@ -9,13 +9,13 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pretend_cuda
 import pytest
 import torch
-from pretend_cuda.counts import Counts
-from pretend_cuda.rules import MixedDevices
 from torch import Tensor, nn
 
+import pretend_cuda
+from pretend_cuda.counts import Counts
+from pretend_cuda.rules import MixedDevices
 from tsae_nb.activations import ActivationBatch
 from tsae_nb.components.feature_tracker import gru_states
 from tsae_nb.config import DataConfig, EvaluationConfig, RunConfig, UnlearningConfig, build, override
@@ -26,7 +26,13 @@ from tsae_nb.experiments import expand, load_experiment
 from tsae_nb.foundation import named_generator
 from tsae_nb.language_model import LanguageModel
 from tsae_nb.training import (
-    MetricsLog, SAETraining, load_checkpoint, read_metrics, save_checkpoint, train, unordered_sums,
+    MetricsLog,
+    SAETraining,
+    load_checkpoint,
+    read_metrics,
+    save_checkpoint,
+    train,
+    unordered_sums,
 )
 from tsae_nb.world import ORDERS
 
@@ -265,13 +271,15 @@ def test_the_gru_learns_in_float32() -> None:
     """cuDNN's own choice under autocast is float16; the tracker's states and gradients are the processor's."""
     gru = nn.GRU(16, 16, 2, batch_first=True)
     rows = torch.randn(4, 20, 16, generator=named_generator(0, "rows"))
-    wanted = gru_states(gru, rows)
+    stretch, place = torch.arange(4).repeat_interleave(20), torch.arange(20).repeat(4)
+    wanted = gru_states(gru, rows.flatten(0, 1), stretch, place)
     small = 1e-9 * torch.randn(wanted.shape, generator=named_generator(0, "gradient"))  # below float16's smallest
     expected = [value.clone() for value in torch.autograd.grad(wanted, list(gru.parameters()), small)]
     wanted = wanted.detach()
     gru.to("cuda")
     with torch.autocast("cuda", torch.bfloat16):
-        plain, ours = gru(rows.to("cuda"))[0], gru_states(gru, rows.to("cuda"))
+        plain = gru(rows.to("cuda"))[0].flatten(0, 1)
+        ours = gru_states(gru, rows.flatten(0, 1).to("cuda"), stretch.to("cuda"), place.to("cuda"))
         assert (rows.to("cuda") @ torch.ones(16, 16, device="cuda")).dtype == torch.bfloat16, "autocast is not on"
     assert plain.dtype == torch.float16 and ours.dtype == torch.float32
     assert torch.allclose(ours.detach().cpu(), wanted, atol=1e-6)

@@ -13,7 +13,7 @@ So a number of the processor in `stack` or `cat` is refused: they make a dimensi
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ def tensors_in(value: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def is_elementwise(operation: Any) -> bool:
     """Whether an operation goes element by element, as torch tags it or its form that writes into nothing."""
     name = operation.overloadpacket.__name__

@@ -33,73 +33,89 @@ def stretches(valid: Tensor, documents: Tensor) -> tuple[Tensor, Tensor]:
 
 # %% ../../nbs/components/13_feature_tracker.ipynb #3f6b8c11
 class _Recurrence(torch.autograd.Function):
-    """One layer of `nn.GRU`, time first: x (T, B, d) → hidden states (T, B, H), the first from a state of zeros."""
+    """One layer of `nn.GRU`: x (N, d) → hidden states (N, H), the first of each stretch from a state of zeros.
+
+    `sizes` says how many tokens each step has, never more than the one before; those that go on stand first.
+    """
 
     @staticmethod
     @custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(
-        ctx: Any, x: Tensor, input_weight: Tensor, hidden_weight: Tensor, input_bias: Tensor, hidden_bias: Tensor
+        ctx: Any, x: Tensor, sizes: list[int],
+        input_weight: Tensor, hidden_weight: Tensor, input_bias: Tensor, hidden_bias: Tensor,
     ) -> Tensor:
-        steps, rows, width = *x.shape[:2], hidden_weight.shape[1]
-        inputs = torch.addmm(input_bias, x.flatten(0, 1), input_weight.t()).view(steps, rows, 3 * width)
-        inputs[..., : 2 * width] += hidden_bias[: 2 * width]
-        gate_weight, new_weight = (part.t().contiguous() for part in hidden_weight.split([2 * width, width]))
-        new_bias = hidden_bias[2 * width :].expand(rows, width).contiguous()
-        gates = x.new_empty(steps, rows, 2 * width)
-        new, recalled = x.new_empty(2, steps, rows, width)
-        hidden = x.new_zeros(steps + 1, rows, width)
-        per_step = (  # views of all steps at once: indexing within the loop would cost as much as the arithmetic
-            hidden[:-1], hidden[1:], inputs[..., : 2 * width], inputs[..., 2 * width :],
-            gates, gates[..., :width], gates[..., width:], new, recalled)
-        for before, after, to_gates, to_new, both, reset, update, candidate, recall in zip(
-            *(part.unbind(0) for part in per_step), strict=True
+        tokens, width = len(x), hidden_weight.shape[1]
+        at_gates, at_new = slice(2 * width), slice(2 * width, None)
+        entering = hidden_bias.expand(tokens, -1).contiguous()  # r and z before the sigmoid, and W_n h + b_n
+        gate_bias = input_bias[at_gates] + hidden_bias[at_gates]
+        torch.addmm(gate_bias, x, input_weight[at_gates].t(), out=entering[:, at_gates])
+        new = torch.addmm(input_bias[at_new], x, input_weight[at_new].t())
+        hidden, before = x.new_empty(tokens, width), x.new_zeros(sizes[0], width)
+        by_state = hidden_weight.t().contiguous()
+        of_steps = (hidden, entering, entering[:, at_gates], *entering.split(width, 1), new)
+        for after, all_three, both, reset, update, recalled, candidate in zip(
+            *(part.split(sizes) for part in of_steps), strict=True
         ):
-            torch.addmm(to_gates, before, gate_weight, out=both).sigmoid_()
-            torch.addmm(new_bias, before, new_weight, out=recall)
-            torch.addcmul(to_new, reset, recall, out=candidate).tanh_()
-            torch.lerp(candidate, before, update, out=after)
-        ctx.save_for_backward(x, input_weight, hidden_weight, gates, new, recalled, hidden)
-        return hidden[1:]
+            before = before[: len(after)]
+            all_three.addmm_(before, by_state)
+            both.sigmoid_()
+            candidate.addcmul_(reset, recalled).tanh_()
+            before = torch.lerp(candidate, before, update, out=after)
+        ctx.save_for_backward(x, input_weight, hidden_weight, entering, new, hidden)
+        ctx.sizes = sizes
+        return hidden
 
     @staticmethod
     @once_differentiable
     @custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, input_weight, hidden_weight, gates, new, recalled, hidden = ctx.saved_tensors
-        steps, rows, width = new.shape
-        reset, update = gates.chunk(2, dim=2)
-        slope = (1 - update) * (1 - new * new)
-        factors = torch.stack(  # of the gradient of h', for those of r and z before the sigmoid, of W_n h and of a_n
-            [slope * recalled * reset * (1 - reset), (hidden[:-1] - new) * update * (1 - update), slope * reset, slope],
-            dim=2)
-        parts = torch.empty_like(factors)
-        of_states = gradient.clone().unbind(0)
-        per_step = factors, parts, parts.flatten(2)[..., : 3 * width], update.contiguous()
-        for t, (factor, part, of_hidden, kept) in reversed(
-            list(enumerate(zip(*(part.unbind(0) for part in per_step), strict=True)))
-        ):
-            torch.mul(factor, of_states[t].unsqueeze(1), out=part)
+        x, input_weight, hidden_weight, entering, new, hidden = ctx.saved_tensors
+        sizes, (tokens, width) = ctx.sizes, hidden.shape
+        reset, update, recalled = entering.split(width, 1)
+        goes_on = zip(hidden.split(sizes), sizes[1:], strict=False)
+        before = torch.cat([hidden.new_zeros(sizes[0], width), *(states[:size] for states, size in goes_on)])
+        factors = x.new_empty(tokens, 4, width)  # of h', for W_n h, r and z before the sigmoid, and a_n
+        of_recalled, of_reset, of_update, of_new = factors.unbind(1)
+        torch.ops.aten.tanh_backward.grad_input(1 - update, new, grad_input=of_new)
+        torch.mul(of_new, reset, out=of_recalled)
+        torch.ops.aten.sigmoid_backward.grad_input(of_new * recalled, reset, grad_input=of_reset)
+        torch.ops.aten.sigmoid_backward.grad_input(before - new, update, grad_input=of_update)
+        flat, by_part = factors.view(tokens, 4 * width), hidden_weight.roll(width, 0)  # its rows as the factors stand
+        of_hidden, of_inputs = flat[:, : 3 * width], flat[:, width:]
+        of_steps = gradient.clone(), update, factors, of_hidden
+        of_states, kept, parts, through_state = (part.split(sizes) for part in of_steps)
+        for t in range(len(sizes) - 1, -1, -1):
+            parts[t].mul_(of_states[t].unsqueeze(1))
             if t:
-                of_states[t - 1].addcmul_(of_states[t], kept).addmm_(of_hidden, hidden_weight)
-        flat = parts.view(steps * rows, 4 * width)
-        of_hidden, of_inputs = flat[:, : 3 * width], torch.cat([flat[:, : 2 * width], flat[:, 3 * width :]], 1)
-        of_x = (of_inputs @ input_weight).view_as(x) if ctx.needs_input_grad[0] else None
-        return (of_x, of_inputs.t() @ x.flatten(0, 1), of_hidden.t() @ hidden[:-1].flatten(0, 1),
-                of_inputs.sum(0), of_hidden.sum(0))
+                earlier = of_states[t - 1][: sizes[t]]
+                earlier.addcmul_(of_states[t], kept[t]).addmm_(through_state[t], by_part)
+        of_x = of_inputs @ input_weight if ctx.needs_input_grad[0] else None
+        of_weight, of_bias = of_hidden.t() @ before, of_hidden.sum(0)
+        return of_x, None, of_inputs.t() @ x, of_weight.roll(-width, 0), of_inputs.sum(0), of_bias.roll(-width, 0)
 
 
-def gru_states(gru: nn.GRU, rows: Tensor) -> Tensor:
-    """Hidden states (B, T, H) of the last layer of an `nn.GRU` over rows (B, T, d), from a state of zeros."""
-    if rows.device.type != "cpu":  # outside autocast: cuDNN's GRU would run in float16
-        with torch.autocast(rows.device.type, enabled=False):
-            states: Tensor = gru(rows.to(next(gru.parameters()).dtype))[0]
+def gru_states(gru: nn.GRU, x: Tensor, stretch: Tensor, place: Tensor) -> Tensor:
+    """Hidden states (N, H) of the last layer of an `nn.GRU` over tokens (N, d), each stretch from a state of zeros.
+
+    `stretch` and `place` (N,) say where each token stands, as `stretches` does.
+    """
+    weights = dict(gru.named_parameters())
+    if len(x) == 0:
+        return x.new_zeros(0, gru.hidden_size) + 0 * sum(weight.sum() for weight in weights.values())
+    lengths = torch.bincount(stretch)
+    if x.device.type != "cpu":  # outside autocast: cuDNN's GRU would run in float16
+        with torch.autocast(x.device.type, enabled=False):
+            rows = x.new_zeros(len(lengths), int(lengths.max()), x.shape[1], dtype=next(gru.parameters()).dtype)
+            rows[stretch, place] = x.to(rows.dtype)
+            states: Tensor = gru(rows)[0][stretch, place]
             return states
-    states = rows.transpose(0, 1).contiguous()
+    longest_first = lengths.argsort(descending=True, stable=True).argsort()
+    order = (place * len(lengths) + longest_first[stretch]).argsort()
+    states, sizes = x.index_select(0, order), torch.bincount(place).tolist()
     for layer in range(gru.num_layers):
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        weights = (getattr(gru, f"{name}_l{layer}") for name in names)
-        states = _Recurrence.apply(states, *weights)  # type: ignore[no-untyped-call]
-    return states.transpose(0, 1)
+        of_layer = (weights[f"{name}_l{layer}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        states = _Recurrence.apply(states, sizes, *of_layer)  # type: ignore[no-untyped-call]
+    return states.index_select(0, order.argsort())
 
 # %% ../../nbs/components/13_feature_tracker.ipynb #341277a6
 class FeatureTracker(nn.Module):
@@ -117,11 +133,7 @@ class FeatureTracker(nn.Module):
 
     def predictions(self, decoded: Tensor, valid: Tensor, documents: Tensor) -> Tensor:
         """Decoded features (B, T, d) → (N, d): what each valid token, knowing its past, says of the next one."""
-        stretch, place = stretches(valid, documents)
-        shape = (int(stretch[-1]) + 1, int(place.max()) + 1) if len(stretch) else (1, 1)
-        rows = decoded.new_zeros(*shape, decoded.shape[2])
-        rows[stretch, place] = decoded.detach()[valid]
-        return gru_states(self.gru, rows)[stretch, place]
+        return gru_states(self.gru, decoded.detach()[valid], *stretches(valid, documents))
 
     def forward(self, decoded: Tensor, valid: Tensor, documents: Tensor) -> Tensor:
         """Mean of 1 − cos(prediction at t, decoded at t + 1) over adjacent pairs, a scalar; 0 where there are none.
@@ -130,7 +142,7 @@ class FeatureTracker(nn.Module):
         """
         now, after = adjacent_pairs(valid, documents).unbind(1)
         predicted = self.predictions(decoded, valid, documents)
-        return _mean_distance(predicted[now], decoded.detach()[valid][after])
+        return _mean_distance(predicted.index_select(0, now), decoded.detach()[valid].index_select(0, after))
 
 
 def _mean_distance(predicted: Tensor, target: Tensor) -> Tensor:

@@ -21,8 +21,7 @@ from .dead_features import AuxiliaryReconstruction
 from .feature_tracker import FeatureTracker
 from .hierarchical_router import RoutedCodes, routing_entropy
 from .margin_ema import DynamicMargin, MarginStep, nearest_cosines, nearest_rows
-from .nested_groups import (
-    codes_between, contrast, nested_groups, nested_reconstructions, partners)
+from .nested_groups import codes_between, contrast, nested_groups, nested_reconstructions, partners
 from .ranks import alike, gathered, mean_row, tokens_of_all, total, whole_rows
 from .sparse_code import Codes, Moves, SparseActivation, SparseCodes, codes_of_all, open_gates
 from .sparse_products import positive_counts

@@ -16,11 +16,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .ranks import (
-    gathered, is_shared, largest_of_all, smallest_of_all, tokens_of_all, total)
-from .sparse_products import (
-    ON_CPU, Pattern, centred_bias, decode_all, decode_entries, encode_selected, entries_above, kept_like, operations_on,
-    pattern_of_positions, pattern_of_rows, rectified, row_blocks, sum_of_all)
+from .ranks import gathered, is_shared, largest_of_all, smallest_of_all, tokens_of_all, total
+from tsae_nb.components.sparse_products import (
+    ON_CPU,
+    Pattern,
+    centred_bias,
+    decode_all,
+    decode_entries,
+    encode_selected,
+    entries_above,
+    kept_like,
+    operations_on,
+    pattern_of_positions,
+    pattern_of_rows,
+    rectified,
+    row_blocks,
+    rows_times,
+    sum_of_all,
+)
 from ..config import SparseCodeConfig
 
 # %% ../../nbs/components/10_sparse_code.ipynb #6e6a7c72
@@ -96,7 +109,7 @@ class DenseCodes:
 
     def gated(self, gates: Tensor) -> "DenseCodes":
         """Each token's code times its gate (N,)."""
-        return replace(self, values=self.values * gates.unsqueeze(1))
+        return replace(self, values=rows_times(self.values, gates))
 
     def fired(self) -> Tensor:
         """(k,) bool: features active on any token."""
@@ -281,7 +294,7 @@ class _Jump(torch.autograd.Function):
         to_thresholds = torch.zeros_like(thresholds).index_add_(0, near_features, each.to(thresholds.dtype))
         return to_values * active, to_thresholds, None, None
 
-
+# %% ../../nbs/components/10_sparse_code.ipynb #962ae650
 class _JumpAll(torch.autograd.Function):
     """The same of a matrix (N, k) on a processor and of thresholds of at least 0, where a value tells who is active.
 

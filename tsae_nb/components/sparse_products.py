@@ -6,13 +6,13 @@
 __all__ = ['GROUP', 'SAMPLE', 'ON_CPU', 'ON_ACCELERATOR', 'OPERATIONS', 'LEAST_KEPT', 'MOST_FREE', 'ALIGNMENT', 'BLOCK',
            'Pattern', 'pattern_of_rows', 'pattern_of_positions', 'Operations', 'operations_on', 'entries_above',
            'decode_entries', 'kept_memory', 'kept_like', 'rectified', 'decode_all', 'sum_of_all', 'row_blocks',
-           'positive_counts', 'encode_selected', 'centred_bias']
+           'rows_times', 'beside', 'positive_counts', 'encode_selected', 'centred_bias']
 
 # %% ../../nbs/components/09_sparse_products.ipynb #prod0003
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -400,6 +400,56 @@ def row_blocks(matrix: Tensor) -> list[slice]:
     """The rows of a matrix (N, k) in parts of at most `BLOCK` entries."""
     rows = max(1, BLOCK // max(matrix.shape[1], 1))
     return [slice(start, start + rows) for start in range(0, len(matrix), rows)]
+
+
+class _RowsTimes(torch.autograd.Function):
+    """Each row of values (N, k) times a factor (N,) of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, factors: Tensor) -> Tensor:
+        ctx.save_for_backward(values, factors)
+        return torch.mul(values, factors.unsqueeze(1), out=kept_like(values))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        values, factors = ctx.saved_tensors
+        to_values, to_factors = kept_like(values), torch.empty_like(factors)
+        for rows in row_blocks(values):  # so that the gradient is fetched once
+            here = gradients[0][rows]
+            torch.sum(here * values[rows], 1, out=to_factors[rows])
+            torch.mul(here, factors[rows].unsqueeze(1), out=to_values[rows])
+        return to_values, to_factors
+
+
+class _Beside(torch.autograd.Function):
+    """Matrices (N, …) side by side."""
+
+    @staticmethod
+    def forward(ctx: Any, *parts: Tensor) -> Tensor:
+        ctx.widths = [part.shape[1] for part in parts]
+        into = kept_memory((len(parts[0]), sum(ctx.widths)), parts[0].dtype, parts[0].device)
+        return torch.cat(parts, 1, out=into)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        parts: tuple[Tensor, ...] = gradients[0].split(ctx.widths, 1)
+        return parts
+
+
+def rows_times(values: Tensor, factors: Tensor) -> Tensor:
+    """Each row of values (N, k) times a factor (N,) of its own."""
+    if not _in_kept_memory(values, factors):
+        return values * factors.unsqueeze(1)
+    scaled: Tensor = _RowsTimes.apply(values, factors)  # type: ignore[no-untyped-call]
+    return scaled
+
+
+def beside(parts: Sequence[Tensor]) -> Tensor:
+    """Matrices (N, …) side by side."""
+    if not _in_kept_memory(*parts):
+        return torch.cat([*parts], 1)
+    joined: Tensor = _Beside.apply(*parts)  # type: ignore[no-untyped-call]
+    return joined
 
 
 def positive_counts(matrix: Tensor) -> Tensor:

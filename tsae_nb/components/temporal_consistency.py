@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from .sparse_products import ON_CPU, Pattern
 from ..config import ConsistencyConfig
 
 # %% ../../nbs/components/12_temporal_consistency.ipynb #defaf2ea
@@ -27,29 +28,6 @@ def adjacent_pairs(valid: Tensor, documents: Tensor) -> Tensor:
     first = index[:, :-1][adjacent]
     return torch.stack([first, first + 1], dim=1)
 
-# %% ../../nbs/components/12_temporal_consistency.ipynb #f0fe2f23
-class _PairDots(torch.autograd.Function):
-    """Dot products of listed pairs of rows; memory of the codes, their gradient and one block of pairs."""
-
-    BLOCK = 64
-
-    @staticmethod
-    def forward(ctx: Any, codes: Tensor, pairs: Tensor) -> Tensor:
-        ctx.save_for_backward(codes, pairs)
-        blocks = pairs.split(_PairDots.BLOCK)
-        return torch.cat([codes[block[:, 0]].mul_(codes[block[:, 1]]).sum(1) for block in blocks])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        codes, pairs = ctx.saved_tensors
-        row, partner = torch.cat([pairs, pairs.flip(1)]).unbind(1)  # a row's gradient is a weighted sum of its partners
-        order = row.argsort(stable=True)
-        starts = torch.searchsorted(row[order], torch.arange(len(codes) + 1, device=row.device))
-        weights = gradient.repeat(2)[order].to(codes.dtype)
-        return functional.embedding_bag(
-            partner[order], codes, starts, mode="sum", per_sample_weights=weights, include_last_offset=True), None
-
 # %% ../../nbs/components/12_temporal_consistency.ipynb #f73e75d3
 SMALLEST_NORM = 1e-6
 
@@ -59,12 +37,50 @@ def inverse_norms(codes: Tensor) -> Tensor:
     norms = torch.linalg.vector_norm(codes, dim=1)
     return torch.where(norms > SMALLEST_NORM, 1.0 / norms.clamp_min(SMALLEST_NORM), 0.0)
 
+# %% ../../nbs/components/12_temporal_consistency.ipynb #f0fe2f23
+def _pair_dots(codes: Tensor, pairs: Tensor, block: int = 64) -> Tensor:
+    """Dot products (P,) of listed pairs of rows; where no kernel takes a list, block by block of gathered rows."""
+    if codes.device.type != "cpu" or codes.dtype not in (torch.float32, torch.float64):
+        parts = [(codes.index_select(0, first) * codes.index_select(0, second)).sum(1)
+                 for first, second in (part.unbind(1) for part in pairs.split(block))]
+        return torch.cat(parts)
+    order = pairs[:, 0].argsort(stable=True)
+    first, second = pairs.t().index_select(1, order)
+    listed = Pattern(second, torch.searchsorted(first, torch.arange(len(codes) + 1)), len(codes))
+    return codes.new_empty(len(pairs)).scatter_(0, order, ON_CPU.dots(codes, codes, listed))
+
+
+class _PairCosines(torch.autograd.Function):
+    """Cosines of listed pairs of rows; memory of the codes and their gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, codes: Tensor, pairs: Tensor) -> Tensor:
+        inverse = inverse_norms(codes)
+        first, second = inverse[pairs].unbind(1)
+        cosines = _pair_dots(codes, pairs) * first * second
+        ctx.save_for_backward(codes, pairs, inverse, cosines)
+        return cosines
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        codes, pairs, inverse, cosines = ctx.saved_tensors
+        every = torch.arange(len(codes), device=pairs.device)
+        row, partner = (torch.cat([*ends, every]) for ends in (pairs.unbind(1), pairs.flip(1).unbind(1)))
+        itself = torch.zeros_like(inverse).index_add_(0, pairs.flatten(), -(gradient * cosines).repeat_interleave(2))
+        to_partner = gradient * inverse[pairs].prod(1)
+        weights = torch.cat([to_partner, to_partner, itself * inverse.square()])
+        order = row.argsort(stable=True)
+        starts = torch.searchsorted(row[order], torch.arange(len(codes) + 1, device=pairs.device))
+        return functional.embedding_bag(
+            partner[order], codes, starts, mode="sum", per_sample_weights=weights[order].to(codes.dtype),
+            include_last_offset=True), None
+
 
 def pair_cosines(codes: Tensor, pairs: Tensor) -> Tensor:
     """Cosine similarity (P,) of listed pairs (P, 2) of rows of dense codes (N, k)."""
-    inverse = inverse_norms(codes)
-    dots: Tensor = _PairDots.apply(codes, pairs)  # type: ignore[no-untyped-call]
-    return dots * inverse[pairs[:, 0]] * inverse[pairs[:, 1]]
+    cosines: Tensor = _PairCosines.apply(codes, pairs)  # type: ignore[no-untyped-call]
+    return cosines
 
 # %% ../../nbs/components/12_temporal_consistency.ipynb #84647633
 def drawn_uniformly(count: int, generator: torch.Generator, device: torch.device) -> Tensor:

@@ -192,7 +192,7 @@ def tree_is_exact(language_model: LanguageModel, prompts: Sequence[Sequence[int]
     return bool((plain - tree).abs().max() <= 1e-4 * plain.abs().max())
 
 # %% ../../nbs/evaluation/32_asking.ipynb #q32bytree
-CACHED_TOKENS = 4096  # of trees in one pass on a processor
+CACHED_TOKENS = 4096  # of trees in one pass on a processor, whose cache holds no more
 
 
 def qualifying_by_tree(

@@ -24,13 +24,25 @@ from .. import world
 from ..components.objective import active_counts
 from ..config import DensityCorpusConfig, QuestionSetConfig, UnlearningConfig
 from tsae_nb.corpus import (
-    Documents, as_arrays, ended_documents, file_documents, hub_documents, packed_rows, short_enough, start_tokens,
-    tokenized, valid_tokens,
+    Documents,
+    as_arrays,
+    ended_documents,
+    file_documents,
+    hub_documents,
+    packed_rows,
+    short_enough,
+    start_tokens,
+    tokenized,
+    valid_tokens,
 )
 from .asking import PROTOCOL, Options, kept_by_content, padded, run_batches
 from .metrics import SAELike, codes_of_valid
 from tsae_nb.evaluation.questions import (
-    known_subject, local_instead, prompt_tokens, question_texts, sets_of,
+    known_subject,
+    local_instead,
+    prompt_tokens,
+    question_texts,
+    sets_of,
 )
 from ..foundation import UserError, content_hash, named_generator, progress
 from ..language_model import LanguageModel
@@ -91,31 +103,38 @@ def world_texts(subjects: Sequence[str], count: int) -> list[str]:
         texts.append(text)
     return texts
 
+# %% ../../nbs/evaluation/33_clamping.ipynb #66fad440
+def _word_feature(hidden: Tensor, own: Tensor, mean: Tensor, height: float) -> tuple[Tensor, Tensor]:
+    """Direction (d,) and threshold of a word: `hidden` (N, d), on which tokens it stands `own` (N,), `mean` (d,).
+
+    The threshold lies at `height` on the way from the highest of all other tokens (0) to the median of its own (1).
+    """
+    row = torch.nn.functional.normalize(hidden[own].mean(0) - mean, dim=0)
+    others, this = ((hidden[~own] - mean) @ row).max(), ((hidden[own] - mean) @ row).median()
+    return row, others + height * (this - others)
+
+# %% ../../nbs/evaluation/33_clamping.ipynb #42eff2fa
+def _world_activations(language_model: LanguageModel, layer: int) -> tuple[Tensor, Tensor]:
+    """Tokens (N,) of texts of all subjects, and their residual streams (N, d) after `layer`."""
+    tokens, attended = padded(prompt_tokens(language_model.tokenizer, world_texts(list(world.SUBJECTS), 100)))
+    attended = attended[:, :64] & (torch.arange(64) > 0)
+    hidden = language_model.run_to_layer(tokens[:, :64], torch.ones_like(attended), layer)[attended].float()
+    return tokens[:, :64][attended], hidden
+
 # %% ../../nbs/evaluation/33_clamping.ipynb #q33word
 class WordSAE:
-    """An SAE made by hand, to see through: one feature for each word, which fires where that word stands.
-
-    A feature fires above `height` of the way from the highest of all other words (0) to the median of its own (1).
-    """
+    """An SAE made by hand, to see through: one feature for each word, which fires where that word stands."""
 
     def __init__(
         self, language_model: LanguageModel, layer: int, words: Sequence[str], height: float = 0.5,
         looks_back: float = 0.0,
     ) -> None:
-        tokenizer, self.looks_back = language_model.tokenizer, looks_back
-        tokens, attended = padded(prompt_tokens(tokenizer, world_texts(list(world.SUBJECTS), 100)))
-        attended = attended[:, :64] & (torch.arange(64) > 0)
-        hidden = language_model.run_to_layer(tokens[:, :64], torch.ones_like(attended), layer)[attended].float()
-        tokens, self.bias = tokens[:, :64][attended], hidden.mean(0)
-        there = set(tokens.tolist())
-        self.words = [word for word in words if tokenizer.convert_tokens_to_ids(word) in there]
-        rows, thresholds = [], []
-        for word in self.words:
-            own = tokens == tokenizer.convert_tokens_to_ids(word)
-            row = torch.nn.functional.normalize(hidden[own].mean(0) - self.bias, dim=0)
-            others, this = ((hidden[~own] - self.bias) @ row).max(), ((hidden[own] - self.bias) @ row).median()
-            rows.append(row)
-            thresholds.append(others + height * (this - others))
+        self.looks_back = looks_back
+        tokens, hidden = _world_activations(language_model, layer)
+        ids, there = language_model.tokenizer.get_vocab(), set(tokens.tolist())
+        self.words, self.bias = [word for word in words if ids.get(word) in there], hidden.mean(0)
+        features = [_word_feature(hidden, tokens.eq(ids[word]), self.bias, height) for word in self.words]
+        rows, thresholds = zip(*features, strict=True)
         self.decoder, self.threshold = torch.stack(rows), torch.stack(thresholds)
         self.width, self.dictionary_size = hidden.shape[1], len(rows)
         self.groups: dict[str, Tensor] = {}
@@ -231,10 +250,24 @@ def selected_codes(sae: SAELike, streams: Streams, features: Sequence[int], batc
     codes[streams.offsets[:-1]] = 0.0
     return codes
 
-# %% ../../nbs/evaluation/33_clamping.ipynb #q33clamps
+# %% ../../nbs/evaluation/33_clamping.ipynb #06fe3586
 Job = tuple[int, tuple[int, ...], float]  # prompt, features that fire in it, multiplier
 
 
+def _jobs_of(fires: np.ndarray, features: np.ndarray, multiplier: float) -> dict[int, Job]:
+    """The job of each prompt in which some of the features (F,), rising, fire: `fires` (prompts, F)."""
+    return {int(prompt): (int(prompt), tuple(features[fires[prompt]].tolist()), multiplier)
+            for prompt in np.flatnonzero(fires.any(axis=1))}
+
+# %% ../../nbs/evaluation/33_clamping.ipynb #c96cc23d
+def _held(jobs: Sequence[Job], column: Mapping[int, int]) -> Tensor:
+    """(B, F) 1 for the features that a job holds down, 0 for others; `column` says where a feature stands."""
+    held = torch.zeros(len(jobs), len(column))
+    for row, (_, features, _) in enumerate(jobs):
+        held[row, [column[feature] for feature in features]] = 1.0
+    return held
+
+# %% ../../nbs/evaluation/33_clamping.ipynb #q33clamps
 class Clamps:
     """Codes of some features of one SAE on cached prompts, and the answers under interventions on them."""
 
@@ -254,21 +287,15 @@ class Clamps:
     def jobs(self, features: Sequence[int], multiplier: float) -> dict[int, Job]:
         """What must be run for each prompt in which some of the features fire."""
         selected = np.array(sorted(features), dtype=np.int64)
-        fires = self.fires[:, [self.column[feature] for feature in selected]]
-        return {int(prompt): (int(prompt), tuple(selected[fires[prompt]].tolist()), multiplier)
-                for prompt in np.flatnonzero(fires.any(axis=1))}
+        return _jobs_of(self.fires[:, [self.column[feature] for feature in selected]], selected, multiplier)
 
     @torch.no_grad()
     def changed(self, jobs: Sequence[Job]) -> tuple[Tensor, Tensor]:
         """Residual streams (B, T, d) under the jobs' interventions, and attended (B, T)."""
         index, attended = self.streams.rows([prompt for prompt, _, _ in jobs])
         device = self.streams.hidden.device
-        pairs = [(row, self.column[feature]) for row, (_, features, _) in enumerate(jobs) for feature in features]
-        selected = torch.zeros(len(jobs), len(self.column))
-        if pairs:
-            selected[tuple(torch.tensor(pairs).T)] = 1.0
         value = -torch.tensor([multiplier for _, _, multiplier in jobs], device=device)[:, None, None]
-        codes = self.codes[index.to(device)] * selected[:, None].to(device)
+        codes = self.codes[index.to(device)] * _held(jobs, self.column)[:, None].to(device)
         return clamped(self.streams.hidden[index.to(device)], codes, self.decoder, None, value), attended
 
     def run(self, jobs: Sequence[Job]) -> Iterator[list[Job]]:

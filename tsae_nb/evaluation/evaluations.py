@@ -169,7 +169,7 @@ UNLEARNING = Evaluation(
 # %% ../../nbs/evaluation/39_evaluations.ipynb #e7a10013
 EVALUATIONS: dict[str, Evaluation] = {row.name: row for row in (METRICS, RECOVERY, UNLEARNING)}
 
-# %% ../../nbs/evaluation/39_evaluations.ipynb #e7a10015
+# %% ../../nbs/evaluation/39_evaluations.ipynb #d99964ed
 def asked_of(config: RunConfig) -> list[Evaluation]:
     """The evaluations that are asked of a run."""
     return [evaluation for evaluation in EVALUATIONS.values() if evaluation.asked(config)]
@@ -179,7 +179,7 @@ def evaluation_sections() -> tuple[str, ...]:
     """The sections of a run's settings that say what is measured."""
     return tuple(dict.fromkeys(evaluation.section for evaluation in EVALUATIONS.values()))
 
-
+# %% ../../nbs/evaluation/39_evaluations.ipynb #0120b0cd
 def by_file(evaluations: Sequence[Evaluation]) -> dict[tuple[str, ...], list[Evaluation]]:
     """Those that write one file together; the names are of all that is written with it, its own last."""
     groups: dict[str, list[Evaluation]] = {}
@@ -187,7 +187,7 @@ def by_file(evaluations: Sequence[Evaluation]) -> dict[tuple[str, ...], list[Eva
         groups.setdefault(evaluation.file, []).append(evaluation)
     return {(*(name for row in rows for name in row.beside), file): rows for file, rows in groups.items()}
 
-
+# %% ../../nbs/evaluation/39_evaluations.ipynb #e7a10015
 def write_results(evaluations: Sequence[Evaluation], results: Sequence[Any], folder: Path) -> None:
     """Write the results of evaluations that share a file."""
     whole, *parts = zip(evaluations, results, strict=True)

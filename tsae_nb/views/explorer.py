@@ -32,8 +32,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from ..corpus import start_tokens, valid_tokens
-from ..evaluation.metrics import LanguageModelLike, SAELike, row_correlation
 from ..evaluation.clamping import clamped, encoded
+from ..evaluation.metrics import LanguageModelLike, SAELike, row_correlation
 from ..foundation import UserError, explained_os_errors, named_generator, progress
 from ..storage import whole_file
 from .feature_index import COACTIVE_SAMPLE, FeatureIndex, Trace, strongest_words, trace_of

@@ -28,12 +28,31 @@ from ..run_folders import checked_config
 from ..sae import load_sae, stored_hash
 from ..sources import open_source
 from tsae_nb.storage import (
-    MANIFEST, CheckedArray, Stored, check_hashes, is_stored, locked, read_json, read_sealed, read_whole, verify,
+    MANIFEST,
+    CheckedArray,
+    Stored,
+    check_hashes,
+    is_stored,
+    locked,
+    read_json,
+    read_sealed,
+    read_whole,
+    verify,
     write_sealed,
 )
 from tsae_nb.views.index_build import (
-    BUILD_AGAIN, INDEX_FOLDER, SCHEMA, CodeBatch, building_folder, encoded_rows, held_out_from, labels_lock,
-    level_names, read_rows, write_index,
+    BUILD_AGAIN,
+    INDEX_FOLDER,
+    SCHEMA,
+    CodeBatch,
+    building_folder,
+    encoded_rows,
+    held_out_from,
+    in_ranges,
+    labels_lock,
+    level_names,
+    read_rows,
+    write_index,
 )
 
 # %% ../../nbs/views/41a_feature_index.ipynb #bae9fa2d
@@ -94,7 +113,7 @@ class IndexArrays:
         """Entries of tokens anywhere in the corpus: (which of `positions`, feature id, activation), each (E,)."""
         starts, counts = self.csr_ptr[positions], self.csr_ptr[positions + 1] - self.csr_ptr[positions]
         which = np.repeat(np.arange(len(positions)), counts)
-        entries = np.arange(len(which)) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
+        entries = in_ranges(starts, counts)
         return which, self.csr_id[entries], self.csr_act[entries]
 
     def piece(self, number: int) -> tuple[int, int]:

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SCHEMA', 'INDEX_FOLDER', 'BUILDING', 'BUILD_AGAIN', 'LOGITS', 'NEIGHBOURS', 'Batches', 'GrowingArray', 'CodeBatch',
            'batch_of', 'active_entries', 'sparse_batch', 'appended_columns', 'GrowingFiles', 'column_pointers', 'slabs',
-           'invert', 'mapped', 'feature_chunks', 'vocabulary_chunks', 'invert_files', 'write_features', 'best_cosines',
-           'promoted_tokens', 'write_decoder', 'building_folder', 'labels_lock', 'level_names', 'write_manifest',
-           'append_all', 'write_index', 'read_rows', 'held_out_from', 'encoded_rows']
+           'in_ranges', 'invert', 'mapped', 'feature_chunks', 'vocabulary_chunks', 'invert_files', 'write_features',
+           'best_cosines', 'promoted_tokens', 'write_decoder', 'building_folder', 'labels_lock', 'level_names',
+           'write_manifest', 'append_all', 'write_index', 'read_rows', 'held_out_from', 'encoded_rows']
 
 # %% ../../nbs/views/41_index_build.ipynb #41b00003
 import os
@@ -32,8 +32,23 @@ from ..evaluation.sparse_statistics import feature_statistics
 from ..foundation import CorruptFileError, UserError, content_hash, explained_os_errors, progress
 from ..sae import group_numbers
 from tsae_nb.storage import (
-    Stored, claim, files_of, is_stored, locked, mapped_array, put_in_place, read_json, read_sealed, record,
-    remove_stored, sync, verify, whole_file, write_json, write_sealed, written_at,
+    Stored,
+    claim,
+    files_of,
+    is_stored,
+    locked,
+    mapped_array,
+    put_in_place,
+    read_json,
+    read_sealed,
+    record,
+    remove_stored,
+    sync,
+    verify,
+    whole_file,
+    write_json,
+    write_sealed,
+    written_at,
 )
 
 # %% ../../nbs/views/41_index_build.ipynb #9931de8b
@@ -52,7 +67,7 @@ class GrowingArray:
 
     def __init__(self, path: Path, dtype: str, length: int = 0, checksum: int = 0) -> None:
         self.path, self.dtype, self.length, self.checksum = path, np.dtype(dtype), length, 0
-        self._file: BinaryIO = open(path, "r+b" if length else "w+b")
+        self._file: BinaryIO = open(path, "r+b" if length else "w+b")  # noqa: SIM115  (`close` ends it)
         self._write_header()
         left = length * self.dtype.itemsize
         while left and (part := self._file.read(min(left, 2**24))):
@@ -234,6 +249,13 @@ def slabs(pointers: np.ndarray, room: int) -> Iterator[tuple[int, int]]:
         yield first, last
         first = last
 
+# %% ../../nbs/views/41_index_build.ipynb #ccde29e1
+def in_ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """All indices of ranges, one range after the other: `counts` (R,) from `starts` (R,) on."""
+    before = np.cumsum(counts) - counts  # indices of the ranges before each
+    indices: np.ndarray = np.arange(int(counts.sum())) + np.repeat(starts - before, counts)
+    return indices
+
 # %% ../../nbs/views/41_index_build.ipynb #e44dafbf
 def invert(
     chunks: Callable[[], Iterator[tuple[np.ndarray, ...]]], pointers: np.ndarray, outputs: Sequence[np.ndarray],
@@ -250,7 +272,7 @@ def invert(
             order = inside[np.argsort(keys[inside], kind="stable")]
             ordered = keys[order] - first
             counts = np.bincount(ordered, minlength=last - first)
-            targets = np.arange(len(order)) + np.repeat(cursor - (np.cumsum(counts) - counts), counts)
+            targets = in_ranges(cursor, counts)
             for output, column in zip(outputs, columns, strict=True):
                 output[targets] = column[order]
             cursor += counts

@@ -18,12 +18,12 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..config import RunConfig, UserError
-from ..foundation import taken_apart
-from ..storage import to_json, whole_file
 from ..evaluation.oracles import READERS, oracles
 from ..evaluation.recovery import recovery
+from ..foundation import taken_apart
 from ..planted import PlantedActivations
 from ..run_folders import Folders, StoredRun, place_of, stored_runs
+from ..storage import to_json, whole_file
 from .figures import Sheet, dressed, over_seeds, save_figure, spread, style_of
 
 # %% ../../nbs/views/40a_recovery_figure.ipynb #2a316ce7
@@ -118,11 +118,11 @@ def methods_table(table: pd.DataFrame) -> str:
 KNOWING = {"oracle, token": "dot", "oracle, past": "dash"}  # shown in the figure, with this line
 GREY = "#8a8a8a"
 CAPTION = (
-    "Gain in F1 over a plain SAE (BatchTopK) of the same world and seed, at the same mean L0, by mean run length of "
-    "slow features (tokens, logarithmic) and noise (standard deviation of a number). Above slow features, below fast "
-    "ones. Points are medians, bars reach from the smallest to the largest of {seeds}. Grey: an oracle that knows the "
-    "dictionary, reading each token alone (dotted) or the past too (dashed); its threshold is chosen on the data it is "
-    "scored on. {steps}")
+    "Figure 3. Gain in F1 over a plain SAE (BatchTopK) of the same world and seed, at the same mean L0, by mean run "
+    "length of slow features (tokens, logarithmic) and noise (standard deviation of a number). Above slow features, "
+    "below fast ones. Points are medians, bars reach from the smallest to the largest of {seeds}. Grey: an oracle "
+    "that knows the dictionary, reading each token alone (dotted) or the past too (dashed); its threshold is chosen "
+    "on the data it is scored on. {steps}")
 
 
 def figure3(table: pd.DataFrame) -> go.Figure:
@@ -142,7 +142,7 @@ def figure3(table: pd.DataFrame) -> go.Figure:
             _add_gain(figure, method, part, place, listed=number == 0)
     _axes(figure, sorted(gained.run_length.unique()))
     caption, runs = CAPTION.format(seeds=_seeds(gained), steps=_steps(gained)), set(gained.run.dropna()) - {""}
-    return dressed(Sheet(figure, {}, 560), caption, sorted(runs))
+    return dressed(Sheet(figure, {}, 510, margins=(34, 44)), caption, sorted(runs))
 
 
 def _add_gain(figure: go.Figure, method: str, part: pd.DataFrame, place: dict[str, int], listed: bool) -> None:
