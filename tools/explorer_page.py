@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -187,10 +187,8 @@ def served(widget: AnsweringWidget) -> Iterator[tuple[Served, str]]:
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            try:
+            with suppress(OSError):  # the page was closed meanwhile
                 self.wfile.write(content)
-            except OSError:
-                pass  # the page was closed meanwhile
 
         def do_GET(self) -> None:
             address = urlsplit(self.path)
