@@ -19,6 +19,13 @@ MINUTES = 5 * 60_000  # for cells that train
 expect.set_options(timeout=30_000)  # ms: other tests have the cores, and one kernel answers in turn
 
 
+@pytest.fixture(autouse=True)
+def nobody_was_here(project: Path) -> None:
+    """Explorers open at their beginning, not where the test before left them."""
+    for place in project.glob("runs/reference/tiny/*/index/place.json"):
+        place.unlink()
+
+
 def painted_feature(widget: Locator) -> int:
     return int(widget.get_attribute("data-painted") or -1)
 
@@ -59,7 +66,7 @@ def test_features(lab: Lab, page: Page, tmp_path: Path) -> None:
     trace.locator(".tsae-tracetext .tsae-token").nth(3).click()
     expect(trace).to_contain_text(re.compile("features on “ ?is”"))
     trace.get_by_role("button", name="table").click()
-    expect(trace.locator("table").first).to_contain_text("run length")
+    expect(trace.locator("table").last).to_contain_text("run length")
 
     widget.locator(".tsae-star").click()  # choose the feature, clamp it, see both generations
     widget.get_by_role("tab", name="Steer").click()
@@ -111,7 +118,7 @@ def test_keys_stay_in_the_widget(lab: Lab, project: Path, page: Page) -> None:
     page.keyboard.type("bel")
     expect(name).to_have_value("half a label")
     # another feature opens: what was typed is kept
-    widget.locator(".tsae-card .tsae-link").first.evaluate("link => link.click()")
+    widget.locator(".tsae-card button.tsae-link").first.evaluate("link => link.click()")
     expect(name).to_have_value("")
     expect(widget.locator(".tsae-card h3")).not_to_have_attribute("data-feature", str(labelled))
     widget.locator("select[aria-label='which features']").select_option("labelled")

@@ -83,9 +83,10 @@ TESTS: dict[str, tuple[str, ...]] = {  # start of a module's name: what checks i
     "evaluation.evaluations": (COMPLETE, "tests/test_planted.py", "tests/test_evaluations.py"),
     "interop": (ODD, "tests/test_interop.py", "tests/test_processes.py"),
     "views.index_build": ("nbs/views/41a_feature_index.ipynb", "tests/test_storage.py", ODD),
-    "views.feature_index": (ODD, "tests/test_storage.py", "tests/test_explorer_browser.py", "tests/test_processes.py"),
+    "views.feature_index": (ODD, "tests/test_storage.py", "tests/test_explorer_page.py",
+                            "tests/test_explorer_browser.py", "tests/test_processes.py"),
     "views.time_explorer": ("tests/test_planted.py", "tests/test_explorer_browser.py"),
-    "views.": (ODD, "tests/test_explorer_browser.py", "tests/test_processes.py"),
+    "views.": (ODD, "tests/test_explorer_page.py", "tests/test_explorer_browser.py", "tests/test_processes.py"),
 }
 EXPORTED = re.compile(r"^#\|\s*export\s*$", re.MULTILINE)
 MODULE = re.compile(r"^#\|\s*default_exp\s+(\S+)", re.MULTILINE)

@@ -682,7 +682,7 @@ def _execute_notebook(template: Path, executed: Path, parameters: Mapping[str, A
         said.end_line()
 
 # %% ../nbs/50_runs.ipynb #06a3f3b2
-LABELS = "labels*.json"  # in an index: people's, but nothing without the run
+LABELS = ("labels*.json", "place*.json")  # in an index: people's, but nothing without the run
 
 
 def places_of_run(folder: str | Path) -> list[Path]:
@@ -702,7 +702,8 @@ def places_of_run(folder: str | Path) -> list[Path]:
         foreign = sorted(path.name for path in place.iterdir() if path.name not in RUN_FILES and path not in copies)
         for within in (place / "sae", place / CHECKPOINT, place / "index"):
             if is_stored(within):
-                foreign += [f"{within.name}/{name}" for name in unlisted(within) if not fnmatch(name, LABELS)]
+                foreign += [f"{within.name}/{name}" for name in unlisted(within)
+                            if not any(fnmatch(name, pattern) for pattern in LABELS)]
         if foreign:
             raise UserError(f"{place} holds {', '.join(foreign[:3])}, which no run has written: move that elsewhere, "
                             "and remove the run then")

@@ -423,18 +423,19 @@ def _check_free(out: Path) -> None:
 
 # %% ../../nbs/views/41_index_build.ipynb #41b00025
 def _keep_labels(old: Path, new: Path, sae: str | None) -> None:
-    """Labels outlive their index: under the same name if they are of the same SAE, else beside."""
-    for path in new.glob("labels*.json"):  # of a build that was killed after its end
-        path.unlink()
-    for path in old.glob("labels*.json"):
-        shutil.copyfile(path, new / path.name)
-    if (new / "labels.json").is_file():
-        try:
-            before = read_json(old / "manifest.json")["sae"]
-        except (UserError, KeyError, TypeError):
-            before = sae  # nobody knows; most likely it was built again because it was damaged
-        if before != sae:
-            (new / "labels.json").rename(new / f"labels-{str(before)[:8] or 'before'}.json")
+    """Labels and a person's place outlive their index: under their name if they are of the same SAE, else beside."""
+    for name in ("labels", "place"):
+        for path in new.glob(f"{name}*.json"):  # of a build that was killed after its end
+            path.unlink()
+        for path in old.glob(f"{name}*.json"):
+            shutil.copyfile(path, new / path.name)
+        if (new / f"{name}.json").is_file():
+            try:
+                before = read_json(old / "manifest.json")["sae"]
+            except (UserError, KeyError, TypeError):
+                before = sae  # nobody knows; most likely it was built again because it was damaged
+            if before != sae:
+                (new / f"{name}.json").rename(new / f"{name}-{str(before)[:8] or 'before'}.json")
 
 # %% ../../nbs/views/41_index_build.ipynb #1605d37b
 def _has_key(folder: Path, key: Mapping[str, Any]) -> bool:

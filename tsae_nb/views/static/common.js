@@ -83,14 +83,16 @@ export function table(head, rows, attributes = {}) {
 
 /** A chart and its table, one of them shown. */
 export function withTable(title, chart, makeTable) {
-  const place = h("div", {}, chart);
+  const drawn = h("div", { class: "tsae-drawn" }, chart), made = h("div", { class: "tsae-scroll", tabindex: 0, role: "group", "aria-label": "the numbers", hidden: true });
   const button = h("button", { class: "tsae-small", "aria-pressed": "false", title: "the same numbers as a table" }, "table");
   button.addEventListener("click", () => {
     const on = button.getAttribute("aria-pressed") !== "true";
     button.setAttribute("aria-pressed", String(on));
-    fill(place, on ? h("div", { class: "tsae-scroll" }, makeTable()) : chart);
+    if (on) fill(made, makeTable());
+    made.hidden = !on;
+    drawn.hidden = on;
   });
-  return h("figure", { class: "tsae-figure" }, h("figcaption", {}, title, " ", button), place);
+  return h("figure", { class: "tsae-figure" }, h("figcaption", {}, title, " ", button), drawn, made);
 }
 
 /** Bars of counts over equal bins of (0, highest]; heights on a square-root scale so that rare ones stay visible. */
@@ -103,7 +105,7 @@ export function histogram(title, counts, highest) {
     return h("rect", { x: bin * bar, y: height - size, width: Math.max(0.5, bar - 1), height: size },
       h("title", {}, `${edge(bin)} to ${edge(bin + 1)}: ${count} tokens`));
   });
-  const chart = h("svg", { class: "tsae-bars", viewBox: `0 0 ${width} ${height + 12}`, role: "img", "aria-label": title }, bars,
+  const chart = h("svg", { class: "tsae-bars", viewBox: `0 0 ${width} ${height + 12}`, role: "img", "aria-label": `${title}; heights are square roots, so that rare ones stay visible` }, bars,
     h("line", { x1: 0, x2: width, y1: height, y2: height }),
     h("text", { x: 0, y: height + 11 }, "0"), h("text", { x: width, y: height + 11, "text-anchor": "end" }, number(highest)));
   return withTable(title, chart, () => table(["from", "to", "tokens"],
@@ -165,35 +167,105 @@ export function painted() {
   return new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 0)));
 }
 
-/** Shows a promise's result; while it lasts "…", and the reason if it fails. */
-export async function into(element, promise, draw) {
+// What is pressed must still be there when it is let go: whoever changes a part of the page waits until it is `released`.
+let pressed = null, held = null, whenReleased = null, release = null;
+function letGo() {
+  pressed = null;
+  setTimeout(() => { // after the click that follows
+    if (pressed || !release) return;
+    release();
+    held = whenReleased = release = null;
+  }, 0);
+}
+document.addEventListener("pointerdown", (event) => {
+  pressed = held = event.target;
+  whenReleased ||= new Promise((resolve) => { release = resolve; });
+}, true);
+for (const event of ["pointerup", "pointercancel"]) document.addEventListener(event, letGo, true);
+document.addEventListener("pointermove", (event) => { if (pressed && !event.buttons) letGo(); }, true); // let go outside of the window
+window.addEventListener("blur", letGo);
+
+/** Resolves when nothing in the element is pressed, and its click is done. */
+export function released(element) {
+  return whenReleased && element.contains(held) ? whenReleased : Promise.resolve();
+}
+
+/** Shows a promise's result; while it lasts, what is waited for; and the reason if it fails. */
+export async function into(element, promise, draw, saying = "waiting for the kernel …") {
   const mine = (element.tsaeTurn = (element.tsaeTurn || 0) + 1);
-  const timer = setTimeout(() => { if (element.tsaeTurn === mine) element.classList.add("tsae-waiting"); }, 150);
+  const timer = setTimeout(() => {
+    if (element.tsaeTurn !== mine) return;
+    element.classList.add("tsae-waiting");
+    element.setAttribute("aria-busy", "true");
+    element.querySelector(":scope > .tsae-pending")?.remove();
+    element.prepend(h("p", { class: "tsae-pending", role: "status" }, h("span", {}, saying))); // takes no room, so that nothing moves
+  }, 150);
+  let shown;
   try {
     const result = await promise;
-    if (element.tsaeTurn === mine) fill(element, draw(result));
+    shown = () => draw(result);
   } catch (error) {
-    if (element.tsaeTurn === mine) fill(element, h("p", { class: "tsae-notice", role: "alert" }, error.message));
-  } finally {
-    clearTimeout(timer);
-    if (element.tsaeTurn === mine) element.classList.remove("tsae-waiting");
+    shown = () => h("p", { class: "tsae-notice", role: "alert" }, error.message);
   }
+  await released(element);
+  clearTimeout(timer);
+  if (element.tsaeTurn !== mine) return;
+  element.classList.remove("tsae-waiting");
+  element.removeAttribute("aria-busy");
+  fill(element, shown());
 }
+
+const drawings = new Map(); // element → how it is drawn again
+const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => drawAgain(target)));
+function drawAgain(element) {
+  if (element.isConnected) return drawings.get(element)?.();
+  drawings.delete(element);
+  sizes.unobserve(element);
+  return null;
+}
+function drawAllAgain() {
+  [...drawings.keys()].forEach(drawAgain);
+}
+function newLook() {
+  drawAllAgain();
+  setTimeout(drawAllAgain, 400); // a theme's colours may arrive after its name
+}
+for (const place of [document.documentElement, document.body]) new MutationObserver(newLook).observe(place, { attributes: true });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", newLook);
+
+/** Draws when the element has a size, and again when that changes, or the theme. */
+export function drawnToFit(element, draw) {
+  drawings.set(element, draw);
+  sizes.observe(element);
+}
+
+/** The colour that a variable of the style sheet has at an element, as a canvas takes it. */
+export function colourAt(element, name) {
+  const probe = h("i", { hidden: true, style: `color: var(${name})` });
+  element.append(probe);
+  const colour = getComputedStyle(probe).color;
+  probe.remove();
+  return colour;
+}
+
+let tabNumber = 0;
 
 /** Tabs: buttons and panels, arrow keys between them. */
 export function tabs(names, onchange) {
-  const panels = names.map((name) => h("div", { class: "tsae-panel", role: "tabpanel", "aria-label": name, hidden: true }));
+  const ids = names.map(() => `tsae-panel-${(tabNumber += 1)}-${Math.random().toString(36).slice(2, 8)}`);
+  const panels = names.map((name, i) => h("div", { class: "tsae-panel", id: ids[i], role: "tabpanel", "aria-label": name, tabindex: 0, hidden: true }));
   const show = (chosen) => {
     buttons.forEach((button, i) => {
       button.setAttribute("aria-selected", String(i === chosen));
+      button.tabIndex = i === chosen ? 0 : -1;
       panels[i].hidden = i !== chosen;
     });
     onchange(names[chosen]);
   };
-  const buttons = names.map((name, i) => h("button", { role: "tab", "aria-selected": "false", onclick: () => show(i) }, name));
+  const buttons = names.map((name, i) => h("button", { role: "tab", "aria-selected": "false", "aria-controls": ids[i], tabindex: -1, onclick: () => show(i) }, name));
   const bar = h("div", { class: "tsae-tabs", role: "tablist", onkeydown: (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
+    if (!step || event.altKey) return;
     const next = (buttons.indexOf(document.activeElement) + step + names.length) % names.length;
     buttons[next].focus();
     show(next);

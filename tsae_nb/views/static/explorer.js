@@ -1,6 +1,7 @@
-import { fill, fixed, floats, flow, h, histogram, integers, into, kernelBackend, number, ownKeys, painted, remembering, share, shown, table, tabs, token, withTable } from "./common.js";
+import { colourAt, drawnToFit, fill, fixed, floats, flow, h, histogram, integers, into, kernelBackend, number, ownKeys, painted, released, remembering, share, shown, table, tabs, token, withTable } from "./common.js";
 
-const ROW = 24; // pixels, of the feature table
+const ROW = 22; // pixels, of the feature table
+const JUMP = "largest |Δz|/‖Δh‖ in a document, mean over documents (the metric called smoothness); low is smooth";
 
 /** What the widget knows of the index: the table's columns by name, and what the kernel described. */
 function readTable(view, about) {
@@ -28,7 +29,73 @@ const TABS = [
   ["Compare", compareView],
 ];
 
-/** The explorer over a backend; `state` is {get, set, on} of feature, selected, _about, _table. */
+/** What a feature is about where it has no label: the words of its strongest tokens, asked for together when the page rests. */
+function previewsOf(root, about, backend) {
+  const known = new Map(Object.entries(about().previews || {}).map(([feature, text]) => [Number(feature), text])), wanted = new Set();
+  let timer = null;
+  const tell = (spot) => {
+    const text = known.get(Number(spot.dataset.preview));
+    if (text) spot.textContent = ` ${text}`;
+  };
+  async function ask() {
+    timer = null;
+    const features = [...wanted].slice(-40); // a few at a time, those in sight first: a card that is opened meanwhile is answered in between
+    features.forEach((feature) => wanted.delete(feature));
+    try {
+      const answer = await backend.ask("previews", { features });
+      features.forEach((feature, i) => known.set(feature, answer.texts[i]));
+      await released(root);
+      root.querySelectorAll(".tsae-preview:empty").forEach(tell);
+    } catch {
+      // the number stands without: what is asked next says what is wrong
+    }
+    if (wanted.size) timer = setTimeout(ask, 0);
+  }
+  return (feature) => {
+    const spot = h("span", { class: "tsae-preview", dir: "auto", "data-preview": feature });
+    if (known.has(feature)) tell(spot);
+    else if (!backend.stored) {
+      wanted.add(feature);
+      clearTimeout(timer);
+      timer = setTimeout(ask, 400);
+    }
+    return spot;
+  };
+}
+
+/** The features opened one after the other, as a browser's pages; leafing through is one step. */
+function history() {
+  const past = [], future = [];
+  let here = null, leafed = false, moving = false;
+  return {
+    opened(feature, leafing) {
+      if (feature === here) return;
+      if (!moving && here !== null && !(leafing && leafed)) past.push(here);
+      if (!moving) future.length = 0;
+      if (past.length > 200) past.shift();
+      leafed = leafing && !moving;
+      moving = false;
+      here = feature;
+    },
+    back: () => past.at(-1),
+    forward: () => future.at(-1),
+    go(back) {
+      const [from, to] = back ? [past, future] : [future, past];
+      if (!from.length) return null;
+      to.push(here);
+      moving = true;
+      return from.pop();
+    },
+  };
+}
+
+/** The feature that the page's address names for this index, or null. */
+function linked(about) {
+  const found = new URLSearchParams(location.hash.slice(1));
+  return /^\d+$/.test(found.get("feature") || "") && found.get("of") === about.id ? Number(found.get("feature")) : null;
+}
+
+/** The explorer over a backend; `state` is {get, set, on} of feature, selected, _about, _table, _place. */
 function explore(root, state, backend) {
   let about = state.get("_about");
   const columns = readTable(state.get("_table"), about);
@@ -36,19 +103,52 @@ function explore(root, state, backend) {
   const ask = remembering(backend.ask);
   const label = (feature) => about.labels[feature] || "";
   const card = (feature) => ask(`card:${feature}`, "card", { feature });
+  const preview = previewsOf(root, () => about, backend);
+  const opened = history();
+  const was = state.get("_place") || {};
   const parts = {};
-  let place = null; // what the trace shows: {piece, start} or {text}
+  let place = was.where || null; // what the trace shows: {piece, start} or {text}
+  let follows = was.follows !== false; // the trace goes to the document of the feature that is opened, until somebody chooses one
+  let leafing = false, staying = false;
 
-  const open = (feature) => { if (feature !== state.get("feature")) state.set("feature", feature); };
-  const featureLink = (feature) => h("button", {
-    class: "tsae-link", title: label(feature) || `feature ${feature}`, disabled: !rowOf.has(feature), onclick: () => open(feature),
-  }, `#${feature}`, label(feature) ? ` ${label(feature)}` : "");
+  const open = (feature, how = {}) => {
+    if (feature === state.get("feature") || !rowOf.has(feature)) return;
+    leafing = Boolean(how.leafing);
+    staying = Boolean(how.staying);
+    state.set("feature", feature);
+    remember();
+  };
+  const named = (feature) => (label(feature) ? h("span", { dir: "auto" }, ` ${label(feature)}`) : preview(feature));
+  /** A feature's number with its label or preview; in a text that it was found in, `staying` keeps that text. */
+  const featureLink = (feature, how = {}) => h("button", {
+    class: "tsae-link", title: `open feature ${feature}${label(feature) ? `: ${label(feature)}` : ""}`, disabled: !rowOf.has(feature), onclick: () => open(feature, how),
+  }, `#${feature}`, named(feature));
+
+  // ---- what is kept of a person's place --------------------------------------------------------------------------------------------
+  let lists = was.lists || {}, keeping = null, sayKept = false, started = false;
+  function remember() {
+    if (backend.stored || !started) return;
+    clearTimeout(keeping);
+    keeping = setTimeout(() => {
+      const kept = { feature: state.get("feature"), selected: state.get("selected"), lists, tab: panels.current(), where: place, follows, table: order.place() };
+      backend.ask("keep", { place: kept }).catch((error) => { // said once; what is asked next says it too
+        if (sayKept) return;
+        sayKept = true;
+        tell(error.message);
+      });
+    }, 1000); // writing to the disk takes its time, and nobody's next click shall wait for it
+  }
+  function tell(text) {
+    parts.notice.textContent = text;
+    parts.notice.hidden = !text;
+  }
 
   // ---- left: the table ------------------------------------------------------------------------------------------------------------
-  const order = featureTable(parts, { about: () => about, columns, rowOf, label, state, backend, open });
+  const order = featureTable(parts, { about: () => about, columns, rowOf, label, named, state, backend, open, remember, was: was.table || {},
+    lists: () => lists, setLists: (changed) => { lists = changed; remember(); } });
 
   // ---- centre: the card -----------------------------------------------------------------------------------------------------------
-  parts.card = h("section", { class: "tsae-card", "aria-label": "feature card", tabindex: -1 });
+  parts.card = h("section", { class: "tsae-card", "aria-label": "feature card", tabindex: 0 });
   let kind = "top", wide = false;
 
   function drawContexts(answer, part) {
@@ -62,14 +162,14 @@ function explore(root, state, backend) {
         token(answer.words[numbers[row * width + i]], values[row * width + i], highest, { peak: i === peak })));
       const near = [Math.max(0, peak - 18), Math.min(length, peak + 9)];
       const text = h("div", { class: "tsae-text", dir: "auto" });
-      const more = h("button", { class: "tsae-small", "aria-expanded": "false", title: "the whole window", onclick: () => {
+      const more = h("button", { class: "tsae-small", "aria-expanded": "false", title: "the whole window", "aria-label": "the whole window", onclick: () => {
         const whole = more.getAttribute("aria-expanded") !== "true";
         more.setAttribute("aria-expanded", String(whole));
         fill(text, whole ? words(0, length) : [near[0] > 0 ? "… " : "", ...words(...near), near[1] < length ? " …" : ""]);
       } }, "↔");
       fill(text, near[0] > 0 ? "… " : "", words(...near), near[1] < length ? " …" : "");
       return h("div", { class: "tsae-context" }, more,
-        h("button", { class: "tsae-small", title: `trace document ${answer.pieces[row]}`, onclick: () => trace({ piece: answer.pieces[row], start: answer.begins[row] }) }, "⇢"),
+        h("button", { class: "tsae-small", title: `trace document ${answer.pieces[row]}`, "aria-label": `trace document ${answer.pieces[row]}`, onclick: () => trace({ piece: answer.pieces[row], start: answer.begins[row] }, false) }, "⇢"),
         h("span", { class: "tsae-faint tsae-value", title: "activation at the framed token" }, `${name === "top" || name === "random" ? "" : `${name} · `}${number(values[row * width + peak])}`),
         text);
     };
@@ -83,8 +183,8 @@ function explore(root, state, backend) {
 
   function saveLabel(feature, text) {
     backend.ask("label", { feature, text }).then(
-      (done) => { about.labels[feature] = done.label; order.redraw(); },
-      (error) => { parts.notice.textContent = error.message; parts.notice.hidden = false; });
+      async (done) => { about.labels[feature] = done.label; await released(root); order.redraw(); },
+      (error) => tell(error.message));
   }
 
   /** The label that the feature's card opens with: what a hand has typed is carried on, and saved where another feature's card takes its place. */
@@ -94,6 +194,16 @@ function explore(root, state, backend) {
     if (before === feature) return name.value;
     if (name.value !== label(before)) saveLabel(before, name.value);
     return label(feature);
+  }
+
+  function travel(back) {
+    const feature = opened.go(back);
+    if (feature !== null) open(feature);
+  }
+  function travelButton(back) {
+    const to = back ? opened.back() : opened.forward();
+    return h("button", { class: "tsae-small", disabled: to === undefined, "aria-label": back ? "back" : "forward", title: to === undefined ? (back ? "back: nothing was opened before" : "forward")
+      : `${back ? "back" : "forward"} to #${to} ${label(to)} (alt ${back ? "←" : "→"})`, onclick: () => travel(back) }, back ? "←" : "→");
   }
 
   function drawCard(answer) {
@@ -124,18 +234,19 @@ function explore(root, state, backend) {
     ]);
     const logits = (rows, title) => h("div", {}, h("h4", {}, title), table(["logit", "token"], rows.map((row) => [number(row.logit, 2), shown(row.text)])));
     return [
-      h("div", { class: "tsae-row" },
+      h("div", { class: "tsae-row" }, travelButton(true), travelButton(false),
         h("h3", { "data-feature": feature }, `#${feature}`), groupBadge(statistics.level, about.groups), name,
-        h("button", { class: "tsae-star", "aria-pressed": String(chosen), title: "choose for steering, ablation and traces (x)", onclick: () => toggle(feature) }, chosen ? "★ chosen" : "☆ choose")),
-      h("p", { class: "tsae-faint" },
+        h("button", { class: "tsae-star", "aria-pressed": String(chosen), title: "choose for steering, ablation and traces (x)", onclick: () => toggle(feature) }, chosen ? "★ chosen" : "☆ choose"),
+        h("a", { class: "tsae-link", href: `#${new URLSearchParams({ feature, of: about.id })}`, title: "the address of this feature: copy it, or keep it" }, "link")),
+      h("p", { class: "tsae-faint" }, label(feature) ? null : preview(feature), " ",
         `${statistics.dead ? "dead" : `active on ${statistics.active.toLocaleString("en")} tokens (${share(statistics.density)})`} · max ${number(statistics.max)} · mean ${number(statistics.mean)} · `,
         h("span", { title: "correlation of the activation with the one on the next token" }, `lag-1 ${fixed(statistics.autocorrelation)}`), " · ",
         h("span", { title: "mean tokens in a row" }, `run ${number(statistics.run_length, 2)}`), " · ",
-        h("span", { title: "largest |Δz|/‖Δh‖ in a document, mean over documents; low is smooth" }, `smoothness ${number(statistics.smoothness, 2)}`)),
+        h("span", { title: JUMP }, `jump ${number(statistics.smoothness, 2)}`)),
       h("div", { class: "tsae-row" }, h("h4", {}, "contexts"), kinds),
       contexts,
       h("div", { class: "tsae-columns" },
-        answer.histogram.length ? histogram("activations", answer.histogram, statistics.max) : null,
+        answer.histogram.length ? histogram("activations, √ heights", answer.histogram, statistics.max) : null,
         answer.logits.length ? logits(answer.logits.slice(0, answer.logits.length / 2), "promotes") : null,
         answer.logits.length ? logits(answer.logits.slice(answer.logits.length / 2), "suppresses") : null),
       relations,
@@ -144,25 +255,43 @@ function explore(root, state, backend) {
 
   function toggle(feature) {
     const chosen = state.get("selected");
-    state.set("selected", chosen.includes(feature) ? chosen.filter((other) => other !== feature) : [...chosen, feature]);
+    choose(chosen.includes(feature) ? chosen.filter((other) => other !== feature) : [...chosen, feature]);
   }
+  function choose(features) {
+    state.set("selected", features);
+    remember();
+  }
+  parts.choose = choose;
 
-  // ---- right: trace, steer, ablate, compare ---------------------------------------------------------------------------------------
-  const shared = { about: () => about, state, backend, featureLink, label, card, place: () => place, moved: (where) => { place = where; } };
-  const panels = tabs(TABS.map(([name]) => name), (name) => refresh(name));
+  // ---- below: trace, steer, ablate, compare ---------------------------------------------------------------------------------------
+  const shared = {
+    about: () => about, state, backend, featureLink, label, named, card, columns, rowOf,
+    place: () => place, moved: (where) => { place = where; remember(); },
+    follows: () => follows, follow(on) {
+      follows = on;
+      if (on) toStrongest();
+      remember();
+    },
+  };
+  const panels = tabs(TABS.map(([name]) => name), (name) => { refresh(name); remember(); });
   const views = Object.fromEntries(TABS.map(([name, view], i) => [name, view(panels.panels[i], shared)]));
 
-  function trace(where) {
+  function trace(where, following) {
     place = where;
+    follows = following;
     if (panels.current() !== "Trace") panels.show("Trace");
     else refresh("Trace");
+  }
+  async function toStrongest() {
+    const answer = await card(state.get("feature"));
+    if (answer.pieces.length) trace({ piece: answer.pieces[0], start: answer.begins[0] }, true);
   }
   function refresh(name) { views[name].refresh(); }
 
   // ---- the whole -------------------------------------------------------------------------------------------------------------------
   let wanted = 0;
   const keepFocus = () => { // what is drawn again loses it; a label that is typed keeps it, else the table takes it, so that the keys go on working
-    const active = document.activeElement, inside = parts.card.contains(active);
+    const active = document.activeElement, inside = active !== parts.card && parts.card.contains(active);
     const typing = inside && active.matches(".tsae-label"), feature = drawnFeature(), at = typing ? active.selectionStart : 0;
     return () => {
       if (typing && drawnFeature() === feature) {
@@ -174,11 +303,13 @@ function explore(root, state, backend) {
     };
   };
   async function show(feature) {
-    const turn = (wanted += 1);
+    const turn = (wanted += 1), stays = staying;
+    opened.opened(feature, leafing);
+    leafing = staying = false;
     order.mark(feature);
     const asked = card(feature);
     let refocus = () => {};
-    await into(parts.card, asked, (answer) => { refocus = keepFocus(); return drawCard(answer); });
+    await into(parts.card, asked, (answer) => { refocus = keepFocus(); return drawCard(answer); }, `opening #${feature} …`);
     if (turn !== wanted) return;
     refocus();
     await painted();
@@ -190,76 +321,132 @@ function explore(root, state, backend) {
     if (next !== null && !backend.stored) card(next).catch(() => {}); // so that j answers at once
     await new Promise((resolve) => setTimeout(resolve, backend.stored ? 0 : 120)); // nobody reads a trace while leafing through
     if (turn !== wanted) return;
-    if ((!place || backend.stored) && answer.pieces.length) trace({ piece: answer.pieces[0], start: answer.begins[0] });
-    else refresh(panels.current());
+    const there = !place || (follows && !stays && panels.current() === "Trace");
+    if ((there || backend.stored) && answer.pieces.length) place = { piece: answer.pieces[0], start: answer.begins[0] };
+    refresh(panels.current());
   }
 
   parts.notice = h("p", { class: "tsae-notice", role: "status", hidden: !about.notice }, about.notice);
   fill(root, parts.notice, h("div", { class: "tsae-explorer" },
     h("section", { class: "tsae-left", "aria-label": "features" }, parts.tools, parts.head, parts.rows, parts.foot),
-    parts.card, h("section", { class: "tsae-right" }, panels.bar, ...panels.panels)));
+    parts.card, h("section", { class: "tsae-right", "aria-label": "trace, steer, ablate, compare" }, panels.bar, ...panels.panels)));
   root.addEventListener("keydown", (event) => {
     const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName);
+    if (event.altKey && !event.ctrlKey && !event.metaKey && !typing && ["ArrowLeft", "ArrowRight"].includes(event.key)) {
+      travel(event.key === "ArrowLeft");
+      event.preventDefault(); // the browser would leave the page
+      event.stopPropagation();
+      return;
+    }
     if (event.key === "Escape" && typing) root.focus();
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    const atTable = event.target === root || event.target === parts.rows;
     const actions = {
       j: () => order.step(1), k: () => order.step(-1), ArrowDown: () => order.step(1), ArrowUp: () => order.step(-1),
-      "/": () => parts.search.focus(), x: () => toggle(state.get("feature")),
-      Enter: () => event.target === root || event.target === parts.rows ? card(state.get("feature")).then((answer) => answer.pieces.length && trace({ piece: answer.pieces[0], start: answer.begins[0] })) : null,
+      PageDown: () => order.step(10), PageUp: () => order.step(-10), Home: () => order.step(-Infinity), End: () => order.step(Infinity),
+      "/": () => parts.search.focus(), x: () => toggle(state.get("feature")), Enter: toStrongest,
     };
-    const scrolls = event.key.startsWith("Arrow") && event.target !== root && event.target !== parts.rows;
-    if (!actions[event.key] || scrolls || (event.key === "Enter" && event.target.tagName === "BUTTON")) return;
+    const elsewhere = event.key.length > 1 && !atTable; // there such a key scrolls, or presses a button
+    if (!actions[event.key] || elsewhere) return;
     actions[event.key]();
     event.preventDefault();
     event.stopPropagation();
   });
+  const toLinked = () => { const feature = linked(about); if (feature !== null) open(feature); };
+  window.addEventListener("hashchange", toLinked);
   const unfollow = [
+    () => window.removeEventListener("hashchange", toLinked),
     state.on("feature", () => show(state.get("feature"))),
-    state.on("selected", () => {
-      card(state.get("feature")).then((answer) => {
-        if (answer.feature !== state.get("feature")) return; // another one was opened meanwhile, and is drawn by then
-        const refocus = keepFocus();
-        fill(parts.card, drawCard(answer));
-        refocus();
-      });
+    state.on("selected", async () => {
+      const answer = await card(state.get("feature"));
+      await released(root);
       order.redraw();
       refresh(panels.current());
+      if (answer.feature !== state.get("feature")) return; // another one was opened meanwhile, and is drawn by then
+      const refocus = keepFocus();
+      fill(parts.card, drawCard(answer));
+      refocus();
     }),
-    state.on("_about", () => {
+    state.on("_about", async () => {
       about = { ...state.get("_about") };
+      await released(root);
       const name = parts.card.querySelector(".tsae-label");
-      if (name && name !== document.activeElement) name.value = label(state.get("feature"));
+      if (name && name !== document.activeElement) name.value = label(drawnFeature());
       order.redraw();
       refresh(panels.current());
     }),
   ];
-  panels.show("Trace");
-  if (about.features > 0) show(state.get("feature"));
-  else fill(parts.card, h("p", { class: "tsae-notice" }, "This index has no features."));
+  panels.show(TABS.some(([name]) => name === was.tab) ? was.tab : "Trace");
   order.redraw();
+  if (about.features === 0) fill(parts.card, h("p", { class: "tsae-notice" }, "This index has no features."));
+  else if (linked(about) !== null && rowOf.has(linked(about)) && linked(about) !== state.get("feature")) open(linked(about));
+  else show(state.get("feature"));
+  started = true;
   return () => unfollow.forEach((stop) => stop());
 }
 
-/** The virtualised table: only the rows in sight exist; sorting and filtering never ask the kernel. */
-function featureTable(parts, { about, columns, rowOf, label, state, backend, open }) {
-  let sort = { column: "feature", down: false }, found = null, view = [];
-  const shownColumns = [["feature", "#"], ["level", kindOf(about().groups)], ["density", "density"], ["max", "max"], ["smoothness", "smooth"], ["autocorrelation", "lag-1"]]
+/** The virtualised table: only the rows in sight exist, and stay while they are; sorting and filtering never ask the kernel. */
+function featureTable(parts, { about, columns, rowOf, label, named, state, backend, open, remember, was, lists, setLists }) {
+  let sort = { column: "feature", down: false, ...was.sort }, found = null, view = [];
+  const shownColumns = [["feature", "#"], ["level", kindOf(about().groups)], ["density", "density"], ["max", "max"], ["smoothness", "jump"], ["autocorrelation", "lag-1"]]
     .filter(([name]) => name !== "level" || about().groups.length > 1);
   const explained = { level: kindOf(about().groups) === "level" ? "1 is the lowest" : "in the order of the groups", density: "share of tokens on which it is active", max: "largest activation",
-    smoothness: "largest |Δz|/‖Δh‖ in a document, mean over documents; low is smooth", autocorrelation: "correlation of the activation with the one on the next token" };
-  parts.search = h("input", { type: "search", placeholder: "label, #id, or a word + Enter  ( / )", "aria-label": "search", oninput: () => { found = null; rebuild(); }, onkeydown: (event) => {
+    smoothness: JUMP, autocorrelation: "correlation of the activation with the one on the next token" };
+  const places = (name) => { // so that decimal points stand under each other
+    const largest = columns[name].reduce((most, value) => (value > most ? value : most), 0);
+    return largest >= 100 ? 0 : largest >= 10 ? 1 : largest >= 1 ? 2 : 3;
+  };
+  const digits = { max: places("max"), smoothness: places("smoothness") };
+  const id = `tsae-row-${Math.random().toString(36).slice(2, 8)}`;
+  const changed = () => { rebuild(); remember(); };
+  parts.search = h("input", { type: "search", value: was.search || "", placeholder: "label, #id, or a word + Enter  ( / )", "aria-label": "search", oninput: () => { found = null; changed(); if (!parts.search.value) toCurrent(); }, onkeydown: (event) => {
     if (event.key === "Enter") searchToken();
+    if (event.key !== "Escape") return;
+    parts.search.value = ""; // the way out of a search leads to the whole list
+    found = null;
+    changed();
+    toCurrent();
+    parts.rows.focus({ preventScroll: true });
+    event.preventDefault();
+    event.stopPropagation();
   } });
-  parts.level = h("select", { "aria-label": kindOf(about().groups), onchange: () => rebuild() },
+  parts.level = h("select", { "aria-label": kindOf(about().groups), onchange: changed },
     h("option", { value: "" }, `all ${kindOf(about().groups)}s`), ...about().groups.map((name, i) => h("option", { value: i + 1 }, name)));
-  parts.alive = h("select", { "aria-label": "which features", onchange: () => rebuild() },
-    ...[["", "all"], ["alive", "alive"], ["dead", "dead"], ["labelled", "labelled"], ["chosen", "chosen"]].map(([value, text]) => h("option", { value }, text)));
-  parts.densest = h("input", { type: "number", min: 0, max: 100, step: "any", placeholder: "max %", title: "highest density, in per cent", "aria-label": "highest density in per cent", oninput: () => rebuild() });
-  parts.tools = h("div", { class: "tsae-tools" }, parts.search, h("div", { class: "tsae-row" }, about().groups.length > 1 ? parts.level : null, parts.alive, parts.densest));
-  parts.head = h("div", { class: "tsae-head", role: "row" });
-  parts.space = h("div", { class: "tsae-space" });
-  parts.rows = h("div", { class: "tsae-rows", role: "grid", tabindex: 0, "aria-label": "features; j and k move", onscroll: () => draw() }, parts.space);
+  parts.alive = h("select", { "aria-label": "which features", onchange: changed });
+  parts.densest = h("input", { type: "number", min: 0, max: 100, step: "any", value: was.densest || null, "aria-label": "highest density in per cent", oninput: changed });
+  const listName = h("input", { placeholder: "name", "aria-label": "name of the list", size: 10 }), listed = h("div", {});
+  const menu = h("details", { class: "tsae-lists" }, h("summary", {}, "more"), h("div", { class: "tsae-menu" },
+    h("label", {}, "density at most, in % ", parts.densest),
+    backend.stored ? null : h("div", { class: "tsae-row" }, h("button", { title: "keep the chosen features under this name", onclick: () => {
+      const name = listName.value.trim();
+      if (!name || !state.get("selected").length) { parts.foot.textContent = name ? "Choose features first: ☆ or x." : "A list needs a name."; return; }
+      setLists({ ...lists(), [name]: state.get("selected") });
+      listName.value = "";
+      drawLists();
+    } }, "keep chosen as list"), listName), backend.stored ? null : listed));
+  function drawLists() {
+    const way = parts.alive.options.length ? parts.alive.value : was.which;
+    fill(parts.alive, [["", "all"], ["alive", "alive"], ["dead", "dead"], ["labelled", "labelled"], ["chosen", "chosen"], ...Object.keys(lists()).map((name) => [`list:${name}`, `list ${name}`])]
+      .map(([value, text]) => h("option", { value }, text)));
+    parts.alive.value = [...parts.alive.options].some((option) => option.value === way) ? way : "";
+    fill(listed, Object.entries(lists()).map(([name, features]) => h("div", { class: "tsae-row" }, h("span", { dir: "auto" }, `${name} (${features.length})`),
+      h("button", { class: "tsae-small", onclick: () => parts.choose(features) }, "choose"),
+      h("button", { class: "tsae-small", "aria-label": `forget the list ${name}`, onclick: () => {
+        const { [name]: _, ...left } = lists();
+        setLists(left);
+        drawLists();
+        rebuild();
+      } }, "forget"))));
+  }
+  drawLists();
+  parts.level.value = was.level || "";
+  parts.tools = h("div", { class: "tsae-tools" }, parts.search, about().groups.length > 1 ? parts.level : null, parts.alive, menu);
+  parts.head = h("div", { class: "tsae-head" });
+  parts.space = h("div", { class: "tsae-space", role: "presentation" });
+  parts.rows = h("div", { class: "tsae-rows", role: "listbox", tabindex: 0, "aria-label": "features; j and k move", onscroll: () => draw() }, parts.space);
   parts.foot = h("p", { class: "tsae-faint tsae-foot", "aria-live": "polite" });
+  const lines = new Map(); // feature → its row, while in sight
+  drawnToFit(parts.rows, () => draw());
 
   async function searchToken() {
     const text = parts.search.value.trim();
@@ -271,7 +458,9 @@ function featureTable(parts, { about, columns, rowOf, label, state, backend, ope
       return;
     }
     try {
+      parts.foot.textContent = `looking for “${text}” …`;
       const answer = await backend.ask("search", { text });
+      await released(parts.rows.parentElement);
       if (!answer.rows.length && view.length) { // labels match, words do not
         parts.foot.textContent = `“${text}” is no word here that a feature fires on; ${view.length} labels or numbers match.`;
         return;
@@ -294,7 +483,7 @@ function featureTable(parts, { about, columns, rowOf, label, state, backend, ope
   function rebuild() {
     const text = found ? "" : parts.search.value.trim().toLowerCase().replace("#", "");
     const level = Number(parts.level.value), alive = parts.alive.value, most = parts.densest.value === "" ? Infinity : Number(parts.densest.value) / 100;
-    const chosen = new Set(state.get("selected"));
+    const chosen = new Set(alive.startsWith("list:") ? lists()[alive.slice(5)] : state.get("selected"));
     const keep = (row) => {
       const feature = columns.feature[row];
       if (level && columns.level[row] !== level) return false;
@@ -302,7 +491,7 @@ function featureTable(parts, { about, columns, rowOf, label, state, backend, ope
       if (alive === "alive" && columns.density[row] === 0) return false;
       if (alive === "dead" && columns.density[row] > 0) return false;
       if (alive === "labelled" && !label(feature)) return false;
-      if (alive === "chosen" && !chosen.has(feature)) return false;
+      if ((alive === "chosen" || alive.startsWith("list:")) && !chosen.has(feature)) return false;
       return !text || String(feature).startsWith(text) || label(feature).toLowerCase().includes(text);
     };
     const rows = found ? [...found.keys()] : Array.from(columns.feature.keys());
@@ -313,124 +502,186 @@ function featureTable(parts, { about, columns, rowOf, label, state, backend, ope
       view.sort((a, b) => (way * (rank(a) - rank(b))) || a - b);
     }
     parts.space.style.height = `${view.length * ROW}px`;
-    fill(parts.head, shownColumns.map(([name, title]) => h("button", {
-      class: `tsae-cell tsae-${name}${name === "level" ? " tsae-levelcell" : ""}`, title: explained[name], "aria-sort": sort.column === name ? (sort.down ? "descending" : "ascending") : null,
-      onclick: () => { sort = { column: name, down: sort.column === name ? !sort.down : name !== "feature", chosen: true }; parts.rows.scrollTop = 0; rebuild(); },
-    }, title, sort.column === name && (!found || sort.chosen) ? (sort.down ? " ▾" : " ▴") : "")), h("span", { class: "tsae-cell tsae-name" }, found ? "F1 · label" : "label"));
+    drawHead();
     parts.foot.textContent = `${view.length.toLocaleString("en")} of ${columns.feature.length.toLocaleString("en")} features${found ? "" : `, ${about().dead.toLocaleString("en")} dead`} · j k / Enter x`;
     draw();
   }
 
+  const heads = shownColumns.map(([name]) => h("button", {
+    class: `tsae-cell tsae-${name}${name === "level" ? " tsae-levelcell" : ""}`,
+    onclick: () => { sort = { column: name, down: sort.column === name ? !sort.down : name !== "feature", chosen: true }; parts.rows.scrollTop = 0; changed(); },
+  }));
+  const nameHead = h("span", { class: "tsae-cell tsae-name" });
+  fill(parts.head, heads, nameHead);
+  function drawHead() {
+    shownColumns.forEach(([name, title], i) => {
+      const sorted = sort.column === name && (!found || sort.chosen);
+      heads[i].textContent = `${title}${sorted ? (sort.down ? " ▾" : " ▴") : ""}`;
+      heads[i].title = `${explained[name] || "number"}; click to sort${sorted ? `, now ${sort.down ? "falling" : "rising"}` : ""}`;
+    });
+    nameHead.textContent = found ? "F1 · label" : "label";
+  }
+
+  function makeLine(row, feature) {
+    const cell = (name) => h("span", { class: `tsae-cell tsae-${name}` });
+    const element = h("div", { class: "tsae-line", role: "option", id: `${id}-${feature}`, "data-id": feature,
+      onclick: () => { open(feature); parts.rows.focus({ preventScroll: true }); } });
+    const group = about().groups[columns.level[row] - 1];
+    element.append(cell("feature"), ...(about().groups.length > 1 ? [h("span", { class: "tsae-cell tsae-levelcell", title: group }, short(group))] : []),
+      ...["density", "max", "smoothness", "autocorrelation", "name"].map(cell));
+    element.querySelector(".tsae-density").textContent = columns.density[row] === 0 ? "dead" : share(columns.density[row]);
+    element.querySelector(".tsae-max").textContent = fixed(columns.max[row], digits.max);
+    element.querySelector(".tsae-smoothness").textContent = fixed(columns.smoothness[row], digits.smoothness);
+    element.querySelector(".tsae-autocorrelation").textContent = fixed(columns.autocorrelation[row]);
+    element.classList.toggle("tsae-dead", columns.density[row] === 0);
+    return element;
+  }
+
   function draw() {
     const first = Math.max(0, Math.floor(parts.rows.scrollTop / ROW) - 4), last = Math.min(view.length, first + Math.ceil((parts.rows.clientHeight || 480) / ROW) + 8);
-    const current = state.get("feature"), chosen = new Set(state.get("selected"));
-    fill(parts.space, Array.from({ length: Math.max(0, last - first) }, (_, i) => {
-      const row = view[first + i], feature = columns.feature[row];
-      const element = h("div", {
-        class: `tsae-line${columns.density[row] === 0 ? " tsae-dead" : ""}`, role: "row", "aria-selected": String(feature === current), "data-id": feature,
-        onclick: () => { open(feature); parts.rows.focus({ preventScroll: true }); },
-      },
-      h("span", { class: "tsae-cell tsae-feature" }, `${chosen.has(feature) ? "★" : ""}${feature}`),
-      about().groups.length > 1 ? h("span", { class: "tsae-cell tsae-levelcell", title: about().groups[columns.level[row] - 1] }, short(about().groups[columns.level[row] - 1])) : null,
-      h("span", { class: "tsae-cell tsae-density" }, columns.density[row] === 0 ? "dead" : share(columns.density[row])),
-      h("span", { class: "tsae-cell tsae-max" }, number(columns.max[row], 2)),
-      h("span", { class: "tsae-cell tsae-smoothness" }, number(columns.smoothness[row], 2)),
-      h("span", { class: "tsae-cell tsae-autocorrelation" }, fixed(columns.autocorrelation[row])),
-      h("span", { class: "tsae-cell tsae-name" }, found && found.has(row) ? `${number(found.get(row).f1, 2)} ` : "", label(feature)));
-      element.style.top = `${(first + i) * ROW}px`;
-      return element;
-    }));
+    const current = state.get("feature"), chosen = new Set(state.get("selected")), inSight = new Set();
+    for (let i = first; i < last; i += 1) inSight.add(columns.feature[view[i]]);
+    for (const [feature, element] of lines) {
+      if (inSight.has(feature)) continue;
+      element.remove();
+      lines.delete(feature);
+    }
+    for (let i = first; i < last; i += 1) {
+      const row = view[i], feature = columns.feature[row];
+      if (!lines.has(feature)) lines.set(feature, makeLine(row, feature));
+      const element = lines.get(feature), star = `${chosen.has(feature) ? "★" : ""}${feature}`;
+      const f1 = found && found.has(row) ? `${number(found.get(row).f1, 2)} ` : "", says = `${f1}${label(feature)}`;
+      if (element.firstChild.textContent !== star) element.firstChild.textContent = star;
+      if (element.dataset.says !== says) {
+        element.dataset.says = says;
+        fill(element.lastChild, f1, named(feature));
+      }
+      element.setAttribute("aria-selected", String(feature === current));
+      element.setAttribute("aria-posinset", i + 1);
+      element.setAttribute("aria-setsize", view.length);
+      element.style.top = `${i * ROW}px`;
+      if (parts.space.children[i - first] !== element) parts.space.insertBefore(element, parts.space.children[i - first] || null);
+    }
+    if (lines.has(current)) parts.rows.setAttribute("aria-activedescendant", `${id}-${current}`);
+    else parts.rows.removeAttribute("aria-activedescendant");
   }
 
   const at = () => view.findIndex((row) => columns.feature[row] === state.get("feature"));
+  function toCurrent() {
+    const where = at();
+    if (where >= 0) {
+      const top = where * ROW, room = parts.rows.clientHeight;
+      if (top < parts.rows.scrollTop || top + ROW > parts.rows.scrollTop + room) parts.rows.scrollTop = Math.max(0, top - room / 2);
+    }
+    draw();
+  }
   const beside = (step) => {
-    const next = at() + step;
-    return next >= 0 && next < view.length ? columns.feature[view[next]] : null;
+    const here = at();
+    if (!view.length || here < 0) return view.length ? columns.feature[view[0]] : null;
+    const next = Math.min(view.length - 1, Math.max(0, here + step));
+    return next === here ? null : columns.feature[view[next]];
   };
   return {
     redraw: rebuild,
     beside,
-    step(step) { const next = beside(step); if (next !== null) open(next); },
-    mark() {
-      const where = at();
-      if (where >= 0) {
-        const top = where * ROW, room = parts.rows.clientHeight;
-        if (top < parts.rows.scrollTop || top + ROW > parts.rows.scrollTop + room) parts.rows.scrollTop = Math.max(0, top - room / 2);
-      }
-      draw();
-    },
+    place: () => ({ sort, search: found ? "" : parts.search.value, level: parts.level.value, which: parts.alive.value, densest: parts.densest.value }),
+    step(step) { const next = beside(step); if (next !== null) open(next, { leafing: Math.abs(step) === 1 }); },
+    mark: toCurrent,
   };
 }
 
 /** Bars along a text on a canvas: one lane per row; the height of a bar is the activation relative to the row's highest. */
-function lanes(rows, length, options = {}) {
-  const cell = options.cell, lane = 20, ratio = window.devicePixelRatio || 1;
-  const canvas = h("canvas", { class: "tsae-lanes", role: "img", "aria-label": options.name, tabindex: 0 });
-  canvas.width = Math.ceil(length * cell * ratio);
-  canvas.height = rows.length * lane * ratio;
-  canvas.style.width = `${length * cell}px`;
-  canvas.style.height = `${rows.length * lane}px`;
-  const draw = (style, mark) => {
-    const pen = canvas.getContext("2d");
+function lanes(rows, length, name) {
+  const lane = 16, canvas = h("canvas", { class: "tsae-lanes", role: "img", "aria-label": name, tabindex: 0 });
+  const draw = (cell, mark) => {
+    const ratio = window.devicePixelRatio || 1, pen = canvas.getContext("2d"), colours = {};
+    const colour = (variable) => (colours[variable] ??= colourAt(canvas.parentElement, variable));
+    canvas.width = Math.ceil(length * cell * ratio);
+    canvas.height = rows.length * lane * ratio;
+    canvas.style.width = `${length * cell}px`;
+    canvas.style.height = `${rows.length * lane}px`;
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    pen.clearRect(0, 0, length * cell, rows.length * lane);
     rows.forEach((row, i) => {
-      pen.fillStyle = style(row.colour);
+      pen.fillStyle = colour(row.colour);
       for (let t = 0; t < length; t += 1) {
         const part = row.highest > 0 ? row.values[t] / row.highest : 0;
-        if (part > 0) pen.fillRect(t * cell, (i + 1) * lane - Math.max(1, part * (lane - 3)), Math.max(1, cell - (cell > 3 ? 1 : 0)), Math.max(1, part * (lane - 3)));
+        if (part > 0) pen.fillRect(t * cell, (i + 1) * lane - Math.max(1, part * (lane - 2)), Math.max(1, cell - (cell > 3 ? 1 : 0)), Math.max(1, part * (lane - 2)));
       }
-      pen.fillStyle = style("--tsae-line");
+      pen.fillStyle = colour("--tsae-line");
       pen.fillRect(0, (i + 1) * lane - 0.5, length * cell, 0.5);
     });
     if (mark !== null) {
-      pen.strokeStyle = style("--tsae-text");
+      pen.strokeStyle = colour("--tsae-text");
       pen.strokeRect(mark * cell, 0, cell, rows.length * lane);
     }
   };
   return { canvas, draw, lane };
 }
 
-/** Pixels a token gets: the room beside names and numbers, in steps of a half, at least 2. */
-function cellWidth(panel, length) {
-  return Math.max(2, Math.min(16, Math.floor((2 * ((panel.clientWidth || 700) - 275)) / Math.max(1, length)) / 2));
+/** Graphs above each other in the room that is left beside names and numbers, as wide as it allows; one token of all is marked. */
+function graphsToFit(head, graphs, length, pointed) {
+  const box = h("div", { class: "tsae-lane-scroll" }, head, graphs.map((graph) => graph.canvas));
+  let cell = 0, marked = null;
+  const draw = () => {
+    if (!box.clientWidth) return; // not in sight
+    cell = Math.max(1, Math.min(16, Math.floor((4 * box.clientWidth) / Math.max(1, length)) / 4));
+    graphs.forEach((graph) => graph.draw(cell, marked));
+  };
+  const mark = (t) => {
+    marked = t;
+    if (cell) graphs.forEach((graph) => graph.draw(cell, marked));
+  };
+  for (const graph of graphs) {
+    graph.canvas.addEventListener("mousemove", (event) => {
+      const at = graph.canvas.getBoundingClientRect();
+      pointed(Math.min(length - 1, Math.max(0, Math.floor((event.clientX - at.left) / cell))), graph, Math.floor((event.clientY - at.top) / graph.lane));
+    });
+  }
+  drawnToFit(box, draw);
+  return { box, mark };
 }
 
-function traceView(panel, { about, state, backend, featureLink, label, place, moved }) {
-  let rank = "total", hidden = new Set(), last = null;
-  const text = h("textarea", { rows: 2, placeholder: "Paste a text and read it …", "aria-label": "text to read" });
-  const read = h("button", { onclick: () => show({ text: text.value }) }, "Read");
-  const piece = h("input", { type: "number", min: 0, max: about().pieces - 1, "aria-label": "document", onchange: () => { if (piece.value !== "") show({ piece: Math.trunc(Number(piece.value)), start: 0 }); } });
-  const any = h("button", { title: "any document", disabled: backend.stored, onclick: () => show({ piece: Math.floor(Math.random() * about().pieces), start: 0 }) }, "random");
+function traceView(panel, { about, state, backend, featureLink, label, place, moved, follows, follow }) {
+  let rank = "total", hidden = new Set(), last = null, askedOf = null; // the word whose features are shown: {text, t}
+  const text = h("textarea", { rows: 1, placeholder: "Paste a text and read it …", "aria-label": "text to read" });
+  const chosen = (where) => { setFollowing(false); show(where); };
+  const read = h("button", { onclick: () => chosen({ text: text.value }) }, "Read");
+  const piece = h("input", { type: "number", min: 0, max: about().pieces - 1, "aria-label": "document", onchange: () => { if (piece.value !== "") chosen({ piece: Math.trunc(Number(piece.value)), start: 0 }); } });
+  const any = h("button", { title: "any document", disabled: backend.stored, onclick: () => chosen({ piece: Math.floor(Math.random() * about().pieces), start: 0 }) }, "random");
+  const following = h("button", { title: "go to the strongest document of each feature that is opened; Enter does it once more", onclick: () => setFollowing(!follows(), true) }, "follow");
+  function setFollowing(on, goes = false) {
+    if (on !== follows() || goes) follow(on);
+    following.setAttribute("aria-pressed", String(follows()));
+  }
   const levels = about().groups.map((name, i) => [name, i + 1]).map(([name, level]) => h("button", {
     class: `tsae-level tsae-level-${tint(level)}`, "aria-pressed": "true", title: `show features of ${name}`,
     onclick: (event) => {
       hidden.has(level) ? hidden.delete(level) : hidden.add(level);
       event.currentTarget.setAttribute("aria-pressed", String(!hidden.has(level)));
-      if (last) draw(last);
+      if (last) fill(body, traceBody(last.answer));
     },
   }, short(name)));
   const ranks = h("select", { "aria-label": "order of features", disabled: backend.stored, onchange: () => { rank = ranks.value; if (last) show(last.where); } },
     ...[["total", "by total activation"], ["peak", "by peak"], ["length", "by run length"]].map(([value, name]) => h("option", { value }, name)));
   const body = h("div", { class: "tsae-trace" });
-  fill(panel, about().live ? h("div", { class: "tsae-paste" }, text, read) : null,
-    h("div", { class: "tsae-row" }, h("span", {}, "document"), piece, any, ranks, levels.length > 1 ? levels : null), body);
+  fill(panel, h("div", { class: "tsae-row tsae-tracetools" }, h("label", {}, "document ", piece), any, backend.stored ? null : following, ranks, levels.length > 1 ? levels : null,
+    about().live ? h("div", { class: "tsae-paste" }, h("div", { class: "tsae-growing" }, text), read) : null), body);
 
   function show(where) {
     moved(where);
+    setFollowing(follows());
     const question = { feature: state.get("feature"), pinned: state.get("selected"), count: 40, rank, ...where };
     const asked = where.text !== undefined ? backend.ask("prompt", question) : backend.ask("trace", question);
     return into(body, asked, (answer) => {
       last = { answer, where };
       piece.value = where.text === undefined ? where.piece : "";
       return traceBody(answer);
-    }).then(painted).then(() => { panel.dataset.traced = where.text !== undefined ? "text" : String(where.piece); });
+    }, where.text !== undefined ? "reading the text …" : `reading document ${where.piece} …`).then(painted).then(() => { panel.dataset.traced = where.text !== undefined ? "text" : String(where.piece); });
   }
-  const draw = ({ answer }) => { fill(body, traceBody(answer)); };
 
   function traceBody(answer) {
     const length = answer.texts.length, matrix = floats(answer.buffers[0]), shares = floats(answer.buffers[1]), deep = answer.levels_in_all;
-    const statistics = answer.statistics, current = state.get("feature");
+    const statistics = answer.statistics, current = state.get("feature"), groups = kindOf(about().groups);
     const pinned = new Set([current, ...state.get("selected")]);
     const all = answer.features.map((feature, row) => ({
       feature, level: answer.levels[row], values: matrix.subarray(row * length, (row + 1) * length), highest: statistics[row].peak,
@@ -446,53 +697,58 @@ function traceView(panel, { about, state, backend, featureLink, label, place, mo
     const mine = all.find((row) => row.feature === current);
     const words = answer.texts.map((word, t) => token(word, mine ? mine.values[t] : 0, mine ? mine.highest : 0, { column: t, unknown: answer.unknown && answer.unknown[t] }));
     const readout = h("p", { class: "tsae-faint tsae-readout", "aria-live": "polite" }, "Point at a bar or a word; click a word for all features on it.");
-    const onToken = h("div", {});
-    const cell = cellWidth(panel, length);
-    const graph = lanes(rows, length, { cell, name: `activation of ${rows.length} features along ${length} tokens` });
+    const onToken = h("div", { class: "tsae-ontoken" });
+    let marked = null;
+    const point = (t, row = null) => {
+      if (marked !== null) words[marked].classList.remove("tsae-marked");
+      marked = t;
+      words[t].classList.add("tsae-marked");
+      graphs.mark(t);
+      readout.textContent = `token ${t}: “${shown(answer.texts[t]).trim()}”${row ? ` · #${row.feature} ${label(row.feature)} ${number(row.values[t])}` : ""}${
+        deep > 1 ? ` · ${groups}s ${Array.from({ length: deep }, (_, i) => share(shares[t * deep + i])).join(" / ")}` : ""}`;
+    };
+    const textKey = answer.piece === null ? answer.texts.join("") : `${answer.piece}:${answer.start}`;
+    const askToken = (t) => { askedOf = { text: textKey, t }; showToken(t); };
+    const showToken = (t) => into(onToken, backend.ask("token", answer.piece === null ? { column: t } : { position: answer.start + t }), (found) => [
+      h("h4", {}, `features on “${shown(answer.texts[t]).trim()}” (token ${t}) `, h("button", { class: "tsae-small", "aria-label": "close", onclick: () => { askedOf = null; fill(onToken); } }, "×")),
+      found.rows.length ? table(["activation", "feature"], found.rows.slice(0, 12).map((row) => [number(row.activation), featureLink(row.feature, { staying: true })]))
+        : h("p", { class: "tsae-faint" }, "none fires")], `looking what fires on “${shown(answer.texts[t]).trim()}” …`);
+    const main = lanes(rows, length, `activation of ${rows.length} features along ${length} tokens`);
     const routes = deep > 1 ? lanes(Array.from({ length: deep }, (_, i) => deep - i).map((level) => ({
       values: Float32Array.from({ length }, (_, t) => shares[t * deep + level - 1]), highest: 1, colour: `--tsae-level${tint(level)}`,
-    })), length, { cell, name: `share of the activation on each ${kindOf(about().groups)} along the text` }) : null;
-    const style = (name) => getComputedStyle(panel).getPropertyValue(name);
-    const mark = (t) => {
-      graph.draw(style, t);
-      if (routes) routes.draw(style, t);
-      words.forEach((word, i) => word.classList.toggle("tsae-marked", i === t));
-    };
-    const point = (event) => {
-      const box = graph.canvas.getBoundingClientRect();
-      const t = Math.min(length - 1, Math.max(0, Math.floor((event.clientX - box.left) / cell)));
-      const row = rows[Math.floor((event.clientY - box.top) / graph.lane)];
-      mark(t);
-      readout.textContent = `token ${t}: “${shown(answer.texts[t]).trim()}”${row ? ` · #${row.feature} ${label(row.feature)} ${number(row.values[t])}` : ""}${
-        deep > 1 ? ` · ${kindOf(about().groups)}s ${Array.from({ length: deep }, (_, i) => share(shares[t * deep + i])).join(" / ")}` : ""}`;
-    };
-    graph.canvas.addEventListener("mousemove", point);
-    if (routes) routes.canvas.addEventListener("mousemove", point);
+    })), length, `share of the activation on each ${groups} along the text`) : null;
+    const graphs = graphsToFit(h("div", { class: "tsae-lane-head" }, `${length} tokens${answer.length > length ? ` of ${answer.length}` : ""}, bars relative to each row's highest`),
+      routes ? [routes, main] : [main], length, (t, graph, row) => point(t, graph === main ? rows[row] : null));
     words.forEach((word, t) => {
-      word.addEventListener("mouseenter", () => mark(t));
-      word.addEventListener("click", () => into(onToken, backend.ask("token", answer.piece === null ? { column: t } : { position: answer.start + t }), (found) => [
-        h("h4", {}, `features on “${shown(answer.texts[t]).trim()}” (token ${t})`),
-        found.rows.length ? table(["activation", "feature"], found.rows.slice(0, 12).map((row) => [number(row.activation), featureLink(row.feature)]))
-          : h("p", { class: "tsae-faint" }, "none fires")]));
+      word.addEventListener("mouseenter", () => point(t));
+      word.addEventListener("click", () => askToken(t));
     });
-    requestAnimationFrame(() => mark(null));
-    const names = rows.map((row) => h("div", { class: "tsae-lane-name" }, featureLink(row.feature), groupBadge(row.level, about().groups)));
+    const reading = h("div", { class: "tsae-text tsae-tracetext", dir: "auto", tabindex: 0, role: "group", "aria-label": "the text; arrows go from word to word, Enter shows all features on it", onkeydown: (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (event.altKey || (!step && event.key !== "Enter")) return;
+      if (step) point(Math.min(length - 1, Math.max(0, (marked ?? -step) + step)));
+      else if (marked !== null) askToken(marked);
+      if (marked !== null) words[marked].scrollIntoView({ block: "nearest" });
+      event.preventDefault();
+      event.stopPropagation();
+    } }, flow(words));
+    if (askedOf && askedOf.text === textKey) showToken(askedOf.t); // drawn again, as when a feature is chosen
+    const names = rows.map((row) => h("div", { class: "tsae-lane-name" }, groupBadge(row.level, about().groups), featureLink(row.feature, { staying: true })));
     const against = (value, control, digits) => h("span", { title: `in shuffled order ${number(control)}` }, fixed(value, digits), h("small", { class: "tsae-faint" }, ` (${fixed(control, digits)})`));
     const numbers = rows.map((row) => h("div", { class: "tsae-lane-numbers" },
       against(row.statistics.run_length, row.statistics.shuffled_run_length, 1), against(row.statistics.autocorrelation, row.statistics.shuffled_autocorrelation, 2)));
     const chart = h("div", { class: "tsae-lane-grid" },
-      h("div", { class: "tsae-lane-names" }, h("div", { class: "tsae-lane-head" }, "feature"), routes ? Array.from({ length: deep }, (_, i) => h("div", { class: "tsae-lane-name" }, kindOf(about().groups) === "level" ? `routing L${deep - i}` : about().groups[deep - i - 1])) : null, names),
-      h("div", { class: "tsae-lane-scroll" }, h("div", { class: "tsae-lane-head" }, `${length} tokens${answer.length > length ? ` of ${answer.length}` : ""}, bars relative to each row's highest`), routes ? routes.canvas : null, graph.canvas),
+      h("div", { class: "tsae-lane-names" }, h("div", { class: "tsae-lane-head" }, "feature"), routes ? Array.from({ length: deep }, (_, i) => h("div", { class: "tsae-lane-name" }, groups === "level" ? `routing L${deep - i}` : about().groups[deep - i - 1])) : null, names),
+      graphs.box,
       h("div", { class: "tsae-lane-stats" }, h("div", { class: "tsae-lane-head tsae-lane-numbers", title: "in brackets: the same with the tokens in shuffled order" }, h("span", {}, "run"), h("span", {}, "lag-1")),
         routes ? Array.from({ length: deep }, () => h("div", { class: "tsae-lane-name" })) : null, numbers));
     return [
       answer.notice ? h("p", { class: "tsae-notice" }, answer.notice) : null,
-      h("div", { class: "tsae-text tsae-tracetext", dir: "auto" }, flow(words)), readout,
-      withTable(`${answer.fired} features fire; ${rows.length} shown`, chart, () => table(
-        ["feature", kindOf(about().groups), "label", "total", "peak", "peak token", "active", "run length", "shuffled", "lag-1", "shuffled"],
-        rows.map((row) => [`#${row.feature}`, bare(about().groups[row.level - 1]), label(row.feature), number(row.statistics.total), number(row.highest), shown(answer.texts[row.values.indexOf(Math.max(...row.values))] || ""),
-          row.statistics.active, number(row.statistics.run_length), number(row.statistics.shuffled_run_length), number(row.statistics.autocorrelation), number(row.statistics.shuffled_autocorrelation)]))),
-      onToken,
+      h("div", { class: "tsae-sides" }, h("div", { class: "tsae-reading" }, onToken, reading, readout),
+        withTable(`${answer.fired} features fire; ${rows.length} shown`, chart, () => table(
+          ["feature", groups, "label", "total", "peak", "peak token", "active", "run length", "shuffled", "lag-1", "shuffled"],
+          rows.map((row) => [`#${row.feature}`, bare(about().groups[row.level - 1]), label(row.feature), number(row.statistics.total), number(row.highest), shown(answer.texts[row.values.indexOf(Math.max(...row.values))] || ""),
+            row.statistics.active, number(row.statistics.run_length), number(row.statistics.shuffled_run_length), number(row.statistics.autocorrelation), number(row.statistics.shuffled_autocorrelation)])))),
     ];
   }
   return { refresh() { if (place()) show(place()); } };
@@ -515,22 +771,79 @@ function numberFrom(name, text, { low = -1e6, high = 1e6, whole = false } = {}) 
   return value;
 }
 
-function steerView(panel, { about, state, backend, featureLink, card }) {
-  const text = h("textarea", { rows: 3, "aria-label": "prompts, one a line", placeholder: "Prompts, one a line" });
+/** What steering does to the residual stream: how it is called, what the strength is, and what stands above a column. */
+const WAYS = {
+  clamp: { name: "clamp where it fires", hint: "Where a chosen feature fires its activation is set to s, everywhere else nothing changes. The unlearning evaluation's multiplier m is s = −m.", column: (s) => `set to ${s}` },
+  add: { name: "add everywhere", hint: "s times a chosen feature's decoder row is added to the residual stream: a positive s turns the feature on, also where it does not fire; a negative one pushes it down.", column: (s) => `${s < 0 ? "−" : "+"}${Math.abs(s)}` },
+};
+const WHERE = { all: "all tokens but the first", prompt: "the prompt", generated: "generated tokens", from: "from token …" };
+
+function steerView(panel, { about, state, backend, featureLink, card, columns, rowOf }) {
+  const text = h("textarea", { rows: 2, "aria-label": "prompts, one a line", placeholder: "Prompts, one a line" });
   const field = (name, value, title, width = 6) => h("input", { value, title, "aria-label": title, size: width, name });
-  const strengths = field("strengths", "5, 25, 100", "multipliers m: an active feature is set to −m (raw units)", 14);
-  const tokens = field("tokens", "24", "new tokens", 3), seed = field("seed", "0", "seed, the same for all columns", 4), heat = field("temperature", "0.7", "temperature; 0 takes the likeliest token", 3);
+  const options = (named) => Object.entries(named).map(([value, one]) => h("option", { value }, one.name || one));
+  const way = h("select", { name: "way", "aria-label": "what is done", onchange: () => drawWay() }, options(WAYS));
+  const where = h("select", { name: "where", "aria-label": "where it is added", onchange: () => drawWay() }, options(WHERE));
+  const first = field("first", "0", "the token from which on it is added; 0 is the first of the text", 3);
+  const strengths = field("strengths", "", "strengths s, in the unit of activations; one column each", 11);
+  const tokens = field("tokens", "24", "new tokens", 2), seed = field("seed", "0", "seed, the same for all columns", 2), heat = field("temperature", "0.7", "temperature; 0 takes the likeliest token", 2);
+  const hint = h("p", { class: "tsae-faint" }), progress = h("span", { class: "tsae-faint", role: "status" });
   const result = h("div", { class: "tsae-steered" }), chosen = h("div", {});
-  const ask = async () => backend.ask("steer", {
-    text: text.value, features: chosenFeatures(state),
-    strengths: strengths.value.split(/[\s,;]+/).filter(Boolean).map((part) => numberFrom("m", part)),
+  let job = null; // the one that is under way
+
+  const question = () => ({
+    text: text.value, features: chosenFeatures(state), way: way.value, where: where.value, first: where.value === "from" ? numberFrom("the token", first.value, { low: 0, high: 1e6, whole: true }) : 0,
+    strengths: strengths.value.split(/[\s,;]+/).filter(Boolean).map((part) => numberFrom("s", part.replace("−", "-"))),
     tokens: numberFrom("tokens", tokens.value, { low: 1, high: 200, whole: true }), seed: numberFrom("seed", seed.value, { low: 0, high: 2 ** 31, whole: true }),
     temperature: numberFrom("temperature", heat.value, { low: 0, high: 100 }),
   });
-  const run = h("button", { class: "tsae-run", onclick: () => into(result, ask(), draw) }, "Generate");
+  /** A few tokens at a time, so that the kernel answers others meanwhile, and whoever has seen enough can stop. */
+  async function generate() {
+    const mine = (job = {});
+    run.textContent = "Cancel";
+    progress.textContent = "generating …";
+    fill(result);
+    try {
+      const asked = question(), lines = asked.text.split("\n").filter((line) => line.trim()), rows = [];
+      for (const line of lines.length ? lines : [""]) {
+        let made = null;
+        for (let answer = {}; !answer.finished;) {
+          answer = await backend.ask("steer", { ...asked, text: line, made, step: 4 });
+          await released(result);
+          if (job !== mine) return;
+          made = answer.made;
+          progress.textContent = `generating: token ${made[0][0].length} of ${asked.tokens}${lines.length > 1 ? `, prompt ${rows.length + 1} of ${lines.length}` : ""}`;
+          fill(result, draw({ ...answer, rows: [...rows, ...answer.rows], finished: answer.finished && rows.length + 1 === (lines.length || 1) }));
+          if (answer.finished) rows.push(...answer.rows);
+        }
+      }
+    } catch (error) {
+      if (job === mine) fill(result, h("p", { class: "tsae-notice", role: "alert" }, error.message));
+    }
+    if (job === mine) done("");
+  }
+  function done(said) {
+    job = null;
+    run.textContent = "Generate";
+    progress.textContent = said;
+  }
+  const run = h("button", { class: "tsae-run", onclick: () => (job ? done(`cancelled${result.childElementCount ? ": what was made until then" : ""}`) : generate()) }, "Generate");
+  const placed = h("label", {}, "at ", where);
+  function suggestStrengths() { // until somebody writes
+    if (strengths.value && strengths.value !== strengths.dataset.suggested) return;
+    const highest = Math.max(0, ...chosenFeatures(state).map((feature) => columns.max[rowOf.get(feature)] || 0)) || 1;
+    strengths.value = strengths.dataset.suggested = way.value === "clamp" ? "-5, -25, -100" : [1, 4, -4].map((times) => number(times * highest, 2)).join(", ");
+  }
+  function drawWay() {
+    hint.textContent = WAYS[way.value].hint;
+    placed.hidden = way.value !== "add";
+    first.hidden = way.value !== "add" || where.value !== "from";
+    suggestStrengths();
+  }
   fill(panel, about().predicts ? [
-    h("p", { class: "tsae-faint" }, "Clamp when active, as the unlearning evaluation does it: where a chosen feature fires it is set to −m (a negative m turns it up). Same seed in every column; ● marks tokens on which a chosen feature fires."),
-    chosen, text, h("div", { class: "tsae-row" }, h("label", {}, "m ", strengths), h("label", {}, "tokens ", tokens), h("label", {}, "seed ", seed), h("label", {}, "temperature ", heat), run), result,
+    h("div", { class: "tsae-row tsae-prompts" }, text, run, progress), chosen,
+    h("div", { class: "tsae-row" }, way, placed, first, h("label", {}, "s ", strengths), h("label", {}, "tokens ", tokens), h("label", {}, "seed ", seed), h("label", {}, "temperature ", heat)),
+    hint, result,
   ] : h("p", { class: "tsae-notice" }, backend.stored ? "A stored page has no model to steer." : "Steering needs the model and the SAE: FeatureExplorer(index, model=language_model, sae=sae)."));
 
   function cell(made, other) {
@@ -542,17 +855,18 @@ function steerView(panel, { about, state, backend, featureLink, card }) {
     });
     const before = made.fired_in_prompt.filter(Boolean).length;
     return h("div", {}, h("div", { class: "tsae-text", dir: "auto" }, words, made.ended ? h("span", { class: "tsae-faint" }, " ■ ended") : null),
-      h("p", { class: "tsae-faint" }, `fires on ${before} tokens of the prompt, ${touched} new ones`));
+      h("p", { class: "tsae-faint" }, `● fires on ${before} tokens of the prompt, ${touched} new ones`));
   }
   function draw(answer) {
     return [answer.rows.map((row) => row.notice).filter(Boolean).map((notice) => h("p", { class: "tsae-notice" }, notice)),
-      h("div", { class: "tsae-scroll-x" }, table(["prompt", "untouched", ...answer.strengths.map((m) => `clamped, m = ${m} (${number(m / answer.norm, 2)} norms)`)], answer.rows.map((row) => [
-        h("span", { dir: "auto" }, row.prompt), ...row.cells.map((made, i) => cell(made, i ? row.cells[0] : null))]), { class: "tsae-table tsae-grid" })),
-      answer.rows.every((row) => row.cells.every((made) => !made.fired_in_prompt.some(Boolean) && !made.fired.some(Boolean)))
-        ? h("p", { class: "tsae-notice" }, "No chosen feature fires on these prompts or what follows, so clamping changes nothing.") : null];
+      answer.way === "clamp" && answer.finished && answer.rows.every((row) => row.cells.every((made) => !made.fired_in_prompt.some(Boolean) && !made.fired.some(Boolean)))
+        ? h("p", { class: "tsae-notice" }, "No chosen feature fires on these prompts or what follows, so clamping changes nothing: “add everywhere” can turn it on.") : null,
+      h("div", { class: "tsae-scroll-x", tabindex: 0, role: "group", "aria-label": "what the model writes" }, table(["prompt", "untouched", ...answer.strengths.map((s) => `${WAYS[answer.way].column(s)} (${number(s / answer.norm, 2)} norms)`)], answer.rows.map((row) => [
+        h("span", { dir: "auto" }, row.prompt), ...row.cells.map((made, i) => cell(made, i ? row.cells[0] : null))]), { class: "tsae-table tsae-grid" }))];
   }
   return { refresh() {
     fill(chosen, chips(state, featureLink));
+    drawWay();
     if (about().predicts) suggest(text, card(state.get("feature")), true);
   } };
 }
@@ -567,12 +881,15 @@ async function suggest(field, card, toPeak) {
 }
 
 function ablateView(panel, { about, state, backend, featureLink, card }) {
-  const text = h("textarea", { rows: 3, "aria-label": "text", placeholder: "A text …" });
+  const text = h("textarea", { rows: 2, "aria-label": "text", placeholder: "A text …" });
   const result = h("div", { class: "tsae-ablated" }), chosen = h("div", {});
-  const run = h("button", { class: "tsae-run", onclick: () => into(result, backend.ask("ablate", { text: text.value, features: chosenFeatures(state) }), draw) }, "Ablate");
+  const run = h("button", { class: "tsae-run", onclick: () => {
+    run.disabled = true; // one at a time
+    into(result, backend.ask("ablate", { text: text.value, features: chosenFeatures(state) }), draw, "predicting without the features …").then(() => { run.disabled = false; });
+  } }, "Ablate");
   fill(panel, about().predicts ? [
     h("p", { class: "tsae-faint" }, "How much worse is each next token predicted when the chosen features are set to 0 wherever they fire?"),
-    chosen, text, h("div", { class: "tsae-row" }, run), result,
+    h("div", { class: "tsae-row tsae-prompts" }, text, run), chosen, result,
   ] : h("p", { class: "tsae-notice" }, backend.stored ? "A stored page has no model to ablate in." : "Ablation needs the model and the SAE: FeatureExplorer(index, model=language_model, sae=sae)."));
 
   function draw(answer) {
@@ -594,7 +911,7 @@ function ablateView(panel, { about, state, backend, featureLink, card }) {
       }))),
       h("p", { class: "tsae-faint" }, "filled from below ▂ orange: predicted worse · from above ▔ blue: predicted better"),
       h("h4", {}, "one feature at a time"),
-      h("div", { class: "tsae-scroll" }, table(["Δ loss (nats)", "feature", "fires on"], [...answer.each].sort((a, b) => Math.abs(b.change) - Math.abs(a.change))
+      h("div", { class: "tsae-scroll", tabindex: 0, role: "group", "aria-label": "one feature at a time" }, table(["Δ loss (nats)", "feature", "fires on"], [...answer.each].sort((a, b) => Math.abs(b.change) - Math.abs(a.change))
         .map((row) => [`${row.change >= 0 ? "+" : ""}${number(row.change)}`, featureLink(row.feature), `${row.active} tokens`]))),
     ];
   }
@@ -605,14 +922,14 @@ function ablateView(panel, { about, state, backend, featureLink, card }) {
 }
 
 function compareView(panel, { about, state, backend, featureLink, place }) {
-  const head = h("div", {}), found = h("div", {}), pairs = h("div", {});
-  fill(panel, head, found, pairs);
+  const head = h("div", {}), found = h("div", { class: "tsae-matches" }), pairs = h("div", { class: "tsae-pairs" });
+  fill(panel, head, h("div", { class: "tsae-compared" }, found, pairs));
   function drawMatches(answer) {
     const numbers = integers(answer.buffers[0]), values = floats(answer.buffers[1]), other = answer.card;
     return [h("h4", {}, `nearest to #${answer.feature} in the other SAE`),
-      table(["cosine", "feature", "label", kindOf(about().other.groups), "density", "lag-1"], answer.rows.map((row) => [number(row.cosine, 3), `#${row.feature}`, row.label, bare(about().other.groups[row.level - 1]), share(row.density), fixed(row.autocorrelation)])),
+      table(["cosine", "feature", kindOf(about().other.groups), "density", "lag-1"], answer.rows.map((row) => [number(row.cosine, 3), h("span", { dir: "auto" }, `#${row.feature} ${row.name}`), bare(about().other.groups[row.level - 1]), share(row.density), fixed(row.autocorrelation)])),
       h("h4", {}, `contexts of its #${other.feature}`),
-      other.kinds.map((_, row) => h("div", { class: "tsae-text", dir: "auto" }, flow(Array.from({ length: other.width }, (_, i) => row * other.width + i).filter((i) => numbers[i] >= 0)
+      other.kinds.map((_, row) => h("div", { class: "tsae-text tsae-context-other", dir: "auto" }, flow(Array.from({ length: other.width }, (_, i) => row * other.width + i).filter((i) => numbers[i] >= 0)
         .map((i) => token(other.words[numbers[i]], values[i], other.statistics.max, { peak: i - row * other.width === other.peaks[row] - other.starts[row] })))))];
   }
   function drawPairs(answer) {
@@ -621,21 +938,17 @@ function compareView(panel, { about, state, backend, featureLink, place }) {
       const values = matrix.subarray(i * length, (i + 1) * length);
       return { values, highest: Math.max(...values), colour: `--tsae-level${tint(level)}` };
     }));
-    const cell = cellWidth(panel, length);
-    const graph = lanes(rows, length, { cell, name: "matched features along the same text, in pairs: this SAE above, the other below" });
-    requestAnimationFrame(() => graph.draw((name) => getComputedStyle(panel).getPropertyValue(name), null));
     const readout = h("p", { class: "tsae-faint" }, "Each pair: this SAE above, the other below.");
-    graph.canvas.addEventListener("mousemove", (event) => {
-      const box = graph.canvas.getBoundingClientRect(), t = Math.min(length - 1, Math.max(0, Math.floor((event.clientX - box.left) / cell)));
-      graph.draw((name) => getComputedStyle(panel).getPropertyValue(name), t);
+    const graphs = graphsToFit(null, [lanes(rows, length, "matched features along the same text, in pairs: this SAE above, the other below")], length, (t) => {
+      graphs.mark(t);
       readout.textContent = `token ${t}: “${shown(answer.texts[t]).trim()}”`;
     });
     const chart = h("div", { class: "tsae-lane-grid" },
-      h("div", { class: "tsae-lane-names" }, answer.features.flatMap((feature, i) => [h("div", { class: "tsae-lane-name" }, featureLink(feature)), h("div", { class: "tsae-lane-name" }, `other #${answer.others[i]}`)])),
-      h("div", { class: "tsae-lane-scroll" }, graph.canvas),
+      h("div", { class: "tsae-lane-names" }, answer.features.flatMap((feature, i) => [h("div", { class: "tsae-lane-name" }, featureLink(feature)), h("div", { class: "tsae-lane-name", dir: "auto", title: answer.other_names[i] }, `other #${answer.others[i]} ${answer.other_names[i]}`)])),
+      graphs.box,
       h("div", { class: "tsae-lane-stats" }, answer.features.flatMap((_, i) => [h("div", { class: "tsae-lane-name" }, `cos ${number(answer.cosines[i], 2)}`), h("div", { class: "tsae-lane-name", title: "correlation of the two on this text" }, `r ${number(answer.correlations[i], 2)}`)])));
-    return [readout, withTable(`document ${answer.piece}, features in pairs`, chart, () => table(["feature", "other", "cosine", "r on this text"],
-      answer.features.map((feature, i) => [`#${feature}`, `#${answer.others[i]}`, number(answer.cosines[i]), number(answer.correlations[i])])))];
+    return [withTable(`document ${answer.piece}, features in pairs`, chart, () => table(["feature", "other", "cosine", "r on this text"],
+      answer.features.map((feature, i) => [`#${feature}`, `#${answer.others[i]}`, number(answer.cosines[i]), number(answer.correlations[i])]))), readout];
   }
   return { refresh() {
     const other = about().other;
@@ -645,12 +958,12 @@ function compareView(panel, { about, state, backend, featureLink, place }) {
     }
     fill(head, h("p", {}, `${other.folder}: ${other.features.toLocaleString("en")} features, ${other.dead.toLocaleString("en")} dead. Median best cosine ${number(other.median)} over ${other.matched} features of this SAE.`),
       other.layer !== about().layer ? h("p", { class: "tsae-notice" }, `The other SAE reads layer ${other.layer}, this one layer ${about().layer}: the same direction need not mean the same there.`) : null,
-      histogram("best cosines", other.cosines, 1));
+      h("details", {}, h("summary", {}, "best cosines of all features"), histogram("best cosines, √ heights", other.cosines, 1)));
     const feature = state.get("feature"), where = place();
-    into(found, backend.ask("matches", { feature }), drawMatches);
+    into(found, backend.ask("matches", { feature }), drawMatches, "looking for the nearest …");
     if (!other.same_text) fill(pairs, h("p", { class: "tsae-notice" }, "The two indexes were made from different text, so traces cannot stand side by side."));
     else if (where && where.text !== undefined) fill(pairs, h("p", { class: "tsae-notice" }, "Traces side by side need a stored document: choose one in the tab Trace (⇢ beside a context)."));
-    else if (where && where.piece !== undefined) into(pairs, backend.ask("pairs", { feature, piece: where.piece }), drawPairs).then(painted).then(() => { panel.dataset.compared = String(feature); });
+    else if (where && where.piece !== undefined) into(pairs, backend.ask("pairs", { feature, piece: where.piece }), drawPairs, "tracing both …").then(painted).then(() => { panel.dataset.compared = String(feature); });
   } };
 }
 
@@ -699,7 +1012,7 @@ async function openArchive(text, el) {
   const size = new DataView(plain.buffer).getUint32(0, true);
   const head = JSON.parse(new TextDecoder().decode(plain.subarray(4, 4 + size)));
   const cut = (offset, length) => new DataView(plain.buffer, 4 + size + offset, length);
-  const values = { feature: 0, selected: [], _about: head.about, _table: cut(0, head.table) }, listeners = {};
+  const values = { feature: 0, selected: [], _about: head.about, _table: cut(0, head.table), _place: {} }, listeners = {};
   values.feature = new Float32Array(plain.buffer.slice(4 + size, 8 + size))[0] || 0;
   const missing = { trace: "This part of the text is not stored in this page.", card: "This feature is not stored in this page.", search: "Searching the text needs the notebook; labels and numbers can be searched here.", token: "All features of one token need the notebook." };
   const part = (start) => Math.floor((start || 0) / head.about.part) * head.about.part;

@@ -1,0 +1,576 @@
+"""The feature explorer in a page without JupyterLab, before its own Python: what a hand does, at a hand's speed"""
+
+import base64
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from explorer_page import Served, served
+from playwright.sync_api import Locator, Page, expect
+
+from tsae_nb.language_model import LanguageModel
+from tsae_nb.sae import SparseAutoencoder, load_sae
+from tsae_nb.views.explorer import FeatureExplorer
+from tsae_nb.views.feature_index import FeatureIndex
+
+ROOT = Path(__file__).resolve().parents[1]
+LAB = {"width": 1280, "height": 800}  # a laptop; with the file browser open about 900 are left for a widget
+expect.set_options(timeout=30_000)
+
+
+@dataclass
+class Explored:
+    """What every test explores: a live model, an SAE of three levels, its index, and another index beside it."""
+
+    model: LanguageModel
+    sae: SparseAutoencoder
+    folder: Path
+    other: Path
+
+
+@pytest.fixture(scope="module")
+def explored(tmp_path_factory: pytest.TempPathFactory) -> Explored:
+    folder, model = tmp_path_factory.mktemp("runs"), LanguageModel.load("embedded")
+    runs = []
+    for name in ("temporal", "topk"):
+        run = ROOT / "runs" / "reference" / "tiny" / name
+        shutil.copytree(run, folder / name, ignore=shutil.ignore_patterns("index"))
+        runs.append(FeatureIndex.of_run(folder / name, model).folder)
+    return Explored(model, load_sae(folder / "temporal" / "sae"), *runs)
+
+
+@dataclass
+class Opened:
+    """An explorer in a page: its root, what is behind it, and where it is served."""
+
+    widget: Locator
+    behind: Served
+    explorer: FeatureExplorer
+    address: str
+    page: Page
+
+    def panel(self, name: str) -> Locator:
+        """A tab's panel."""
+        return self.widget.locator(f'[role=tabpanel][aria-label="{name}"]')
+
+    def at(self, feature: int) -> None:
+        """Wait until a feature's card is painted."""
+        expect(self.widget).to_have_attribute("data-painted", str(feature))
+
+    def go(self, feature: int) -> None:
+        """Open a feature by its number."""
+        search = self.widget.locator("input[type=search]")
+        search.fill(f"#{feature}")
+        search.press("Enter")
+        self.at(feature)
+        search.fill("")
+
+    def press(self, place: Locator, milliseconds: int = 120) -> None:
+        """A click as a hand holds it."""
+        box = place.bounding_box()
+        assert box is not None
+        self.page.mouse.move(box["x"] + min(40, box["width"] / 2), box["y"] + box["height"] / 2)
+        self.page.mouse.down()
+        self.page.wait_for_timeout(milliseconds)
+        self.page.mouse.up()
+
+
+Opening = Callable[..., Opened]
+
+
+@pytest.fixture
+def opened(explored: Explored, page: Page, tmp_path: Path) -> Iterator[Opening]:
+    """Opens an explorer over a copy of the index, `width` pixels wide, in a window of a size and a theme."""
+    folder = tmp_path / "temporal" / "index"
+    shutil.copytree(explored.folder, folder)
+    with ExitStack() as stack:
+
+        def opening(width: int = 900, size: dict[str, int] = LAB, theme: str = "light", compare: bool = True,
+                    **options: object) -> Opened:
+            explorer = FeatureExplorer(FeatureIndex.open(folder), model=explored.model, sae=explored.sae, **options)
+            if compare:
+                explorer.compare(explored.other)
+            behind, address = stack.enter_context(served(explorer))
+            page.set_viewport_size(size)
+            page.goto(f"{address}?theme={theme}&width={width}")
+            widget = page.locator(".tsae")
+            expect(widget).to_have_attribute("data-painted", re.compile(r"\d+"))
+            return Opened(widget, behind, explorer, address, page)
+
+        yield opening
+        page.goto("about:blank")
+
+
+def test_the_page_is_the_widget(opened: Opening) -> None:
+    """What is asked is answered by Python, both sides set traits, and labels reach the disk."""
+    it = opened()
+    assert it.behind.asked_of("card")[0] == it.behind.asked[0] | {"feature": 0}
+    it.widget.locator(".tsae-rows").focus()
+    it.page.keyboard.press("j")
+    it.at(1)
+    assert it.explorer.feature == 1
+    it.explorer.feature = 7
+    it.at(7)
+    it.widget.locator(".tsae-label").fill("a label 🦩")
+    it.widget.locator(".tsae-label").press("Enter")
+    expect(it.widget.locator(".tsae-line .tsae-name", has_text="a label 🦩")).to_be_visible()
+    assert FeatureIndex.open(it.explorer.index.folder).labels == {7: "a label 🦩"}
+
+
+def test_a_label_is_typed_and_the_next_feature_clicked(opened: Opening) -> None:
+    """The gesture of labelling, held as a hand holds it: the click on the row is not lost, nor the label."""
+    it = opened()
+    for feature, hold in ((10, 0), (20, 120), (30, 120), (40, 400)):
+        it.go(feature)
+        name = it.widget.locator(".tsae-label")
+        name.click()
+        name.fill("")
+        it.page.keyboard.type(f"label of {feature}")
+        row = it.widget.locator(".tsae-line").nth(6)
+        wanted = int(row.get_attribute("data-id") or -1)
+        assert wanted != feature
+        it.press(row, hold)
+        it.at(wanted)
+        expect(it.widget.locator(".tsae-card h3")).to_have_text(f"#{wanted}")
+    labels = {10: "label of 10", 20: "label of 20", 30: "label of 30", 40: "label of 40"}
+    assert FeatureIndex.open(it.explorer.index.folder).labels == labels
+
+
+def test_a_label_is_typed_and_something_else_pressed(opened: Opening) -> None:
+    """Whatever is pressed after a label was typed is still there when the hand lets go."""
+    it = opened()
+    trace = it.panel("Trace")
+    lane = trace.locator(".tsae-lane-name .tsae-link").nth(5)
+    lane.wait_for()
+    it.widget.locator(".tsae-label").fill("one")
+    it.press(it.widget.locator(".tsae-head button").nth(2))  # sort by density
+    expect(it.widget.locator(".tsae-head button").nth(2)).to_contain_text("▾")
+    it.widget.locator(".tsae-label").fill("two")
+    it.press(it.widget.locator(".tsae-star"), 400)
+    expect(it.widget.locator(".tsae-star")).to_contain_text("★")
+    assert it.explorer.selected == [0]
+    it.widget.locator(".tsae-label").fill("three")
+    text = lane.inner_text()
+    it.press(lane, 400)
+    expect(it.widget.locator(".tsae-card h3")).to_have_text(text.split()[0])
+    assert it.explorer.index.labels == {0: "three"}
+
+
+def test_escape_leads_out_of_a_search(opened: Opening) -> None:
+    it = opened()
+    search, foot = it.widget.locator("input[type=search]"), it.widget.locator(".tsae-foot")
+    for text in ("#310", "bark"):
+        search.click()
+        it.page.keyboard.type(text)
+        it.page.keyboard.press("Enter")
+        expect(foot).not_to_contain_text("512 of 512")
+        expect(foot).not_to_contain_text("looking")
+        it.page.keyboard.press("Escape")
+        expect(search).to_have_value("")
+        expect(foot).to_contain_text("512 of 512")
+    before = it.explorer.feature
+    it.page.keyboard.press("j")
+    expect(it.widget).to_have_attribute("data-painted", str(before + 1))
+
+
+def in_sight(place: Locator, within: Locator) -> bool:
+    """Whether an element lies inside another, as the window shows it."""
+    inner, outer = place.bounding_box(), within.bounding_box()
+    if not inner or not outer:
+        return False
+    return (outer["y"] <= inner["y"] and inner["y"] + inner["height"] <= outer["y"] + outer["height"] + 1
+            and outer["x"] <= inner["x"] + 1 and inner["x"] + inner["width"] <= outer["x"] + outer["width"] + 1)
+
+
+@pytest.mark.parametrize("width, size, lanes", [
+    (900, LAB, 12), (990, {"width": 1440, "height": 900}, 14), (640, {"width": 1024, "height": 768}, 8),
+    (1420, {"width": 1500, "height": 900}, 20)])
+def test_the_trace_is_in_sight(opened: Opening, width: int, size: dict[str, int], lanes: int) -> None:
+    """Lanes of features beside the text, without scrolling, and the answer of a word right there."""
+    it = opened(width, size)
+    trace = it.panel("Trace")
+    expect(trace).to_have_attribute("data-traced", re.compile(r"\d+"))
+    names = trace.locator(".tsae-lane-name:has(button)")
+    assert sum(in_sight(names.nth(i), trace) for i in range(names.count())) >= lanes
+    assert in_sight(trace.locator(".tsae-tracetext"), trace)
+    assert it.widget.bounding_box()["height"] <= size["height"] - 100  # type: ignore[index]  # all of it in a notebook
+    assert trace.locator(".tsae-tracetext").bounding_box()["height"] > 60  # type: ignore[index]
+    trace.locator(".tsae-tracetext .tsae-token").nth(3).click()
+    expect(trace.locator(".tsae-ontoken h4")).to_contain_text("features on")
+    assert all(in_sight(trace.locator(f".tsae-ontoken {part}").first, trace) for part in ("h4", "td"))
+    for name in ("Steer", "Ablate", "Compare"):  # nothing wider than its panel
+        it.widget.get_by_role("tab", name=name).click()
+        panel = it.panel(name)
+        if name == "Steer":
+            panel.locator("[name=tokens]").fill("8")
+            panel.get_by_role("button", name="Generate").click()
+            expect(panel.get_by_role("button", name="Generate")).to_be_visible()
+            assert panel.locator("thead th").count() == 5
+        elif name == "Compare":
+            expect(panel).to_have_attribute("data-compared", "0")
+        for place in (panel, *panel.locator(".tsae-scroll-x").all()):
+            assert place.evaluate("e => e.scrollWidth - e.clientWidth") <= 1
+
+
+def test_the_trace_follows_the_feature(opened: Opening) -> None:
+    """Another feature's strongest document, until somebody chooses a document; what was found in it leaves it there."""
+    it = opened()
+    trace, index = it.panel("Trace"), it.explorer.index
+
+    def strongest(feature: int) -> str:
+        return str(int(index.contexts.of(feature, top=1, each_fifth=0, random=0).pieces[0]))
+
+    assert len({strongest(feature) for feature in (0, 50, 60, 70)}) > 2
+    for feature in (50, 60):
+        it.go(feature)
+        expect(trace).to_have_attribute("data-traced", strongest(feature))
+    lane = trace.locator(".tsae-lane-name .tsae-link").nth(6)
+    other = lane.inner_text().split()[0]
+    it.press(lane)
+    expect(it.widget.locator(".tsae-card h3")).to_have_text(other)
+    it.page.wait_for_timeout(500)
+    expect(trace).to_have_attribute("data-traced", strongest(60))
+    trace.get_by_label("document").fill("3")
+    trace.get_by_label("document").press("Enter")
+    expect(trace).to_have_attribute("data-traced", "3")
+    expect(trace.get_by_role("button", name="follow")).to_have_attribute("aria-pressed", "false")
+    it.go(70)
+    it.page.wait_for_timeout(500)
+    expect(trace).to_have_attribute("data-traced", "3")
+    trace.get_by_role("button", name="follow").click()
+    expect(trace).to_have_attribute("data-traced", strongest(70))
+
+
+COLOUR = """canvas => { // the one that most of a canvas is drawn in
+  const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data, counts = {};
+  for (let i = 0; i < all.length; i += 4) {
+    const colour = all.slice(i, i + 3).join();
+    if (all[i + 3] === 255) counts[colour] = (counts[colour] || 0) + 1;
+  }
+  return Object.entries(counts).sort((a, b) => b[1] - a[1])[0][0];
+}"""
+
+
+def test_drawn_again_when_the_window_or_the_theme_changes(opened: Opening) -> None:
+    it = opened()
+    trace = it.panel("Trace")
+    expect(trace).to_have_attribute("data-traced", re.compile(r"\d+"))
+    canvas, room = trace.locator(".tsae-lanes").last, trace.locator(".tsae-lane-scroll")
+    expect(room).to_be_visible()
+    it.page.wait_for_timeout(300)
+    for width in (900, 1250, 700):
+        it.page.evaluate("width => { document.getElementById('widget').style.width = `${width}px`; }", width)
+        it.page.wait_for_timeout(300)
+        wide, inside = canvas.evaluate("e => e.clientWidth"), room.evaluate("e => e.clientWidth")
+        assert inside - 0.26 * 128 <= wide <= inside or wide == 128, (width, wide, inside)
+    assert canvas.evaluate(COLOUR) == "0,105,168"
+    it.page.evaluate("document.body.dataset.jpThemeLight = 'false'")
+    it.page.wait_for_function(f"({COLOUR})(document.querySelectorAll('.tsae-lanes')[1]) === '86,180,233'")
+
+
+def test_what_waits_says_so(opened: Opening) -> None:
+    """A card, a trace and a search that the kernel has no time for; what was there stays, with a word above it."""
+    it = opened()
+    with it.behind.holding("card"):
+        it.widget.locator("input[type=search]").fill("#99")
+        it.widget.locator("input[type=search]").press("Enter")
+        expect(it.widget.locator(".tsae-card > .tsae-pending")).to_have_text("opening #99 …")
+        expect(it.widget.locator(".tsae-card")).to_have_attribute("aria-busy", "true")
+    it.at(99)
+    expect(it.widget.locator(".tsae-pending")).to_have_count(0)
+    with it.behind.holding("trace"):
+        it.panel("Trace").get_by_label("document").fill("3")
+        it.panel("Trace").get_by_label("document").press("Enter")
+        expect(it.panel("Trace").locator(".tsae-pending")).to_have_text("reading document 3 …")
+    expect(it.panel("Trace")).to_have_attribute("data-traced", "3")
+    with it.behind.holding("search"):
+        it.widget.locator("input[type=search]").fill("bark")
+        it.widget.locator("input[type=search]").press("Enter")
+        expect(it.widget.locator(".tsae-foot")).to_have_text("looking for “bark” …")
+    expect(it.widget.locator(".tsae-foot")).to_contain_text("occurs")
+
+
+def test_one_generation_at_a_time_and_it_can_be_cancelled(opened: Opening) -> None:
+    it = opened()
+    it.widget.get_by_role("tab", name="Steer").click()
+    steer = it.panel("Steer")
+    steer.locator("textarea").fill("The Fennow is covered\nIn the wild")
+    steer.locator("[name=tokens]").fill("20")
+    with it.behind.holding("steer"):
+        steer.get_by_role("button", name="Generate").click()
+        expect(steer).to_contain_text("generating …")
+        expect(steer.get_by_role("button", name="Generate")).to_have_count(0)  # nothing to press a second time
+        it.behind.wait_for("steer")
+        it.page.wait_for_timeout(300)
+        assert len(it.behind.asked_of("steer")) == 1
+        it.press(steer.get_by_role("button", name="Cancel"))
+        expect(steer).to_contain_text("cancelled")
+    it.page.wait_for_timeout(500)
+    assert len(it.behind.asked_of("steer")) == 1 and steer.locator("table").count() == 0
+    steer.get_by_role("button", name="Generate").click()
+    expect(steer.locator("tbody tr")).to_have_count(2)
+    expect(steer.get_by_role("button", name="Generate")).to_be_visible()
+    questions = it.behind.asked_of("steer")[1:]
+    assert len(questions) == 10 and all(question["step"] == 4 for question in questions)  # 2 prompts × 20 tokens
+    whole = it.explorer.answer({**questions[-1], "made": None, "step": None})[0]["rows"][0]["cells"][1]
+    made = steer.locator("tbody tr").nth(1).locator("td").nth(2).locator(".tsae-made").all_text_contents()
+    assert "".join(made).replace("●", "") == "".join(whole["texts"])
+
+
+def test_fifty_rapid_keys(opened: Opening) -> None:
+    it = opened()
+    it.widget.locator(".tsae-rows").focus()
+    for _ in range(50):
+        it.page.keyboard.press("j")
+    it.at(50)
+    expect(it.widget.locator(".tsae-card h3")).to_have_text("#50")
+    expect(it.widget.locator('.tsae-line[aria-selected="true"]')).to_have_attribute("data-id", "50")
+    assert it.explorer.feature == 50
+    expect(it.panel("Trace")).to_have_attribute("data-traced", re.compile(r"\d+"))
+    for key, feature in (("k", 49), ("PageUp", 39), ("Home", 0), ("End", 511)):
+        it.page.keyboard.press(key)
+        it.at(feature)
+    selected = it.widget.locator('.tsae-line[aria-selected="true"]')
+    assert it.widget.locator(".tsae-rows").get_attribute("aria-activedescendant") == selected.get_attribute("id")
+
+
+def test_jump_grows_where_a_feature_is_rough(opened: Opening) -> None:
+    """What the metrics call smoothness is the largest jump: the table calls it so, and says what is low."""
+    it = opened()
+    head = it.widget.locator(".tsae-head button", has_text="jump")
+    head.click()
+    expect(head).to_contain_text("▾")
+    first = int(it.widget.locator(".tsae-line").first.get_attribute("data-id") or -1)
+    assert first == it.explorer.index.features["smoothness"].idxmax()
+    assert "low is smooth" in (head.get_attribute("title") or "")
+    expect(it.widget.locator(".tsae-card")).to_contain_text("jump")
+    assert "smoothness" not in it.widget.locator(".tsae-card").inner_text()
+
+
+def test_steering_turns_a_feature_on(opened: Opening) -> None:
+    """Clamping what fires nowhere changes nothing and says so; adding it changes what is written, where asked."""
+    it = opened()
+    silent = "The Fennow is covered"
+    asked = {"text": silent, "features": [0], "strengths": [0], "tokens": 6, "seed": 0, "temperature": 0}
+    follows = it.explorer.answer({"kind": "steer", **asked})[0]["rows"][0]["cells"][0]["texts"]
+    whole = {"text": " ".join([silent, *follows]), "features": [0], "count": 512}
+    fires = {row["feature"] for row in it.explorer.answer({"kind": "ablate", **whole})[0]["each"] if row["active"]}
+    feature = next(row for row in range(300, 512) if row not in fires)
+    it.go(feature)
+    it.widget.get_by_role("tab", name="Steer").click()
+    steer = it.panel("Steer")
+
+    def written(way: str, strengths: str, where: str = "all") -> list[str]:
+        steer.locator("[name=way]").select_option(way)
+        if way == "add":
+            steer.locator("[name=where]").select_option(where)
+        steer.locator("textarea").fill(silent)
+        steer.locator("[name=strengths]").fill(strengths)
+        steer.locator("[name=tokens]").fill("6")
+        steer.locator("[name=temperature]").fill("0")
+        steer.get_by_role("button", name="Generate").click()
+        expect(steer.get_by_role("button", name="Generate")).to_be_visible()
+        expect(steer.locator("thead th")).to_have_count(2 + len(strengths.split(",")))
+        return [cell.replace("●", "") for cell in steer.locator("tbody td .tsae-text").all_text_contents()]
+
+    untouched, clamped = written("clamp", "-100")
+    assert clamped == untouched
+    expect(steer).to_contain_text("clamping changes nothing: “add everywhere” can turn it on")
+    untouched, up, down, none = written("add", "40, -40, 0")
+    assert none == untouched and up != untouched and down != up
+    assert steer.locator("thead th").nth(2).inner_text().startswith("+40")
+    assert steer.locator("thead th").nth(3).inner_text().startswith("−40")
+    untouched, generated = written("add", "40", "generated")
+    assert generated.split()[0] == untouched.split()[0] and generated != untouched  # the first word is the prompt's
+    steer.locator("[name=where]").select_option("from")
+    steer.locator("[name=first]").fill("-1")
+    steer.get_by_role("button", name="Generate").click()
+    expect(steer.get_by_role("alert")).to_contain_text("the token is “-1”: write a whole number from 0")
+    last = it.behind.asked_of("steer")[-1]
+    assert last["way"] == "add" and last["where"] == "generated" and last["features"] == [feature]
+
+
+def test_a_number_has_its_words_or_its_label(opened: Opening) -> None:
+    """In the table, in lanes, among neighbours and in a word's answer; and a label at once in all of them."""
+    it = opened()
+    expect(it.panel("Trace")).to_have_attribute("data-traced", re.compile(r"\d+"))
+    it.panel("Trace").locator(".tsae-tracetext .tsae-token").nth(3).click()
+    places = (".tsae-line", ".tsae-lane-name .tsae-link", ".tsae-card td .tsae-link", ".tsae-ontoken .tsae-link")
+    for place in places:
+        link = it.widget.locator(place).nth(1)
+        expect(link.locator(".tsae-preview")).not_to_be_empty()
+    link = it.widget.locator(".tsae-card td .tsae-link").first
+    feature = int(link.inner_text().split()[0].strip("#"))
+    words = it.explorer.answer({"kind": "previews", "features": [feature]})[0]["texts"][0]
+    assert link.inner_text() == f"#{feature} {words}"
+    it.go(feature)
+    it.widget.locator(".tsae-label").fill("my own words")
+    it.widget.locator(".tsae-label").press("Enter")
+    mine = f"#{feature} my own words"
+    expect(it.panel("Trace").locator(".tsae-lane-name .tsae-link").first).to_have_text(mine)
+    expect(it.widget.locator('.tsae-line[aria-selected="true"]')).to_contain_text("my own words")
+
+def test_place_choice_and_lists_survive(opened: Opening) -> None:
+    """A page that is loaded again, and a kernel that is started again, show what was there; the file is sealed."""
+    it = opened()
+    for feature in (12, 34):
+        it.go(feature)
+        it.widget.locator(".tsae-star").click()
+        expect(it.widget.locator(".tsae-star")).to_contain_text("★")
+    it.widget.locator(".tsae-lists summary").click()
+    it.widget.get_by_label("name of the list").fill("two of them")
+    it.widget.get_by_role("button", name="keep chosen as list").click()
+    it.widget.locator("select[aria-label='which features']").select_option("list two of them")
+    expect(it.widget.locator(".tsae-line")).to_have_count(2)
+    it.widget.locator(".tsae-lists summary").click()
+    it.widget.locator(".tsae-head button", has_text="lag-1").click()
+    it.panel("Trace").get_by_label("document").fill("7")
+    it.panel("Trace").get_by_label("document").press("Enter")
+    expect(it.panel("Trace")).to_have_attribute("data-traced", "7")
+    it.widget.get_by_role("tab", name="Ablate").click()
+    it.page.wait_for_timeout(2000)
+    assert it.explorer.lists == {"two of them": [12, 34]}
+
+    def is_there(other: Opened) -> None:
+        other.at(34)
+        assert other.explorer.selected == [12, 34] and other.explorer.lists == {"two of them": [12, 34]}
+        expect(other.widget.get_by_role("tab", name="Ablate")).to_have_attribute("aria-selected", "true")
+        expect(other.widget.locator(".tsae-line")).to_have_count(2)
+        expect(other.widget.locator(".tsae-head button", has_text="lag-1")).to_contain_text("▾")
+        expect(other.panel("Ablate")).to_contain_text("chosen:")
+        other.widget.get_by_role("tab", name="Trace").click()
+        expect(other.panel("Trace")).to_have_attribute("data-traced", "7")
+        expect(other.panel("Trace").get_by_role("button", name="follow")).to_have_attribute("aria-pressed", "false")
+        other.widget.get_by_role("tab", name="Ablate").click()
+        other.page.wait_for_timeout(2000)
+
+    it.page.reload()
+    is_there(it)
+    is_there(opened())  # Python anew, over the same folder
+    other = opened(feature=99)  # but where somebody asks for another
+    other.at(99)
+    assert other.explorer.selected == [12, 34]
+    path = it.explorer.index.place.path
+    path.write_text(path.read_text().replace("34", "35"))
+    damaged = opened()
+    expect(damaged.widget.get_by_role("status").first).to_contain_text("place.json is damaged")
+    damaged.at(0)
+
+
+def test_back_forward_and_links(opened: Opening) -> None:
+    it = opened()
+    for feature in (10, 20, 30):
+        it.go(feature)
+    it.widget.locator(".tsae-rows").focus()
+    for _ in range(3):  # leafing is one step
+        it.page.keyboard.press("j")
+    it.at(33)
+    it.page.keyboard.press("Alt+ArrowLeft")
+    it.at(30)
+    it.press(it.widget.get_by_role("button", name="back"))
+    it.at(20)
+    it.page.keyboard.press("Alt+ArrowRight")
+    it.at(30)
+    it.page.keyboard.press("Alt+ArrowLeft")
+    it.at(20)
+    it.go(40)
+    expect(it.widget.get_by_role("button", name="forward")).to_be_disabled()
+    it.page.keyboard.press("Escape")
+    for feature in (20, 10, 0):
+        it.page.keyboard.press("Alt+ArrowLeft")
+        it.at(feature)
+    assert it.page.url.startswith(it.address)  # the browser has not left
+    it.go(77)
+    it.press(it.widget.get_by_role("link", name="link"))
+    expect(it.page).to_have_url(re.compile(f"#feature=77&of={it.explorer.index.manifest['sae'][:8]}$"))
+    address = it.page.url
+    it.go(5)
+    it.page.goto("about:blank")
+    it.page.goto(address)
+    it.at(77)
+    it.page.evaluate("location.hash = location.hash.replace('77', '78')")
+    it.at(78)
+    it.page.evaluate("location.hash = '#feature=5&of=another'")
+    it.page.wait_for_timeout(300)
+    it.at(78)
+
+
+SERIOUS = ("serious", "critical")
+
+
+def barriers(page: Page) -> list[str]:
+    """What axe-core finds of the serious kinds, contrast among them."""
+    found = Axe().run(page, context=".tsae").response["violations"]
+    return [f"{one['id']}: {node['html'][:150]} {node.get('failureSummary', '')[:200]}"
+            for one in found if one["impact"] in SERIOUS for node in one["nodes"][:4]]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_serious_barrier_in_the_widget(opened: Opening, theme: str) -> None:
+    """axe-core on every tab, with a word's answer, a label, chosen features and the menu open."""
+    it = opened(theme=theme)
+    trace = it.panel("Trace")
+    expect(trace).to_have_attribute("data-traced", re.compile(r"\d+"))
+    it.widget.locator(".tsae-star").click()
+    expect(it.widget.locator(".tsae-star")).to_contain_text("★")
+    trace.locator(".tsae-tracetext .tsae-token").nth(3).click()
+    expect(trace.locator(".tsae-ontoken td").first).to_be_visible()
+    it.widget.locator(".tsae-star").click()  # what is drawn again keeps the word's answer
+    expect(it.widget.locator(".tsae-star")).to_contain_text("☆")
+    it.page.wait_for_timeout(500)
+    expect(trace.locator(".tsae-ontoken td").first).to_be_visible()
+    it.widget.locator(".tsae-lists summary").click()
+    assert not barriers(it.page)
+    it.widget.locator(".tsae-lists summary").click()
+    trace.get_by_role("button", name="table").click()
+    expect(trace.locator("table").last).to_contain_text("run length")
+    assert not barriers(it.page)
+    for name in ("Steer", "Ablate", "Compare"):
+        it.widget.get_by_role("tab", name=name).click()
+        if name != "Compare":
+            if name == "Steer":
+                it.panel(name).locator("[name=tokens]").fill("4")
+            it.panel(name).locator(".tsae-run").click()
+            expect(it.panel(name).locator("table").first).to_be_visible()
+        else:
+            expect(it.panel(name)).to_have_attribute("data-compared", "0")
+        assert not barriers(it.page), name
+    it.page.add_style_tag(content=".tsae .tsae-faint { color: #808080 !important; opacity: 0.5; }")
+    assert any("color-contrast" in found for found in barriers(it.page))  # that would be found
+
+
+FIRST_RED = """async (png) => { // of a picture's first point
+  const bytes = Uint8Array.from(atob(png), (letter) => letter.charCodeAt(0));
+  const pen = new OffscreenCanvas(1, 1).getContext("2d");
+  pen.drawImage(await createImageBitmap(new Blob([bytes])), 0, 0);
+  return pen.getImageData(0, 0, 1, 1).data[0];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_serious_barrier_in_a_shared_page(
+    opened: Opening, tmp_path: Path, scheme: Literal["light", "dark"]
+) -> None:
+    """The exported page in a light and in a dark system: dark to its edges, and links to features that it holds."""
+    it = opened(compare=False)
+    exported = it.explorer.export_html(tmp_path / "share.html", features=[3, 5, 8])
+    it.page.emulate_media(color_scheme=scheme)
+    try:
+        it.page.goto(f"{exported.as_uri()}#feature=5&of={it.explorer.index.manifest['sae'][:8]}")
+        it.at(5)
+        expect(it.panel("Trace")).to_have_attribute("data-traced", re.compile(r"\d+"))
+        expect(it.widget.locator(".tsae-card td .tsae-link .tsae-preview").first).not_to_be_empty()
+        assert not barriers(it.page)
+        corner = it.page.screenshot(clip={"x": 0, "y": 0, "width": 4, "height": 4})  # outside of the widget
+        red = it.page.evaluate(FIRST_RED, base64.b64encode(corner).decode())
+        assert red == 255 if scheme == "light" else red < 40, red
+        it.page.evaluate("location.hash = location.hash.replace('5', '8')")
+        it.at(8)
+    finally:
+        it.page.emulate_media(color_scheme="no-preference")
