@@ -123,17 +123,20 @@ def narrowed_head(head: nn.Module, positions: Tensor | None, vocabulary: Tensor 
 def narrowed_feed_forward(block: nn.Module, positions: Tensor) -> nn.Module:
     """`block` whose feed-forward part works at some `positions` (B, P) only; its stream elsewhere means nothing.
 
-    For the last block, of which nothing else is read. Where no child is called `mlp` it is the block itself.
+    For the last block, of which nothing else is read. Where no child is called `mlp` it is the block itself, and where
+    that child is given more than what it reads, it works everywhere.
     """
     own = getattr(block, "mlp", None)
     if not isinstance(own, nn.Module):
         return block
 
     def forward(hidden: Tensor, *arguments: Any, **keywords: Any) -> Any:
-        places = positions[..., None].expand(-1, -1, hidden.shape[-1])
-        part = own(hidden.gather(1, places), *arguments, **keywords)
-        if not isinstance(part, Tensor):  # some give more than their stream
+        if arguments or keywords:  # BLOOM's adds the stream of all positions itself
             return own(hidden, *arguments, **keywords)
+        places = positions[..., None].expand(-1, -1, hidden.shape[-1])
+        part = own(hidden.gather(1, places))
+        if not isinstance(part, Tensor):  # some give more than their stream
+            return own(hidden)
         return torch.zeros_like(hidden).scatter(1, places, part)
 
     return with_module(block, "mlp", stand_in(own, forward))

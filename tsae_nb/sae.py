@@ -296,11 +296,11 @@ class SparseAutoencoder(nn.Module):
                                 "give one entry for each of them")
         if valid is None:
             valid = torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device)
-        valid = valid.reshape(rows.shape[:2]).bool()  # a tokenizer's attention_mask holds 0 and 1
+        valid = valid.reshape(rows.shape[:2]).to(rows.device, torch.bool)  # a tokenizer's attention_mask: 0, 1, on CPU
         if documents is None:
             documents = torch.arange(len(rows), device=rows.device)[:, None].expand(rows.shape[:2])
         with self._evaluating():
-            output = self(self.scaled(rows), valid, documents.reshape(rows.shape[:2]))
+            output = self(self.scaled(rows), valid, documents.reshape(rows.shape[:2]).to(rows.device))
         codes = output.codes
         if output.predicted is not None:
             codes = DenseCodes(torch.cat([codes.dense(), output.predicted], 1))

@@ -46,7 +46,7 @@ class _Recurrence(torch.autograd.Function):
     ) -> Tensor:
         tokens, width = len(x), hidden_weight.shape[1]
         at_gates, at_new = slice(2 * width), slice(2 * width, None)
-        entering = hidden_bias.expand(tokens, -1).contiguous()  # r and z before the sigmoid, and W_n h + b_n
+        entering = hidden_bias.repeat(tokens, 1)  # r and z before the sigmoid, and W_n h + b_n
         gate_bias = input_bias[at_gates] + hidden_bias[at_gates]
         torch.addmm(gate_bias, x, input_weight[at_gates].t(), out=entering[:, at_gates])
         new = torch.addmm(input_bias[at_new], x, input_weight[at_new].t())

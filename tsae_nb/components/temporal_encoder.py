@@ -70,15 +70,13 @@ class _Near(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         masks = ctx.saved_tensors
-        rows, tokens, _ = gradient.shape
-        of_near = gradient.view(rows, tokens, len(masks), -1)
+        rows, tokens, width = gradient.shape
+        of_near = gradient.view(rows, tokens, len(masks), width // len(masks))
         of_x = torch.zeros_like(of_near[:, :, 0])
         for place, (offset, mask) in enumerate(zip(ctx.offsets, masks, strict=True)):
             here, there = _Near.pairs(offset, tokens)
             of_x[:, there].addcmul_(of_near[:, here, place], mask[:, here])
         return of_x, None, *(None for _ in masks)
-
-
 
 # %% ../../nbs/components/11_temporal_encoder.ipynb #a928c5d0
 class NeighbourConvolution(nn.Module):
@@ -122,7 +120,7 @@ class _Attention(torch.autograd.Function):
     def forward(ctx: Any, parts: Tensor, bias: Tensor, lengths: list[int], causal: bool) -> Tensor:
         (every, _, channels, tokens), rows = parts.shape, len(bias)
         query, key, value = parts.unbind(1)
-        read, kept, heads = parts.new_zeros(every, channels, tokens), [], every // rows
+        read, kept, heads = parts.new_zeros(every, channels, tokens), [], every // max(rows, 1)
         ctx.blocks = list(_Attention.blocks(heads, lengths, tokens, causal))
         shapes = [(len(query[here]), len(range(tokens)[asked]), keys.stop) for _, here, asked, keys in ctx.blocks]
         sizes = [*map(prod, shapes)]
@@ -192,7 +190,8 @@ class DocumentAttention(nn.Module):
         lengths, order = (valid * torch.arange(1, tokens + 1)).amax(1).sort(descending=True)  # alike in a block
         by_head = self.projections.view(width, 3, self.heads, -1).permute(2, 1, 3, 0).reshape(3 * width, width)
         by_channel = x.index_select(0, order).transpose(1, 2)
-        parts = torch.bmm(by_head.expand(rows, -1, -1), by_channel).view(rows * self.heads, 3, -1, tokens)
+        parts = torch.bmm(by_head.expand(rows, -1, -1), by_channel)
+        parts = parts.view(rows * self.heads, 3, width // self.heads, tokens)
         bias = x.new_zeros(()).where(mask.index_select(0, order), -torch.inf)
         read: Tensor = _Attention.apply(parts, bias, lengths.tolist(), causal)  # type: ignore[no-untyped-call]
         return read.view(rows, width, tokens).transpose(1, 2).index_select(0, order.argsort())
