@@ -42,7 +42,7 @@ def kept_bytes(compute: Callable[[], Tensor], parameters: Iterable[Tensor] = ())
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # a result that its own step keeps would hold itself for ever
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         result = compute()  # noqa: F841  what is kept stays in place as long as this is there
