@@ -408,7 +408,7 @@ def _add_training(sheet: Sheet, runs: Sequence[StoredRun]) -> None:
 
 def _add_training_axes(sheet: Sheet, table: pd.DataFrame) -> None:
     """Logarithmic; that of the variance left ends above 1, where nothing is explained."""
-    titles = {"loss": _axis("training loss", "own objective"), "variance left": _axis("variance left", "of a batch")}
+    titles = {"loss": _axis("training loss", "own objective"), "variance left": _axis("variance left", "of batches")}
     for statistic, title in titles.items():
         here = table[table.statistic == statistic]
         found = [value for value in [*here.low, *here.high] if math.isfinite(value)]
@@ -555,7 +555,8 @@ def _decades(values: Sequence[float], floor: float) -> dict[str, Any]:
 CAPTION_1 = (
     "Figure 1. (a) Training over steps: each point is the mean over {block}; line: median over seeds, "
     "band: smallest to largest ({seeds}). Left the loss, a sum of other terms for each variant, so its levels do not "
-    "compare.{auxiliary} Right the variance left, 1 − explained variance of the step's batch, which compares: above 1 "
+    "compare.{auxiliary} Right the variance left, 1 − explained variance over the last ten batches or so, which "
+    "compares: above 1 "
     "the activation's mean would do better, and curves leave the panel; steps without the number are left out. "
     "(b) Activations on held-out text: mean and variance of a feature's activation over all tokens, averaged over the "
     "features of a group; active features per token; share of tokens on which a feature is active. Level 1 is the "

@@ -112,17 +112,22 @@ def effect(table: pd.DataFrame, method: str, over: str, score: str, digits: str)
     return [*(np.expm1(change) if ratio else change)]
 
 
+def _as_written(values: Iterable[float], digits: str) -> list[float]:
+    """Numbers as a reader sees them: a difference that is written as 0 has no sign."""
+    return [float(format(value, digits).rstrip("%")) for value in values]
+
+
 def effects_table(table: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> str:
     """Markdown: a line for each L0 and pair of methods, `median (smallest to largest)` of seeds' changes.
 
-    `columns` are `LANGUAGE_EFFECTS` or `PLANTED_EFFECTS`. Bold is what all seeds agree in.
+    `columns` are `LANGUAGE_EFFECTS` or `PLANTED_EFFECTS`. Bold is what all seeds agree in, as it is written.
     """
     lines = ["| active | | against | " + " | ".join(columns) + " |", "|---" * (3 + len(columns)) + "|"]
     for active, (method, over) in product(sorted(set(table.active)), PAIRS):
         own = table[(table.active == active) & table.method.isin((method, over))]
         if set(own.method) == {method, over}:
             found = [(effect(own, method, over, score, digits), digits) for score, digits in columns.values()]
-            cells = [f"**{spread(values, digits, counted=False)}**" if clear(values) else
+            cells = [f"**{spread(values, digits, counted=False)}**" if clear(_as_written(values, digits)) else
                      spread(values, digits, counted=False) for values, digits in found]
             lines.append(f"| {active:g} | {method} | {over} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
