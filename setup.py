@@ -15,6 +15,8 @@ CARRIED = (
     "runs/reference/tiny/topk/**/*",
     "runs/reference/tiny/temporal/**/*",
     "runs/reference/planted-grid/*",
+    "runs/reference/matched.csv",
+    "runs/reference/planted.csv",
     "nbs/explore/*.ipynb",
     "nbs/experiments/run_variants.ipynb",
     "nbs/experiments/figures.ipynb",

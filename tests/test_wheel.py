@@ -164,3 +164,12 @@ def test_a_notebook_to_explore_finds_what_came_along(place: Place) -> None:
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     there = f"import os; os.chdir({str(notebook.parent)!r})"
     assert place.python("\n".join([there, *code[:2], "print(best)"])).split()[-1] == "runs/reference/tiny/topk"
+
+
+def test_the_claims_find_the_lines_that_came_along(place: Place) -> None:
+    """Their imports, and what reads stored lines."""
+    place("lab", "--version", "--folder", str(place.folder.with_name("fresh")))
+    notebook = place.folder.with_name("fresh") / "nbs" / "experiments" / "claims.ipynb"
+    cells = json.loads(notebook.read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    place.python("\n".join(cell for cell in code if "import pandas" in cell or "read_csv" in cell))
