@@ -207,6 +207,13 @@ def test_evaluation_gives_the_processors_numbers(
         assert getattr(found.loss, name) == pytest.approx(getattr(expected.loss, name), rel=2e-2), name
 
 
+def test_masks_of_the_processor_are_taken(run: Trained, batches: list[ActivationBatch]) -> None:
+    """A tokenizer's mask may have stayed where it was made."""
+    batch, encode = batches[0], run.training.sae.encode
+    expected = encode(batch.activations, batch.valid, batch.documents)
+    assert torch.equal(encode(batch.activations, batch.valid.cpu(), batch.documents.cpu()), expected)
+
+
 @pytest.fixture(scope="module")
 def task(language_model: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> UnlearningTask:
     """Few questions of the embedded world, in four of the 24 orders; no feature is too dense to be clamped."""
