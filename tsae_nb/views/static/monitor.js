@@ -117,7 +117,7 @@ function render({ model, el }) {
   function drawTable() {
     const focused = runTable.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
     const top = runTable.firstChild?.scrollTop || 0;
-    fill(runTable, h("div", { class: "tsae-scroll" }, table(["run", "", "state", "step", "loss", "L0", "dead", "alerts"], [...runs.values()].map((one) => {
+    fill(runTable, h("div", { class: "tsae-scroll", tabindex: 0, role: "group", "aria-label": "runs" }, table(["run", "", "state", "step", "loss", "L0", "dead", "alerts"], [...runs.values()].map((one) => {
       const row = one.row;
       const box = h("input", { type: "checkbox", checked: !hidden.has(one.name), "aria-label": `show ${one.name}`, onchange: (event) => { event.target.checked ? hidden.delete(one.name) : hidden.add(one.name); draw(); } });
       return [h("label", {}, box, ` ${one.name}`),
