@@ -498,6 +498,7 @@ UNORDERED: dict[str, str] = {  # setting of an SAE: what its gradient adds up in
     "margin": "index_add (margins)",
     "router": "index_add (gates)",
     "temporal_encoder": "fused attention (temporal encoder)",
+    "consistency": "index_add (consistency)",
     "tracker": "cuDNN's GRU (tracker)",
     "contrast": "index_add (contrast)",
     "prediction": "fused attention (prediction)",

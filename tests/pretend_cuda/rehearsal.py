@@ -238,7 +238,7 @@ def test_unlearning_really_clamps(run: Trained, task: UnlearningTask) -> None:
 
 ADDED_BY_ANY_THREAD = {"index_add", "index_add_", "scatter_add", "scatter_add_", "_embedding_bag_dense_backward"}
 SAID = {"components/sparse_products.py": "(sparse codes)", "components/sparse_code.py": "(sparse codes)",
-        "components/margin_ema.py": "(margins)"}
+        "components/margin_ema.py": "(margins)", "components/temporal_consistency.py": "(consistency)"}
 
 
 def test_what_adds_up_in_no_fixed_order_is_said(run: Trained) -> None:
