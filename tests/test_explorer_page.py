@@ -73,8 +73,10 @@ class Opened:
 
     def press(self, place: Locator, milliseconds: int = 120) -> None:
         """A click as a hand holds it."""
-        box = place.bounding_box()
-        assert box is not None
+        box = None
+        while box is None:  # it may just be drawn again
+            expect(place).to_be_visible()
+            box = place.bounding_box()
         self.page.mouse.move(box["x"] + min(40, box["width"] / 2), box["y"] + box["height"] / 2)
         self.page.mouse.down()
         self.page.wait_for_timeout(milliseconds)
