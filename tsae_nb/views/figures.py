@@ -6,11 +6,11 @@
 __all__ = ['TABLES', 'COLOURS', 'DASHES', 'SYMBOLS', 'POINTS', 'LOGGED', 'STATISTICS', 'WIDTH', 'MOST_COLUMNS', 'SIDES', 'GUTTER',
            'BETWEEN_PANELS', 'Specs', 'CAPTION_1', 'OTHER_GROUPS', 'CAPTION_COLUMNS', 'REASON_TEXTS', 'SHORT_REASONS',
            'POOLED', 'CONTROL', 'CAPTION_2', 'SCORES_HEIGHT', 'LEFT', 'CAPTION_4', 'SCRIPT', 'CAPTION_LETTERS',
-           'CAPTION_LINE', 'PAGE_STYLE', 'DRAWING', 'COLUMNS', 'drawable_runs', 'over_seeds', 'spread', 'Style',
-           'style_of', 'styles_of', 'curves_by_layer', 'layers_of', 'training_curves', 'level_table', 'Sheet', 'Strip',
-           'columns_across', 'column_width', 'column_sheet', 'share_axes', 'dressed', 'figure1', 'unlearning_table',
-           'figure2', 'tradeoff_table', 'density_histograms', 'figure4', 'captioned', 'save_figure', 'draw',
-           'figure_tables', 'results_table']
+           'CAPTION_LINE', 'PAGE_STYLE', 'DRAWING', 'COLUMNS', 'drawable_runs', 'over_seeds', 'table_over_seeds',
+           'spread', 'Style', 'style_of', 'styles_of', 'curves_by_layer', 'layers_of', 'training_curves', 'level_table',
+           'Sheet', 'Strip', 'columns_across', 'column_width', 'column_sheet', 'share_axes', 'dressed', 'figure1',
+           'unlearning_table', 'figure2', 'tradeoff_table', 'density_histograms', 'figure4', 'captioned', 'save_figure',
+           'draw', 'figure_tables', 'results_table']
 
 # %% ../../nbs/views/40_figures.ipynb #65aa8394
 import html
@@ -65,6 +65,13 @@ def over_seeds(values: Iterable[float | None]) -> dict[str, Any]:
     numbers = [float(value) for value in values if value is not None and not math.isnan(value)] or [math.nan]
     return {"seeds": 0 if math.isnan(numbers[0]) else len(numbers), "median": statistics.median(numbers),
             "low": min(numbers), "high": max(numbers)}
+
+
+def table_over_seeds(rows: Sequence[Sequence[Any]], keys: Sequence[str]) -> pd.DataFrame:
+    """A line for each of the `keys` that rows (keys, then a number) have, with its numbers put together, in order."""
+    grouped = pd.DataFrame(rows, columns=[*keys, "number"]).groupby([*keys], sort=False)["number"]
+    found = [dict(zip(keys, key, strict=True)) | over_seeds(numbers) for key, numbers in grouped]
+    return pd.DataFrame(found, columns=[*keys, *over_seeds([])])
 
 
 def spread(values: Iterable[float | None], digits: str = ".3g", counted: bool = True) -> str:
@@ -198,10 +205,7 @@ def level_table(runs: Sequence[StoredRun]) -> pd.DataFrame:
             levels = run.evaluation["levels"]
             rows += [(curve, layer, levels["grouping"], row["group"], row["label"], name, _number(row[name]))
                      for row in levels["groups"] for name in STATISTICS]
-    keys = ["curve", "layer", "grouping", "group", "label", "statistic"]
-    grouped = pd.DataFrame(rows, columns=[*keys, "value"]).groupby(keys, sort=False)["value"]
-    found = [dict(zip(keys, key, strict=True)) | over_seeds(values) for key, values in grouped]
-    return pd.DataFrame(found, columns=[*keys, "seeds", "median", "low", "high"])
+    return table_over_seeds(rows, ["curve", "layer", "grouping", "group", "label", "statistic"])
 
 
 TABLES.append(("evaluation.json", level_table))
@@ -951,10 +955,7 @@ def density_histograms(runs: Sequence[StoredRun]) -> pd.DataFrame:
                 rows.append((curve, layer, 0.0, 0.0, found["never_active"] / features))
                 rows += [(curve, layer, edges[i], edges[min(i + 2, len(counts))], sum(counts[i : i + 2]) / features)
                          for i in range(0, len(counts), 2)]
-    keys = ["curve", "layer", "density_from", "density_to"]
-    grouped = pd.DataFrame(rows, columns=[*keys, "share"]).groupby(keys, sort=False)["share"]
-    found = [dict(zip(keys, key, strict=True)) | over_seeds(values) for key, values in grouped]
-    return pd.DataFrame(found, columns=[*keys, "seeds", "median", "low", "high"])
+    return table_over_seeds(rows, ["curve", "layer", "density_from", "density_to"])
 
 
 TABLES += [("evaluation.json", tradeoff_table), ("evaluation.json", density_histograms)]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONTROLLED', 'PAIRS', 'LANGUAGE_EFFECTS', 'PLANTED_EFFECTS', 'MATCHED_COLUMNS', 'lasting', 'times_chance',
-           'language_line', 'changes', 'clear', 'effect', 'effects_table', 'language_lines', 'planted_lines',
-           'matched_table']
+           'language_line', 'changes', 'clear', 'effect', 'effects_table', 'with_variance_left', 'language_lines',
+           'planted_lines', 'matched_table']
 
 # %% ../../nbs/views/40b_matched.ipynb #match003
 from collections.abc import Iterable, Mapping
@@ -127,15 +127,21 @@ def effects_table(table: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -
         own = table[(table.active == active) & table.method.isin((method, over))]
         if set(own.method) == {method, over}:
             found = [(effect(own, method, over, score, digits), digits) for score, digits in columns.values()]
-            cells = [f"**{spread(values, digits, counted=False)}**" if clear(_as_written(values, digits)) else
-                     spread(values, digits, counted=False) for values, digits in found]
+            shown = [(spread(values, digits, counted=False), clear(_as_written(values, digits)))
+                     for values, digits in found]
+            cells = [f"**{text}**" if agreed else text for text, agreed in shown]
             lines.append(f"| {active:g} | {method} | {over} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 # %% ../../nbs/views/40b_matched.ipynb #eb17a627
+def with_variance_left(lines: pd.DataFrame) -> pd.DataFrame:
+    """Lines of runs on a language model with `variance_left`, 1 − explained variance."""
+    return lines.assign(variance_left=1 - lines.explained_variance)
+
+
 def language_lines(lines: pd.DataFrame) -> pd.DataFrame:
     """The lines of `runs/matched.yaml` at each L0, with `variance_left`."""
-    return lines[lines.part.str.match(r"L0 \d+$")].assign(variance_left=lambda one: 1 - one.explained_variance)
+    return with_variance_left(lines[lines.part.str.match(r"L0 \d+$")])
 
 
 def planted_lines(lines: pd.DataFrame) -> pd.DataFrame:
@@ -150,7 +156,7 @@ def planted_lines(lines: pd.DataFrame) -> pd.DataFrame:
 
 # %% ../../nbs/views/40b_matched.ipynb #match041
 MATCHED_COLUMNS = {  # of the table: what stands above, which score, how it is written
-    "L0": ("l0", ".1f"), "variance left": ("left", ".2%"), "loss recovered": ("loss_recovered", ".4f"),
+    "L0": ("l0", ".1f"), "variance left": ("variance_left", ".2%"), "loss recovered": ("loss_recovered", ".4f"),
     "lag-1": ("lag_one", ".3f"), "shuffled": ("lag_one_shuffled", ".3f"),
     "run length / chance": ("times_chance", ".2f"), "unlearning": ("unlearning", ".3f"),
     "held out": ("unlearning_held_out", ".3f"), "random control": ("unlearning_control", ".3f"),
@@ -165,7 +171,7 @@ def _place(method: str) -> tuple[int, int, str]:
 
 def matched_table(table: pd.DataFrame) -> str:
     """Markdown: a line for each L0 and method, `median (smallest to largest)` over seeds."""
-    table = table.assign(left=1 - table.explained_variance)
+    table = with_variance_left(table)
     lines = ["| active | | " + " | ".join(MATCHED_COLUMNS) + " |", "|---" * (2 + len(MATCHED_COLUMNS)) + "|"]
     known = [(score, digits) if score in table else (None, "") for score, digits in MATCHED_COLUMNS.values()]
     methods = sorted(set(table.method), key=_place)
