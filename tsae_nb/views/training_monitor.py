@@ -224,7 +224,7 @@ MESSAGE_BYTES = 48_000
 class TrainingMonitor(AnsweringWidget):
     """A live view of all runs below a folder (those with a `metrics.jsonl`), whoever writes them."""
 
-    _esm = module_source("common.js", "monitor.js")
+    _esm = module_source("monitor.js")
     _css = style_source("common.css", "monitor.css")
     _about = traitlets.Dict().tag(sync=True)
 

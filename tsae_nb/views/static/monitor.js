@@ -1,4 +1,6 @@
-import { fill, floats, h, kernelBackend, number, ownKeys, table, withTable } from "./common.js";
+import { fill, h, table, withTable } from "./common.js";
+import { kernelBackend, ownKeys } from "./page.js";
+import { floats, number } from "./values.js";
 
 // Colour and dashes differ together, so that curves can be told apart without colour; 64 runs have a style of their own.
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a7a7a", "#8c6d1f"];
