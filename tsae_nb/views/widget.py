@@ -39,6 +39,7 @@ def plain(values: Any) -> Any:
 # %% ../../nbs/views/42_widget.ipynb #ce17dd18
 _IMPORT = re.compile(r'^import\s*(?P<names>[^;"]*?)\s*from\s*"\./(?P<file>[^"]+)";?\n', re.MULTILINE)
 _EXPORTED = re.compile(r"\bexport\s*{(?P<names>[^}]*)};?")
+_PUT_ASIDE = re.compile(r"^/\*\n.*?^\*/\n", re.MULTILINE | re.DOTALL)  # code in comments, which may export too
 _DECLARED = re.compile(r"^export (?=(?:async )?(?:function|const|class) (\w+))", re.MULTILINE)
 
 
@@ -57,6 +58,7 @@ def _imported(found: re.Match[str]) -> str:
 
 
 def _in_a_function(file: str, text: str) -> str:
+    text = _PUT_ASIDE.sub("", text)
     returned = _DECLARED.findall(text)
     for found in _EXPORTED.finditer(text):
         pairs = (part.strip().split(" as ") for part in found["names"].split(",") if part.strip())
