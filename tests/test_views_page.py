@@ -8,12 +8,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from explorer_page import Served, served
 from playwright.sync_api import Locator, Page, expect
 
+from tsae_nb.language_model import LanguageModel
+from tsae_nb.views.feature_index import FeatureIndex
 from tsae_nb.views.training_monitor import TrainingMonitor
+from tsae_nb.views.unlearning_explorer import UnlearningExplorer
 from tsae_nb.views.widget import AnsweringWidget
 
 REFERENCE = Path(__file__).resolve().parents[1] / "runs" / "reference"
@@ -225,3 +229,123 @@ def test_no_serious_barrier_in_the_monitor(opened: Opening, runs: Runs, theme: s
 def test_no_run_yet(opened: Opening, tmp_path: Path) -> None:
     it = opened(TrainingMonitor(tmp_path / "none", seconds=0.2))
     expect(it.widget).to_contain_text("has written a step yet; this view waits for it")
+
+
+# -- the unlearning explorer -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def unlearned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in which some settings forget, with its index; one feature has a label."""
+    run = tmp_path_factory.mktemp("unlearned") / "topk"
+    shutil.copytree(REFERENCE / "tiny" / "topk", run, ignore=shutil.ignore_patterns("index"))
+    FeatureIndex.of_run(run, LanguageModel.load("embedded")).labels.set(392, "names of subjects")
+    return run
+
+
+def unlearning(run: Path) -> UnlearningExplorer:
+    return UnlearningExplorer(run, FeatureIndex.open(run / "index"))
+
+
+MIDDLES = """(all) => all.map((one) => one.getBBox())
+  .map((box) => [box.x + box.width / 2, box.y + box.height / 2])"""
+BOXES = """(all) => all.map((one) => one.getBoundingClientRect())
+  .map((box) => [box.left, box.top, box.right, box.bottom])"""
+ANOTHER = """(of) => { // what a feature explorer of the index is to others
+  const other = document.createElement("div");
+  other.className = "tsae";
+  other.dataset.of = of;
+  document.body.append(other);
+}"""
+
+
+def size_and_shape(mark: Locator) -> tuple[float, str]:
+    """How large a mark is drawn, and by which commands."""
+    outline = mark.locator("path").get_attribute("d") or ""
+    box = mark.locator("path").evaluate("(path) => path.getBBox().width")
+    return float(box), re.sub(r"[-\d.,\s]", "", outline)
+
+
+def test_marks_say_multiplier_and_threshold(opened: Opening, unlearned: Path) -> None:
+    """A stronger multiplier is larger, another threshold has another shape, more features another colour."""
+    it = opened(unlearning(unlearned))
+    marks = it.widget.locator(".tsae-plane g[role=button]")
+    expect(marks).to_have_count(32)
+    looks = {}
+    for one in it.behind.widget._about["settings"]:  # type: ignore[attr-defined]
+        mark = it.widget.locator(f'.tsae-plane [data-setting="{one["setting"]}"]')
+        size, shape = size_and_shape(mark)
+        name = mark.locator("path").get_attribute("class") or ""
+        tint = re.search(r"tsae-tint(\d)", name)
+        looks[one["setting"]] = (one["multiplier_norms"], size, one["retain_threshold"], shape, one["feature_count"],
+                                 tint and tint[1])
+        assert ("tsae-passed" in name) == one["passed"] and ("tsae-control" in name) == bool(one["control"])
+        assert f"threshold {one['retain_threshold']}" in (mark.get_attribute("aria-label") or "")
+    for seen, by in ((2, 3), (4, 5)):  # one look for each value
+        assert len({(row[seen], row[by]) for row in looks.values()}) == len({row[seen] for row in looks.values()}) == 2
+    circles = sorted((row[0], row[1]) for row in looks.values() if row[2] == 0.001)
+    assert [size for _, size in circles] == sorted(size for _, size in circles) and circles[0][1] < circles[-1][1]
+    places = np.array(it.widget.locator(".tsae-plane g[role=button] path").evaluate_all(MIDDLES))
+    between = np.linalg.norm(places[:, None] - places[None], axis=-1) + 99 * np.eye(len(places))
+    assert between.min() > 6.5  # the smallest are 7 wide
+    texts = it.widget.locator(".tsae-plane text").evaluate_all(BOXES)
+    for i, (left, top, right, bottom) in enumerate(texts):
+        for other in texts[:i]:
+            assert right <= other[0] or left >= other[2] or bottom <= other[1] or top >= other[3], "text on text"
+    key = it.widget.locator(".tsae-key")
+    for value in ("0.25", "2", "0.001", "0.01", "10", "20"):
+        expect(key.get_by_text(value, exact=True)).to_be_visible()
+
+
+def test_what_was_forgotten_comes_first(opened: Opening, unlearned: Path) -> None:
+    it = opened(unlearning(unlearned))
+    expect(it.widget).to_have_attribute("data-shown", "2")
+    first = it.widget.locator(".tsae-flips details").first
+    expect(first.locator("summary")).to_have_text("forget: bio: 16 of 74")
+    assert first.evaluate("(details) => details.open")
+    expect(it.widget.locator(".tsae-setbar").first).to_contain_text("forget: bio")
+    mark = it.widget.locator('.tsae-plane [data-setting="15"]')
+    mark.hover()
+    said = "setting 15: threshold 0.01, 20 of 20 features, multiplier 34 (2 norms); forget 0.378"
+    expect(it.widget.locator(".tsae-pointed")).to_contain_text(said)
+    mark.focus()
+    it.page.keyboard.press("Enter")
+    expect(it.widget).to_have_attribute("data-shown", "15")
+    assert it.page.evaluate("document.activeElement.dataset.setting") == "15"  # the place is kept
+    assert it.behind.widget.selected == 15  # type: ignore[attr-defined]
+
+
+def test_clamped_features_have_names_and_open(opened: Opening, unlearned: Path) -> None:
+    """A label, or the strongest words; the link names the feature in the address, which feature explorers follow."""
+    it = opened(unlearning(unlearned))
+    cards = it.widget.locator(".tsae-mini")
+    expect(cards.first).to_contain_text("names of subjects")
+    expect(cards.nth(1).locator("i")).not_to_be_empty()
+    assert len(it.behind.asked_of("card")) == 10
+    index = FeatureIndex.open(unlearned / "index")
+    cards.first.get_by_role("link").click()
+    expect(it.page).to_have_url(re.compile(f"#feature=392&of={index.manifest['sae'][:8]}$"))
+    expect(it.widget).to_contain_text("There is no feature explorer of this index in sight")
+    it.page.evaluate(ANOTHER, index.manifest["sae"][:8])
+    cards.nth(1).get_by_role("link").click()
+    expect(it.widget.first).to_contain_text("is open in the feature explorer on this page")
+
+
+@pytest.mark.parametrize("width", [520, 640, 900])
+def test_bars_are_wide_enough(opened: Opening, unlearned: Path, width: int) -> None:
+    it = opened(unlearning(unlearned), width=width)
+    expect(it.widget.locator(".tsae-mini b").first).to_be_visible()
+    for box in (bar.bounding_box() for bar in it.widget.locator(".tsae-track").all()):
+        assert box and box["width"] > 250
+    assert it.page.evaluate(FITS)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_serious_barrier_in_the_unlearning_explorer(opened: Opening, unlearned: Path, theme: str) -> None:
+    it = opened(unlearning(unlearned), theme=theme)
+    expect(it.widget.locator(".tsae-mini b").first).to_be_visible()
+    assert not barriers(it.page)
+    for button in it.widget.get_by_role("button", name="table").all():
+        button.click()
+    expect(it.widget.locator(".tsae-settings")).to_be_visible()
+    assert not barriers(it.page)

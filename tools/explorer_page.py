@@ -1,7 +1,7 @@
 """An explorer's widget in a page without JupyterLab: its own module, and its Python behind a server on loopback.
 
-    python tools/explorer_page.py runs/reference/tiny/temporal                # prints an address to open; Ctrl-C ends it
-    python tools/explorer_page.py runs/reference/tiny --view monitor          # the same for another view: VIEWS
+    python tools/explorer_page.py runs/reference/tiny/temporal         # prints an address to open; Ctrl-C ends it
+    python tools/explorer_page.py runs/reference/tiny --view monitor   # the same for another view: VIEWS
 
 The page is given the widget's traits and posts its messages; what Python sends, and traits that change, come back on a
 line that waits. Colours and room are JupyterLab's: address?theme=dark&width=900.

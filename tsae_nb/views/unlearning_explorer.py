@@ -18,7 +18,7 @@ from ..evaluation.unlearning import SettingRow, UnlearningResult, columns_of
 from ..foundation import UserError, taken_apart
 from ..run_folders import check_files
 from .explorer import card
-from .feature_index import FeatureIndex
+from .feature_index import FeatureIndex, strongest_words
 from .widget import Answer, AnsweringWidget, module_source, plain, style_source
 
 # %% ../../nbs/views/45_unlearning_explorer.ipynb #474cef62
@@ -127,13 +127,15 @@ class UnlearningExplorer(AnsweringWidget):
             "side_baseline": plain(self.result.table["side_baseline"].iloc[0]) if settings else None,
             "notice": notice,
             "cards": self.index is not None,
+            "id": str(self.index.manifest["sae"])[:8] if self.index is not None else "",  # in a feature's address
             "labels": {str(key): text for key, text in self.index.labels.items()} if self.index is not None else {},
         }
 
     def _card(self, request: dict[str, Any]) -> Answer:
         if self.index is None:
             raise UserError("no feature index was given: UnlearningExplorer(run, index=FeatureIndex.open(…))")
-        return card(self.index, request["feature"], top=4, each_fifth=0, random=0)
+        reply, buffers = card(self.index, request["feature"], top=4, each_fifth=0, random=0)
+        return reply | {"preview": strongest_words(self.index.arrays, request["feature"])}, buffers
 
     def text(self) -> str:
         """The settings as a plain table."""

@@ -330,6 +330,7 @@ function explore(root, state, backend) {
   }
 
   parts.notice = h("p", { class: "tsae-notice", role: "status", hidden: !about.notice }, about.notice);
+  root.dataset.of = about.id; // so that other views of this index find it
   fill(root, parts.notice, h("div", { class: "tsae-explorer" },
     h("section", { class: "tsae-left", "aria-label": "features" }, parts.tools, parts.head, parts.rows, parts.foot),
     parts.card, h("section", { class: "tsae-right", "aria-label": "trace, steer, ablate, compare" }, panels.bar, ...panels.panels)));

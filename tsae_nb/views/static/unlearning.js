@@ -1,148 +1,247 @@
-import { fill, flow, h, into, table, token, withTable } from "./common.js";
-import { kernelBackend, ownKeys, painted } from "./page.js";
+import { kernelBackend, painted, rootIn } from "./page.js";
+import { Awaited, Figure, Table, Words, html } from "./parts.js";
+import { apart, forgetFirst, looksOf, outline, trajectories } from "./plane.js";
 import { fixed, floats, integers, number, share, shown } from "./values.js";
+import { Component, render as place } from "./vendor/preact.mjs";
 
+/** @typedef {import("./page.js").Model} Model */
+/** @typedef {import("./plane.js").Setting & {[name: string]: any}} Setting */
+/** @typedef {(setting: number) => void} Choose */
+
+/** @type {Record<string, string>} */
 const REASONS = {
   nothing_selected: "no feature passed the selection", gate: "no setting keeps the side effects small enough",
   forget_unchanged: "settings pass, but nothing is forgotten", no_qualifying_question: "no question could be asked",
 };
 
-function render({ model, el }) {
-  const about = model.get("_about"), settings = about.settings;
-  const root = h("div", { class: "tsae tsae-unlearning", tabindex: 0, "data-lm-suppress-shortcuts": "true" });
-  el.append(root);
-  const backend = kernelBackend(model);
-  const cards = new Map();
-  const choose = (setting) => { model.set("selected", setting); model.save_changes(); };
-  const detail = h("section", { "aria-label": "setting" });
-  const left = h("div", {});
-  let own = true;
+/** A setting in words. @param {Setting} one */
+const worded = (one) => `${one.control ? "control" : "setting"} ${one.setting}: threshold ${one.retain_threshold}, ${one.features} of ${one.feature_count} features, `
+  + `multiplier ${number(one.multiplier)} (${number(one.multiplier_norms, 2)} norms); forget ${fixed(one.forget_accuracy, 3)}, side ${fixed(one.side_accuracy, 3)}, `
+  + `${one.passed ? "passes" : "fails"} the gate`;
 
-  /** Points that coincide are one mark with a count; choosing it again goes through them. */
-  function groups() {
-    const found = new Map();
-    for (const setting of settings) {
-      if (setting.side_accuracy === null || setting.forget_accuracy === null || (!own && setting.control)) continue;
-      const key = `${setting.side_accuracy} ${setting.forget_accuracy} ${Boolean(setting.control)}`;
-      found.set(key, [...(found.get(key) || []), setting]);
-    }
-    return [...found.values()];
+/** What Enter and the space bar do on what is no button. @param {() => void} act */
+const pressing = (act) => (/** @type {KeyboardEvent} */ event) => {
+  if (event.key !== "Enter" && event.key !== " ") return;
+  act();
+  event.preventDefault();
+  event.stopPropagation();
+};
+
+const SIZE = { width: 460, height: 380 }, ROOM = { left: 46, right: 448, top: 20, bottom: 344 };
+
+/**
+ * The settings over side and forget accuracy. Size is the multiplier, shape the threshold, colour the count of features, full what passes.
+ * @param {{settings: Setting[], all: Setting[], gate: number, selected: number, choose: Choose, point: (setting: Setting | null) => void,
+ *   layout: typeof apart}} props
+ */
+function Plane({ settings, all, gate, selected, choose, point, layout }) {
+  const drawn = settings.filter((one) => one.side_accuracy !== null && one.forget_accuracy !== null);
+  const sides = all.filter((one) => one.side_accuracy !== null).map((one) => Number(one.side_accuracy));
+  const lowest = Math.max(0, Math.min(gate - 0.03, ...sides) - 0.01);
+  const lost = (/** @type {number} */ value) => Math.sqrt(Math.max(0, 1 - value)); // what is lost, on a square-root scale: near 1 every question counts
+  const x = (/** @type {number} */ value) => ROOM.left + 12 + (1 - lost(value) / lost(lowest)) * (ROOM.right - ROOM.left - 42);
+  const y = (/** @type {number} */ value) => ROOM.bottom - (value / 1.06) * (ROOM.bottom - ROOM.top);
+  const { lookOf } = looksOf(all);
+  const looks = drawn.map(lookOf), belongs = drawn.map((one) => ({ x: x(Number(one.side_accuracy)), y: y(Number(one.forget_accuracy)) }));
+  const edge = x(gate), side = (/** @type {Setting} */ one) => (one.passed ? { low: edge } : { high: edge - 1 }); // none is moved over the gate
+  const places = layout(belongs.map((where, i) => ({ ...where, radius: looks[i].radius, ...(Number(drawn[i].side_accuracy) >= gate === drawn[i].passed ? side(drawn[i]) : {}) })), ROOM);
+  const at = new Map(drawn.map((one, i) => [one, places[i]]));
+  const ways = trajectories(drawn).map((way) => way.map((one) => at.get(one)).map((where) => `${where?.x},${where?.y}`).join(" "));
+  const front = all.filter((one) => one.pareto).sort((a, b) => Number(a.side_accuracy) - Number(b.side_accuracy))
+    .map((one) => `${x(Number(one.side_accuracy))},${y(Number(one.forget_accuracy))}`).join(" ");
+  const mark = (/** @type {Setting} */ one, /** @type {number} */ i) => {
+    const where = places[i], look = looks[i], name = `tsae-mark tsae-tint${look.tint}${one.passed ? " tsae-passed" : ""}${one.control ? " tsae-control" : ""}${one.setting === selected ? " tsae-here" : ""}`;
+    const act = () => choose(one.setting);
+    return html`<g key=${one.setting} role="button" tabindex="0" data-setting=${one.setting} aria-label=${worded(one)} aria-pressed=${String(one.setting === selected)} onClick=${act} onKeyDown=${pressing(act)}
+      onMouseEnter=${() => point(one)} onFocus=${() => point(one)} onMouseLeave=${() => point(null)} onBlur=${() => point(null)}>
+      ${where.moved ? html`<line class="tsae-from" x1=${where.x} y1=${where.y} x2=${belongs[i].x} y2=${belongs[i].y} />` : null}
+      <circle cx=${where.x} cy=${where.y} r=${look.radius + 3} fill="transparent" />
+      <path class=${name} d=${outline(look.shape, where.x, where.y, look.radius)} />
+    </g>`;
+  };
+  return html`<svg class="tsae-plane" viewBox="0 0 ${SIZE.width} ${SIZE.height}" role="group" aria-label="settings: forget accuracy over side accuracy">
+    <rect class="tsae-pass" x=${x(gate)} y=${ROOM.top} width=${ROOM.right - x(gate)} height=${ROOM.bottom - ROOM.top} />
+    ${[0, 0.25, 0.5, 0.75, 1].map((value) => html`<line x1=${ROOM.left} x2=${ROOM.right} y1=${y(value)} y2=${y(value)} /><text x=${ROOM.left - 5} y=${y(value) + 3} text-anchor="end">${value}</text>`)}
+    ${[1, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0].filter((value) => value >= lowest).map((value) => html`<text x=${x(value)} y=${ROOM.bottom + 13} text-anchor="middle">${value}</text>`)}
+    <line class="tsae-gate" x1=${x(gate)} x2=${x(gate)} y1=${ROOM.top} y2=${ROOM.bottom} />
+    <text x=${x(gate)} y=${ROOM.top - 6} text-anchor="middle">gate ${gate} ▸ kept</text>
+    <text x=${SIZE.width / 2} y=${SIZE.height - 6} text-anchor="middle">side accuracy (what should be kept, square-root scale) →</text>
+    <text x="12" y=${SIZE.height / 2} text-anchor="middle" transform="rotate(-90 12 ${SIZE.height / 2})">← forget accuracy (lower forgets more)</text>
+    <polyline class="tsae-front" points=${front} />
+    ${ways.map((points) => html`<polyline class="tsae-way" points=${points} />`)}
+    ${drawn.map(mark)}
+  </svg>`;
+}
+
+/** What shapes, sizes and colours say. @param {{settings: Setting[]}} props */
+function Legend({ settings }) {
+  const { multipliers, thresholds, counts, lookOf } = looksOf(settings);
+  const sample = (/** @type {Partial<Setting>} */ change, /** @type {string} */ more = "") => {
+    const look = lookOf({ ...settings[0], multiplier_norms: multipliers[Math.floor(multipliers.length / 2)], ...change });
+    return html`<svg viewBox="0 0 24 24" role="presentation"><path class="tsae-mark tsae-tint${more === "any" ? "0" : look.tint} ${more}" d=${outline(look.shape, 12, 12, look.radius)} /></svg>`;
+  };
+  return html`<dl class="tsae-key">
+    <dt>multiplier, in norms</dt><dd>${multipliers.map((value) => html`<span>${sample({ multiplier_norms: value, retain_threshold: thresholds[0] }, "any")}${number(value, 2)}</span>`)}</dd>
+    <dt>retain threshold</dt><dd>${thresholds.map((value) => html`<span>${sample({ retain_threshold: value }, "any")}${value}</span>`)}</dd>
+    <dt>features asked for</dt><dd>${counts.map((value) => html`<span>${sample({ feature_count: value, retain_threshold: thresholds[0] }, "tsae-passed")}${value}</span>`)}</dd>
+    <dt>full, hollow</dt><dd>passes the gate, fails; dashed: random features. A thin line goes from the weakest multiplier to the strongest; dotted: the Pareto front.</dd>
+  </dl>`;
+}
+
+/** @param {{settings: Setting[], selected: number, choose: Choose}} props */
+function SettingsTable({ settings, selected, choose }) {
+  return html`<table class="tsae-table tsae-settings">
+    <thead><tr>${["", "τ", "features", "m", "norms", "forget", "side", "gate", "front"].map((name) => html`<th scope="col">${name}</th>`)}</tr></thead>
+    <tbody>${settings.map((one) => {
+      const act = () => choose(one.setting);
+      return html`<tr key=${one.setting} tabindex="0" data-setting=${one.setting} class=${one.setting === selected ? "tsae-here" : null} onClick=${act} onKeyDown=${pressing(act)}>
+        ${[one.control ? "control" : "setting", one.retain_threshold, `${one.features}/${one.feature_count}`, number(one.multiplier), number(one.multiplier_norms, 2),
+          fixed(one.forget_accuracy, 3), fixed(one.side_accuracy, 3), one.stopped ? "stopped" : one.passed ? "✓ passes" : "✗ fails", one.pareto ? "Pareto" : ""].map((cell) => html`<td>${cell}</td>`)}</tr>`;
+    })}</tbody></table>`;
+}
+
+/** Accuracies of a setting, what should be forgotten first. @param {{setting: Setting}} props */
+function Bars({ setting }) {
+  return forgetFirst(setting.sets).map((/** @type {any} */ one) => html`<div class="tsae-setbar" key=${one.set}>
+    <span>${one.role === "forget" ? html`<b>forget: ${one.set}</b>` : one.set}</span><span>${fixed(one.accuracy, 3)} of ${one.questions}; ${one.flipped} flipped</span>
+    <div class="tsae-track" title="untouched ${fixed(one.baseline, 3)}"><span class=${one.role === "forget" ? "tsae-forgets" : ""} style="width: ${100 * (one.accuracy || 0)}%"></span>
+      <i style="left: ${100 * (one.baseline || 0)}%"></i></div></div>`);
+}
+
+/** A question whose answer flipped. @param {{asked: any, row: number, letter: string}} props */
+function Flip({ asked, row, letter }) {
+  if (!asked) return html`<div class="tsae-flip">question ${row} → ${letter}</div>`;
+  return html`<div class="tsae-flip" dir="auto"><b>${asked.question}</b> ${asked.choices.map((/** @type {string} */ choice, /** @type {number} */ i) => {
+    const right = i === asked.answer, now = "ABCD"[i] === letter;
+    return html`<span class=${right || now ? "" : "tsae-faint"} title=${right ? "right" : now ? "answered now" : null}> ${"ABCD"[i]}. ${choice}${right ? "✓" : now ? "✗" : ""}</span>`;
+  })}</div>`;
+}
+
+/** @param {{setting: Setting, about: any}} props */
+function Flips({ setting, about }) {
+  const flipped = forgetFirst(setting.sets).filter((/** @type {any} */ one) => one.flips.length);
+  if (!flipped.length) return html`<p class="tsae-faint">none</p>`;
+  return html`<div class="tsae-flips" tabindex="0" role="group" aria-label="answers that flipped">${flipped.map((/** @type {any} */ one) => html`<details key=${one.set} open=${one.role === "forget" || one.flips.length < 6}>
+    <summary>${one.role === "forget" ? "forget: " : ""}${one.set}: ${one.flips.length} of ${one.questions}</summary>
+    ${one.flips.map((/** @type {[number, string]} */ [row, letter]) => html`<${Flip} key=${row} asked=${(about.questions[one.set] || {})[row]} row=${row} letter=${letter} />`)}</details>`)}</div>`;
+}
+
+/**
+ * @typedef {{model: Model, root: HTMLElement}} Props
+ * @typedef {{own: boolean, pointed: Setting | null, said: string}} State
+ * @extends {Component<Props, State>}
+ */
+class Unlearning extends Component {
+  /** @param {Props} props */
+  constructor(props) {
+    super(props);
+    /** @type {State} */
+    this.state = { own: true, pointed: null, said: "" };
+    this.backend = kernelBackend(props.model);
+    /** @type {Map<number, Promise<any>>} */
+    this.cards = new Map();
+    /** @type {Map<string, ReturnType<typeof apart>>} */
+    this.layouts = new Map();
+    /** @type {typeof apart} */
+    this.layout = (points, room) => { // of the same points once: pointing draws again
+      const key = JSON.stringify(points), known = this.layouts.get(key);
+      if (known) return known;
+      const made = apart(points, room);
+      this.layouts.set(key, made);
+      return made;
+    };
+    this.follow = () => this.setState({ said: "" });
+    /** @type {Choose} */
+    this.choose = (setting) => { props.model.set("selected", setting); props.model.save_changes(); };
   }
-  function plane() {
-    const width = 460, height = 380, margin = { left: 46, right: 30, top: 14, bottom: 36 };
-    const sides = settings.filter((setting) => setting.side_accuracy !== null).map((setting) => setting.side_accuracy);
-    const lowest = Math.max(0, Math.min(about.gate - 0.03, ...sides) - 0.01);
-    const lost = (value) => Math.sqrt(Math.max(0, 1 - value)); // what is lost, on a square-root scale: near 1 every question counts
-    const x = (value) => margin.left + (1 - lost(value) / lost(lowest)) * (width - margin.left - margin.right);
-    const y = (value) => height - margin.bottom - (value / 1.03) * (height - margin.bottom - margin.top);
-    const ticks = [0, 0.25, 0.5, 0.75, 1];
-    const front = settings.filter((setting) => setting.pareto).sort((a, b) => a.side_accuracy - b.side_accuracy);
-    const marks = groups().map((group) => {
-      const here = group.some((setting) => setting.setting === model.get("selected")), first = group[0], [cx, cy] = [x(first.side_accuracy), y(first.forget_accuracy)];
-      const name = `tsae-mark${first.passed ? " tsae-passed" : ""}${first.control ? " tsae-control" : ""}${here ? " tsae-here" : ""}`;
-      const next = () => {
-        const at = group.findIndex((setting) => setting.setting === model.get("selected"));
-        choose(group[(at + 1) % group.length].setting);
-      };
-      const shape = first.control ? h("path", { class: name, d: `M${cx - 5},${cy - 5}L${cx + 5},${cy + 5}M${cx - 5},${cy + 5}L${cx + 5},${cy - 5}` }) : h("circle", { class: name, cx, cy, r: 6 });
-      return h("g", { role: "button", tabindex: 0, "data-setting": first.setting, "aria-label": `setting ${first.setting}: side ${number(first.side_accuracy)}, forget ${number(first.forget_accuracy)}`,
-        onclick: next, onkeydown: (event) => { if (event.key === "Enter" || event.key === " ") { next(); event.preventDefault(); event.stopPropagation(); } } },
-      h("circle", { cx, cy, r: 10, fill: "transparent" }), shape, group.length > 1 ? h("text", { x: cx + 8, y: cy - 6 }, `×${group.length}`) : null,
-      h("title", {}, group.map((setting) => `${setting.control ? "control, " : ""}${setting.features} features, m ${number(setting.multiplier)} (${number(setting.multiplier_norms, 2)} norms), τ ${setting.retain_threshold}: forget ${number(setting.forget_accuracy)}, side ${number(setting.side_accuracy)}`).join("\n")));
-    });
-    return h("svg", { class: "tsae-plane", viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": "settings: forget accuracy over side accuracy" },
-      h("rect", { class: "tsae-pass", x: x(about.gate), y: margin.top, width: width - margin.right + 8 - x(about.gate), height: height - margin.top - margin.bottom }),
-      ticks.map((value) => [h("line", { x1: margin.left, x2: width - margin.right, y1: y(value), y2: y(value) }), h("text", { x: margin.left - 5, y: y(value) + 3, "text-anchor": "end" }, value)]),
-      [1, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0].filter((value) => value >= lowest).map((value) => h("text", { x: x(value), y: height - margin.bottom + 13, "text-anchor": "middle" }, value)),
-      h("line", { class: "tsae-gate", x1: x(about.gate), x2: x(about.gate), y1: margin.top, y2: height - margin.bottom }),
-      h("text", { x: x(about.gate) - 4, y: margin.top + 8, "text-anchor": "end" }, `gate ${about.gate} ▸ kept`),
-      h("text", { x: width / 2, y: height - 6, "text-anchor": "middle" }, "side accuracy (what should be kept, square-root scale) →"),
-      h("text", { x: 12, y: height / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${height / 2})` }, "← forget accuracy (lower forgets more)"),
-      h("polyline", { class: "tsae-front", points: front.map((setting) => `${x(setting.side_accuracy)},${y(setting.forget_accuracy)}`).join(" ") }),
-      marks);
+  componentDidMount() {
+    for (const name of ["change:selected", "change:_about"]) this.props.model.on(name, this.follow);
+    this.told();
   }
-  function settingsTable() {
-    const made = table(["", "τ", "features", "m", "norms", "forget", "side", "gate", "front"], settings.filter((setting) => own || !setting.control).map((setting) => [
-      setting.control ? "control" : "setting", setting.retain_threshold, `${setting.features}/${setting.feature_count}`, number(setting.multiplier), number(setting.multiplier_norms, 2),
-      fixed(setting.forget_accuracy, 3), fixed(setting.side_accuracy, 3), setting.stopped ? "stopped" : setting.passed ? "✓ passes" : "✗ fails", setting.pareto ? "Pareto" : ""]), { class: "tsae-table tsae-settings" });
-    const listed = settings.filter((setting) => own || !setting.control);
-    [...made.tBodies[0].rows].forEach((row, i) => {
-      row.tabIndex = 0;
-      row.dataset.setting = listed[i].setting;
-      row.addEventListener("click", () => choose(listed[i].setting));
-      row.addEventListener("keydown", (event) => { if (event.key === "Enter") choose(listed[i].setting); });
-      row.classList.toggle("tsae-here", listed[i].setting === model.get("selected"));
-    });
-    return made;
+  componentDidUpdate() { this.told(); }
+  componentWillUnmount() {
+    for (const name of ["change:selected", "change:_about"]) this.props.model.off(name, this.follow);
+    this.backend.close();
   }
-  function drawPlane() {
-    const asTable = left.querySelector('figure button[aria-pressed="true"]');
-    const focused = left.contains(document.activeElement) ? document.activeElement.dataset.setting : undefined;
-    const figure = withTable(`${settings.length} settings: ● passes ○ fails the gate × control`, plane(), settingsTable);
-    fill(left, figure, settings.some((setting) => setting.control) ? h("label", { class: "tsae-faint" }, h("input", { type: "checkbox", checked: own, onchange: (event) => { own = event.target.checked; drawPlane(); } }), " controls") : null);
-    if (asTable) figure.querySelector("button").click();
-    if (focused !== undefined) left.querySelector(`[data-setting="${focused}"]`)?.focus(); // drawn again, it would lose it
+  async told() {
+    const setting = this.props.model.get("selected");
+    await painted();
+    if (setting === this.props.model.get("selected")) this.props.root.dataset.shown = String(setting);
   }
 
-  function mini(feature) {
-    const place = h("div", { class: "tsae-mini", "data-feature": feature }, `#${feature}`);
-    if (!about.cards) return place;
-    if (!cards.has(feature)) cards.set(feature, backend.ask("card", { feature }));
-    into(place, cards.get(feature), (answer) => {
+  /** Asks every feature explorer of this index on the page to open a feature: its address names it. @param {number} feature @param {string} of */
+  open(feature, of) {
+    const explorer = document.querySelector(`.tsae[data-of="${of}"]`);
+    explorer?.scrollIntoView({ block: "nearest" });
+    this.setState({ said: explorer ? `#${feature} is open in the feature explorer on this page.`
+      : `There is no feature explorer of this index in sight: FeatureExplorer(index) in a cell shows #${feature}.` });
+  }
+  /** @param {number} feature @param {any} about */
+  card(feature, about) {
+    if (!about.cards) return html`<div class="tsae-mini" data-feature=${feature} key=${feature}>#${feature}</div>`;
+    if (!this.cards.has(feature)) this.cards.set(feature, this.backend.ask("card", { feature }));
+    const label = about.labels[feature];
+    const draw = (/** @type {any} */ answer) => {
       const numbers = integers(answer.buffers[0]), values = floats(answer.buffers[1]), width = answer.width;
-      return [h("b", {}, `#${feature} ${about.labels[feature] || ""}`), h("span", { class: "tsae-faint" }, ` density ${share(answer.statistics.density)}`),
-        answer.kinds.slice(0, 3).map((_, row) => {
-          const peak = answer.peaks[row] - answer.starts[row];
-          return h("div", { class: "tsae-text", dir: "auto" }, flow(Array.from({ length: 16 }, (_, i) => peak - 11 + i).filter((i) => i >= 0 && i < width && numbers[row * width + i] >= 0)
-            .map((i) => token(answer.words[numbers[row * width + i]], values[row * width + i], answer.statistics.max, { peak: i === peak }))));
-        }),
-        answer.logits.length ? h("div", { class: "tsae-faint" }, `promotes ${answer.logits.slice(0, 4).map((row) => shown(row.text)).join(", ")}`) : null];
-    });
-    return place;
+      const context = (/** @type {number} */ row) => {
+        const peak = answer.peaks[row] - answer.starts[row];
+        return Array.from({ length: 16 }, (_, i) => peak - 11 + i).filter((i) => i >= 0 && i < width && numbers[row * width + i] >= 0)
+          .map((i) => ({ text: answer.words[numbers[row * width + i]], value: values[row * width + i], peak: i === peak }));
+      };
+      return html`<b><a class="tsae-link" href="#${new URLSearchParams({ feature: String(feature), of: about.id })}" title="open in a feature explorer on this page"
+          onClick=${() => this.open(feature, about.id)}>#${feature}</a> <span dir="auto">${label || html`<i class="tsae-faint">${answer.preview}</i>`}</span></b>
+        <span class="tsae-faint"> on ${share(answer.statistics.density)} of tokens</span>
+        ${answer.kinds.slice(0, 3).map((/** @type {string} */ _, /** @type {number} */ row) => html`<div class="tsae-text" dir="auto"><${Words} tokens=${context(row)} highest=${answer.statistics.max} /></div>`)}
+        ${answer.logits.length ? html`<div class="tsae-faint">promotes ${answer.logits.slice(0, 4).map((/** @type {any} */ one) => shown(one.text)).join(", ")}</div>` : null}`;
+    };
+    return html`<div class="tsae-mini" data-feature=${feature} key=${feature}><${Awaited} asked=${this.cards.get(feature)} draw=${draw} /></div>`;
   }
-  function flip(name, [row, letter]) {
-    const asked = (about.questions[name] || {})[row];
-    if (!asked) return h("div", { class: "tsae-flip" }, `question ${row} → ${letter}`);
-    return h("div", { class: "tsae-flip", dir: "auto" }, h("b", {}, asked.question), " ", asked.choices.map((choice, i) => {
-      const mark = i === asked.answer ? "✓" : "ABCD"[i] === letter ? "✗" : "";
-      return h("span", { class: mark ? "" : "tsae-faint", title: { "✓": "right", "✗": "answered now" }[mark] }, ` ${"ABCD"[i]}. ${choice}${mark}`);
-    }));
+  /** @param {Setting | undefined} setting @param {any} about */
+  detail(setting, about) {
+    if (!setting) return html`<p class="tsae-notice">${about.settings.length ? "Choose a point." : "There is no setting to show: no question could be asked."}</p>`;
+    const verdict = setting.stopped ? "stopped at the error that fails the gate" : setting.passed ? "passes the gate" : "fails the gate";
+    return html`<h3 data-setting=${setting.setting}>${setting.control ? "control" : "setting"} ${setting.setting}: ${setting.features} features to −${number(setting.multiplier)}</h3>
+      <p class="tsae-faint">${number(setting.multiplier_norms, 2)} × the residual norm · retain threshold ${setting.retain_threshold} · ${verdict}${setting.setting === about.best ? " · the best setting" : ""}</p>
+      <${Figure} title="accuracy by set (| untouched)" table=${() => html`<${Table} head=${["set", "role", "questions", "a feature fires in", "accuracy", "untouched", "flipped", "repaired"]}
+        rows=${forgetFirst(setting.sets).map((/** @type {any} */ one) => [one.set, one.role, one.questions, one.touched, fixed(one.accuracy, 3), fixed(one.baseline, 3), one.flipped, one.repaired])} />`}>
+        <${Bars} setting=${setting} /><//>
+      <h4>answers that flipped (✓ right, ✗ answered now)</h4>
+      <${Flips} key=${setting.setting} setting=${setting} about=${about} />
+      <h4>${setting.feature_ids.length} clamped features</h4>
+      <p class="tsae-faint" role="status">${this.state.said}</p>
+      ${setting.feature_ids.length ? html`<div class="tsae-cards" tabindex="0" role="group" aria-label="clamped features">${setting.feature_ids.map((/** @type {number} */ feature) => this.card(feature, about))}</div>`
+        : html`<p class="tsae-notice">No feature passed the selection at this threshold, so nothing is clamped.</p>`}`;
   }
-  function bars(setting) {
-    return h("div", {}, setting.sets.map((one) => h("div", { class: "tsae-setbar" }, h("span", {}, `${one.role === "forget" ? "forget: " : ""}${one.set}`),
-      h("div", { class: "tsae-track", title: `untouched ${fixed(one.baseline, 3)}` }, h("span", { class: one.role === "forget" ? "tsae-forgets" : "", style: `width:${100 * (one.accuracy || 0)}%` }), h("i", { style: `left:${100 * (one.baseline || 0)}%` })),
-      h("span", {}, `${fixed(one.accuracy, 3)} of ${one.questions}; ${one.flipped} flipped`))));
+  /** @param {Props} props @param {State} state */
+  render({ model }, { own, pointed }) {
+    const about = model.get("_about"), selected = model.get("selected"), all = /** @type {Setting[]} */ (about.settings);
+    const settings = all.filter((one) => own || !one.control);
+    const interval = about.interval ? ` (95 % ${fixed(about.interval.low)} to ${fixed(about.interval.high)})` : "";
+    const facts = [about.held_out ? `chosen on one half, scored on the other: ${fixed(about.held_out.score, 3)}` : null,
+      about.controls.length ? `random features: ${about.controls.map((/** @type {number} */ value) => fixed(value, 3)).join(", ")}` : null,
+      `questions that qualify: ${Object.entries(about.asked).map(([name, one]) => `${name} ${one.qualifying}/${one.asked}`).join(", ")}`].filter(Boolean);
+    return html`${about.notice ? html`<p class="tsae-notice">${about.notice}</p>` : null}
+      <h3>${about.name}: unlearning score ${fixed(about.score, 3)}${interval}</h3>
+      <p>${about.reason ? html`<b>${REASONS[about.reason] || about.reason}: </b>` : null}${about.explanation}.</p>
+      <p class="tsae-faint">${facts.join(" · ")}</p>
+      <div class="tsae-two">
+        <div>
+          <${Figure} title="${all.length} settings" table=${() => html`<${SettingsTable} settings=${settings} selected=${selected} choose=${this.choose} />`}>
+            <${Plane} settings=${settings} all=${all} gate=${about.gate} selected=${selected} choose=${this.choose} layout=${this.layout} point=${(/** @type {Setting | null} */ one) => this.setState({ pointed: one })} /><//>
+          <p class="tsae-faint tsae-pointed">${pointed ? worded(pointed) : "Point at a mark: what it is stands here."}</p>
+          ${all.length ? html`<${Legend} settings=${all} />` : null}
+          ${all.some((one) => one.control) ? html`<label class="tsae-faint"><input type="checkbox" checked=${own} onChange=${() => this.setState({ own: !own })} /> controls</label>` : null}
+        </div>
+        <section aria-label="setting">${this.detail(all.find((one) => one.setting === selected), about)}</section>
+      </div>`;
   }
-  function drawDetail() {
-    const setting = settings.find((one) => one.setting === model.get("selected"));
-    if (!setting) {
-      fill(detail, h("p", { class: "tsae-notice" }, settings.length ? "Choose a point." : "There is no setting to show: no question could be asked."));
-      return;
-    }
-    fill(detail,
-      h("h3", { "data-setting": setting.setting }, `${setting.control ? "control" : "setting"} ${setting.setting}: ${setting.features} features to −${number(setting.multiplier)}`),
-      h("p", { class: "tsae-faint" }, `${number(setting.multiplier_norms, 2)} × the residual norm · retain threshold ${setting.retain_threshold} · ${setting.stopped ? "stopped at the error that fails the gate" : setting.passed ? "passes the gate" : "fails the gate"}${setting.setting === about.best ? " · the best setting" : ""}`),
-      withTable("accuracy by set (| untouched)", bars(setting), () => table(["set", "role", "questions", "a feature fires in", "accuracy", "untouched", "flipped", "repaired"],
-        setting.sets.map((one) => [one.set, one.role, one.questions, one.touched, fixed(one.accuracy, 3), fixed(one.baseline, 3), one.flipped, one.repaired]))),
-      h("h4", {}, `${setting.feature_ids.length} clamped features`), setting.feature_ids.length ? h("div", { class: "tsae-cards", tabindex: 0, role: "group", "aria-label": "clamped features" }, setting.feature_ids.map(mini)) : h("p", { class: "tsae-notice" }, "No feature passed the selection at this threshold, so nothing is clamped."),
-      h("h4", {}, "answers that flipped (✓ right, ✗ answered now)"),
-      h("div", { class: "tsae-flips" }, setting.sets.filter((one) => one.flips.length).map((one) => h("details", { open: one.role === "side" || one.flips.length < 6 }, h("summary", {}, `${one.set}: ${one.flips.length} of ${one.questions}`), one.flips.map((entry) => flip(one.set, entry)))),
-        setting.sets.every((one) => !one.flips.length) ? h("p", { class: "tsae-faint" }, "none") : null));
-    painted().then(() => { root.dataset.shown = String(setting.setting); });
-  }
+}
 
-  const interval = about.interval ? ` (95 % ${fixed(about.interval.low)} to ${fixed(about.interval.high)})` : "";
-  fill(root, about.notice ? h("p", { class: "tsae-notice" }, about.notice) : null,
-    h("h3", {}, `${about.name}: unlearning score ${fixed(about.score, 3)}${interval}`),
-    h("p", {}, about.reason ? h("b", {}, `${REASONS[about.reason] || about.reason}: `) : null, about.explanation, "."),
-    h("p", { class: "tsae-faint" }, [about.held_out ? `chosen on one half, scored on the other: ${fixed(about.held_out.score, 3)}` : null, about.controls.length ? `random features: ${about.controls.map((value) => fixed(value, 3)).join(", ")}` : null,
-      `questions that qualify: ${Object.entries(about.asked).map(([name, one]) => `${name} ${one.qualifying}/${one.asked}`).join(", ")}`].filter(Boolean).join(" · ")),
-    h("div", { class: "tsae-two" }, left, detail));
-  const follow = () => { drawPlane(); drawDetail(); };
-  model.on("change:selected", follow);
-  follow();
-  ownKeys(root);
-  return () => { model.off("change:selected", follow); backend.close(); };
+/** anywidget's entry point. @param {{model: Model, el: HTMLElement}} given */
+function render({ model, el }) {
+  const root = rootIn(el, "tsae-unlearning");
+  place(html`<${Unlearning} model=${model} root=${root} />`, root);
+  return () => place(null, root);
 }
 
 export default { render };
