@@ -1,172 +1,225 @@
-import { fill, h, into, table, withTable } from "./common.js";
-import { kernelBackend, ownKeys, painted } from "./page.js";
+import { kernelBackend, rootIn } from "./page.js";
+import { Awaited, Figure, Table, html } from "./parts.js";
 import { fixed, floats, remembering } from "./values.js";
+import { Component, render as place } from "./vendor/preact.mjs";
 
+/** @typedef {import("./page.js").Model} Model */
+/** @typedef {import("./page.js").Answer} Answer */
+/** @typedef {{name: string, run_length: number, noise: number, documents: number, found: Record<string, number[]>}} World */
+/** @typedef {"run_length" | "noise"} Axis */
+
+/** @type {Record<string, string>} */
 const ORACLES = { token: "oracle, this token", past: "oracle, and the past" };
 const KINDS = ["slow", "fast"];
 
-function render({ model, el }) {
-  const root = h("div", { class: "tsae tsae-time", tabindex: 0, "data-lm-suppress-shortcuts": "true" });
-  el.append(root);
-  const backend = kernelBackend(model), ask = remembering((kind, question) => backend.ask(kind, question));
-  let kind = 0, made = 0; // which features the numbers are of; how often a world of one's own was trained
+/** A gain with its sign, and no zero before the point. @param {number} value */
+const signed = (value) => (Number.isNaN(value) ? "–" : `${value <= -0.0005 ? "−" : "+"}${Math.abs(value).toFixed(3).replace(/^0/, "")}`);
 
-  const about = () => model.get("_about"), plain = () => about().plain, own = () => about().own;
-  const world = () => about().worlds.find((one) => one.name === model.get("world")) || about().worlds[0];
-  const grid = () => about().worlds.filter((one) => one.name !== own());
-  const taps = (variant) => about().variants[variant];
-  const named = (reader) => ORACLES[reader] || (reader === "truth" ? "truth" : taps(reader) ? (taps(reader) === 1 ? "second look, no time" : `second look, ${taps(reader)} taps`) : "plain SAE");
-  const short = (reader) => ({ truth: "truth", token: "token", past: "past" }[reader] || (taps(reader) ? `K = ${taps(reader)}` : "plain"));
-  const values = (name) => [...new Set(grid().map((one) => one[name]))].sort((a, b) => a - b);
-  const variants = (here) => Object.keys(about().variants).filter((name) => taps(name) && name in here.found).sort((a, b) => taps(a) - taps(b));
-  const f1 = (here, reader) => (here.found[reader] || [])[kind];
-  const move = (changes) => {
-    for (const [name, value] of Object.entries(changes)) model.set(name, value);
-    const there = world(), can = variants(there);
-    if (!can.includes(model.get("variant"))) model.set("variant", can.at(-1));
-    model.save_changes();
+/** A range with what its value says. @param {{label: string, count: number, at: number, said: string, set: (i: number) => void, title: string}} props */
+function Slider({ label, count, at, said, set, title }) {
+  return html`<label class="tsae-slider"><span>${label} <output>${said}</output></span>
+    <input type="range" min="0" step="1" max=${count - 1} value=${at} aria-label=${label} aria-valuetext=${said} title=${title}
+      onInput=${(/** @type {any} */ event) => set(Number(event.target.value))} /></label>`;
+}
+
+/** Slow features along a document: what is, what is found, missed, and said in vain. @param {{answer: Answer, document: number, short: (reader: string) => string}} props */
+function Lanes({ answer, document, short }) {
+  const { readers, features, tokens } = answer, codes = floats(answer.buffers[0]);
+  const rowHeight = 9, left = 86, width = 520, cell = (width - left) / tokens, block = readers.length * rowHeight + 8;
+  const at = (/** @type {number} */ reader, /** @type {number} */ feature, /** @type {number} */ t) => codes[(reader * features.length + feature) * tokens + t];
+  const truth = readers.indexOf("truth"), all = Array.from({ length: tokens }, (_, t) => t);
+  const row = (/** @type {string} */ reader, /** @type {number} */ r, /** @type {number} */ f) => {
+    const y = f * block + r * rowHeight, strongest = Math.max(1e-9, ...all.map((t) => at(r, f, t)));
+    return [html`<text x=${left - 4} y=${y + rowHeight - 2} text-anchor="end">${short(reader)}</text>`,
+      html`<line x1=${left} x2=${width} y1=${y + rowHeight - 0.5} y2=${y + rowHeight - 0.5} />`,
+      all.map((t) => {
+        const said = at(r, f, t) > 0, is = at(truth, f, t) > 0;
+        if (!said && !is) return null;
+        const name = r === truth ? "tsae-true" : said && is ? "tsae-hit" : said ? "tsae-false" : "tsae-missed";
+        const size = name === "tsae-false" ? 0.5 : name === "tsae-missed" ? 0.22 : 0.45 + 0.55 * (at(r, f, t) / strongest);
+        return html`<rect class=${name} x=${left + t * cell} y=${y + (rowHeight - 1) * (1 - size)} width=${Math.max(1, cell - 1)} height=${(rowHeight - 1) * size} />`;
+      })];
   };
+  return html`<svg viewBox="0 0 ${width} ${Math.max(20, features.length * block)}" role="img" aria-label="${features.length} planted features along document ${document}, token by token">
+    ${features.map((/** @type {string} */ feature, /** @type {number} */ f) => [html`<text class="tsae-of" x="0" y=${f * block + rowHeight}>${feature}</text>`,
+      readers.map((/** @type {string} */ reader, /** @type {number} */ r) => row(reader, r, f))])}</svg>`;
+}
+
+/**
+ * @typedef {{model: Model, root: HTMLElement}} Props
+ * @typedef {{kind: number, said: string}} State
+ * @extends {Component<Props, State>}
+ */
+class Time extends Component {
+  /** @param {Props} props */
+  constructor(props) {
+    super(props);
+    /** @type {State} which features the numbers are of; what training says */
+    this.state = { kind: 0, said: "" };
+    this.backend = kernelBackend(props.model);
+    this.ask = remembering((kind, question) => this.backend.ask(kind, question));
+    this.made = 0; // how often a world of one's own was trained
+    this.waiting = false;
+    const later = () => { // several of these change together
+      if (this.waiting) return;
+      this.waiting = true;
+      queueMicrotask(() => { this.waiting = false; this.forceUpdate(); });
+    };
+    /** @type {Record<string, () => void>} */
+    this.follow = { "change:world": later, "change:variant": later, "change:document": later, "change:_progress": () => { this.setState({ said: "" }); later(); },
+      "change:_about": () => { this.made += 1; later(); } };
+    for (const [event, listener] of Object.entries(this.follow)) props.model.on(event, listener);
+  }
+  componentWillUnmount() {
+    for (const [event, listener] of Object.entries(this.follow)) this.props.model.off(event, listener);
+    this.backend.close();
+  }
+
+  // -- what is where ----------------------------------------------------------------------------------------------------
+  /** @param {string} name */
+  get(name) { return this.props.model.get(name); }
+  about() { return this.get("_about"); }
+  /** @returns {World} */
+  world() { return this.about().worlds.find((/** @type {World} */ one) => one.name === this.get("world")) || this.about().worlds[0]; }
+  /** @returns {World[]} */
+  grid() { return this.about().worlds.filter((/** @type {World} */ one) => one.name !== this.about().own); }
+  /** @param {number} run_length @param {number} noise @returns {World} */
+  onGrid(run_length, noise) { return /** @type {World} */ (this.grid().find((one) => one.run_length === run_length && one.noise === noise)); }
+  /** @param {Axis} name */
+  values(name) { return [...new Set(this.grid().map((one) => one[name]))].sort((a, b) => a - b); }
+  /** @param {Axis} name */
+  nearest(name) {
+    const here = this.world()[name];
+    return this.values(name).reduce((best, value, i, all) => (Math.abs(value - here) < Math.abs(all[best] - here) ? i : best), 0);
+  }
+  /** @param {string} variant @returns {number} */
+  taps(variant) { return this.about().variants[variant]; }
+  /** @param {World} here @returns {string[]} */
+  variants(here) {
+    return Object.keys(this.about().variants).filter((name) => this.taps(name) && name in here.found).sort((a, b) => this.taps(a) - this.taps(b));
+  }
+  /** @param {string} reader */
+  named(reader) {
+    if (ORACLES[reader]) return ORACLES[reader];
+    if (reader === "truth") return "truth";
+    const taps = this.taps(reader);
+    return !taps ? "plain SAE" : taps === 1 ? "second look, no time" : `second look, ${taps} taps`;
+  }
+  /** @param {string} reader */
+  short(reader) { return ["truth", "token", "past"].includes(reader) ? reader : this.taps(reader) ? `K = ${this.taps(reader)}` : "plain"; }
+  /** @param {Record<string, unknown>} changes */
+  move(changes) {
+    const { model } = this.props;
+    for (const [name, value] of Object.entries(changes)) model.set(name, value);
+    const can = this.variants(this.world());
+    if (!can.includes(this.get("variant"))) model.set("variant", can.at(-1));
+    model.save_changes();
+  }
+  /** Of the whole, by looking again, by time, and how much room a past-only oracle has. @param {World} here @param {string} variant */
+  gains(here, variant) {
+    const [simple, again, reads, token, past] = [this.about().plain, "taps-1", variant, "token", "past"].map((reader) => (here.found[reader] || [])[this.state.kind]);
+    return /** @type {Record<string, number>} */ ({ whole: reads - simple, again: again - simple, time: reads - again, room: past - token });
+  }
 
   // -- what is moved ----------------------------------------------------------------------------------------------------
-  function slider(label, count, at, said, set, title) {
-    const output = h("output", {});
-    const input = h("input", { type: "range", min: 0, step: 1, "aria-label": label, title, oninput: () => set(Number(input.value)) });
-    return { element: h("label", { class: "tsae-slider" }, h("span", {}, label, " ", output), input), draw() {
-      input.max = count() - 1;
-      input.value = at();
-      input.setAttribute("aria-valuetext", said());
-      output.textContent = said();
-    } };
+  sliders() {
+    const here = this.world(), can = this.variants(here), variant = this.get("variant"), document = this.get("document") % here.documents;
+    const axis = (/** @type {string} */ label, /** @type {Axis} */ name, /** @type {string} */ title) => {
+      const values = this.values(name);
+      return html`<${Slider} label=${label} count=${values.length} at=${this.nearest(name)} said=${String(here[name])} title=${title} set=${(/** @type {number} */ i) => {
+        const point = { run_length: this.values("run_length")[this.nearest("run_length")], noise: this.values("noise")[this.nearest("noise")], [name]: values[i] };
+        this.move({ world: this.onGrid(point.run_length, point.noise).name });
+      }} />`;
+    };
+    return html`${axis("run length", "run_length", "tokens for which a slow feature stays on, in the mean")}
+      ${axis("noise", "noise", "standard deviation of each number that is seen")}
+      <${Slider} label="taps K" count=${can.length} at=${can.indexOf(variant)} said=${this.taps(variant) === 1 ? "1, no time" : String(this.taps(variant))}
+        set=${(/** @type {number} */ i) => this.move({ variant: can[i] })} title="tokens that the second look reads, its own and those before" />
+      <${Slider} label="document" count=${here.documents} at=${document} said=${String(document)} set=${(/** @type {number} */ i) => this.move({ document: i })}
+        title="held-out documents: no SAE was trained on them" />`;
   }
-  const onGrid = (run_length, noise) => grid().find((one) => one.run_length === run_length && one.noise === noise);
-  const nearest = (name) => values(name).reduce((best, value, i, all) => (Math.abs(value - world()[name]) < Math.abs(all[best] - world()[name]) ? i : best), 0);
-  const axis = (label, name, title) => slider(label, () => values(name).length, () => nearest(name), () => String(world()[name]), (i) => {
-    const point = { run_length: values("run_length")[nearest("run_length")], noise: values("noise")[nearest("noise")], [name]: values(name)[i] };
-    move({ world: onGrid(point.run_length, point.noise).name });
-  }, title);
-  const sliders = [
-    axis("run length", "run_length", "tokens for which a slow feature stays on, in the mean"),
-    axis("noise", "noise", "standard deviation of each number that is seen"),
-    slider("taps K", () => variants(world()).length, () => variants(world()).indexOf(model.get("variant")), () => (taps(model.get("variant")) === 1 ? "1, no time" : String(taps(model.get("variant")))), (i) => move({ variant: variants(world())[i] }), "tokens that the second look reads, its own and those before"),
-    slider("document", () => world().documents, () => model.get("document") % world().documents, () => String(model.get("document") % world().documents), (i) => move({ document: i }), "held-out documents: no SAE was trained on them"),
-  ];
-  const ownButton = h("button", { class: "tsae-small", onclick: () => move({ world: own() }) }, "own world");
 
   // -- one document -----------------------------------------------------------------------------------------------------
-  const lanes = h("div", { class: "tsae-lanes-of-time" });
-  function drawing(answer) {
-    const codes = floats(answer.buffers[0]), { readers, features, tokens } = answer, rowHeight = 9, gap = 8, left = 86, width = 520, cell = (width - left) / tokens;
-    const at = (reader, feature, token) => codes[(reader * features.length + feature) * tokens + token];
-    const truth = readers.indexOf("truth"), block = readers.length * rowHeight + gap, parts = [];
-    features.forEach((feature, f) => {
-      parts.push(h("text", { class: "tsae-of", x: 0, y: f * block + rowHeight }, feature));
-      readers.forEach((reader, r) => {
-        const y = f * block + r * rowHeight, strongest = Math.max(1e-9, ...Array.from({ length: tokens }, (_, t) => at(r, f, t)));
-        parts.push(h("text", { x: left - 4, y: y + rowHeight - 2, "text-anchor": "end" }, short(reader)));
-        parts.push(h("line", { x1: left, x2: width, y1: y + rowHeight - 0.5, y2: y + rowHeight - 0.5 }));
-        for (let t = 0; t < tokens; t += 1) {
-          const said = at(r, f, t) > 0, is = at(truth, f, t) > 0;
-          if (!said && !is) continue;
-          const name = r === truth ? "tsae-true" : said && is ? "tsae-hit" : said ? "tsae-false" : "tsae-missed";
-          const size = { "tsae-false": 0.5, "tsae-missed": 0.22 }[name] || 0.45 + 0.55 * (at(r, f, t) / strongest);
-          parts.push(h("rect", { class: name, x: left + t * cell, y: y + (rowHeight - 1) * (1 - size), width: Math.max(1, cell - 1), height: (rowHeight - 1) * size }));
-        }
-      });
-    });
-    return h("svg", { viewBox: `0 0 ${width} ${Math.max(20, features.length * block)}`, role: "img", "aria-label": `${features.length} planted features along document ${model.get("document")}, token by token` }, parts);
-  }
-  function mistakes(answer) {
-    return table(["tokens, over all slow features", "missed", "in vain"], Object.entries(answer.mistakes).map(([reader, both]) => [named(reader), ...both]));
-  }
-  function drawLanes() {
-    const question = { world: world().name, variant: model.get("variant"), document: model.get("document") };
-    const key = JSON.stringify([question, question.world === own() ? made : 0]);
+  lanes() {
+    const { root } = this.props, question = { world: this.world().name, variant: this.get("variant"), document: this.get("document") };
+    const key = JSON.stringify([question, question.world === this.about().own ? this.made : 0]);
     root.dataset.asked = key;
-    into(lanes, ask(key, "look", question), (answer) => {
-      painted().then(() => { root.dataset.shown = key; });
-      const chart = answer.features.length ? drawing(answer) : h("p", { class: "tsae-notice" }, "No feature is on in this document: take another.");
-      const figure = withTable("along the document", chart, () => mistakes(answer));
-      figure.querySelector("button").textContent = "mistakes";
-      figure.querySelector("button").title = "counted over all slow features of this document";
-      return figure;
-    });
+    const draw = (/** @type {Answer} */ answer) => html`<${Figure} title="along the document" button="mistakes" hint="counted over all slow features of this document"
+        table=${() => html`<${Table} head=${["tokens, over all slow features", "missed", "in vain"]}
+          rows=${Object.entries(answer.mistakes).map(([reader, both]) => [this.named(reader), ...both])} />`}>
+      ${answer.features.length ? html`<${Lanes} answer=${answer} document=${question.document} short=${(/** @type {string} */ reader) => this.short(reader)} />`
+        : html`<p class="tsae-notice">No feature is on in this document: take another.</p>`}<//>`;
+    return html`<${Awaited} asked=${this.ask(key, "look", question)} draw=${draw} ondrawn=${() => { root.dataset.shown = key; }} />`;
   }
 
   // -- in all -----------------------------------------------------------------------------------------------------------
-  const numbers = h("div", {}), phases = h("div", { class: "tsae-phases" }), sentence = h("p", { class: "tsae-said", role: "status" });
-  const signed = (value) => (Number.isNaN(value) ? "–" : `${value <= -0.0005 ? "−" : "+"}${Math.abs(value).toFixed(3).replace(/^0/, "")}`);
-  const gains = (here, variant) => { // of the whole, by looking again, by time, and how much room a past-only oracle has
-    const [simple, again, reads, token, past] = [plain(), "taps-1", variant, "token", "past"].map((reader) => f1(here, reader));
-    return { whole: reads - simple, again: again - simple, time: reads - again, room: past - token };
-  };
-  function drawNumbers() {
-    const here = world(), variant = model.get("variant");
-    const readers = [...new Set([plain(), "taps-1", variant, "token", "past"])];
-    fill(numbers, h("table", { class: "tsae-table tsae-found" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "F1, all held-out documents"), KINDS.map((name, i) => h("th", { scope: "col" },
-      h("button", { class: "tsae-small", "aria-pressed": String(kind === i), title: `show the gains for ${name} features`, onclick: () => { kind = i; draw(); numbers.querySelectorAll("button")[i].focus(); } }, name))))),
-    h("tbody", {}, readers.map((reader) => h("tr", { class: reader === variant ? "tsae-here" : null }, h("td", {}, named(reader)), (here.found[reader] || []).map((value) => h("td", {},
-      h("span", { class: `tsae-f1${reader in ORACLES ? " tsae-oracle" : ""}`, style: `--part: ${(100 * value).toFixed(1)}%` }, fixed(value, 3)))))))));
-    const gain = gains(here, variant), k = taps(variant);
-    sentence.textContent = `Runs of ${here.run_length} tokens, noise ${here.noise}, ${KINDS[kind]} features: ${signed(gain.whole)} over the plain SAE; ${signed(gain.again)} of it by looking again`
+  numbers() {
+    const here = this.world(), variant = this.get("variant"), readers = [...new Set([this.about().plain, "taps-1", variant, "token", "past"])];
+    return html`<table class="tsae-table tsae-found"><thead><tr><th scope="col">F1, all held-out documents</th>
+        ${KINDS.map((name, i) => html`<th scope="col"><button class="tsae-small" aria-pressed=${String(this.state.kind === i)} title="show the gains for ${name} features"
+          onClick=${() => this.setState({ kind: i })}>${name}</button></th>`)}</tr></thead>
+      <tbody>${readers.map((reader) => html`<tr key=${reader} class=${reader === variant ? "tsae-here" : null}><td>${this.named(reader)}</td>
+        ${(here.found[reader] || []).map((value) => html`<td><span class="tsae-f1${reader in ORACLES ? " tsae-oracle" : ""}" style="--part: ${(100 * value).toFixed(1)}%">${fixed(value, 3)}</span></td>`)}</tr>`)}</tbody></table>`;
+  }
+  sentence() {
+    const here = this.world(), variant = this.get("variant"), gain = this.gains(here, variant), k = this.taps(variant);
+    return `Runs of ${here.run_length} tokens, noise ${here.noise}, ${KINDS[this.state.kind]} features: ${signed(gain.whole)} over the plain SAE; ${signed(gain.again)} of it by looking again`
       + (k > 1 ? `, ${signed(gain.time)} by time (K = ${k}).` : ", K = 1 has no time.") + ` An oracle gains ${signed(gain.room)} by the past.`;
   }
-  const onAll = () => { const all = variants(grid()[0]); return all.includes(model.get("variant")) ? model.get("variant") : all.at(-1); }; // an own K is not on the grid
-  function phase(title, which, hint) {
-    const variant = onAll(), lengths = values("run_length"), noises = values("noise");
-    return h("table", { class: "tsae-phase", "aria-label": title }, h("caption", { title: hint }, title),
-      h("tbody", {}, [...noises].reverse().map((noise) => h("tr", {}, h("th", { scope: "row" }, noise), lengths.map((length) => {
-        const there = onGrid(length, noise), value = gains(there, variant)[which];
-        const chosen = there.name === world().name, part = Math.min(1, Math.abs(value || 0) / 0.3);
-        return h("td", {}, h("button", { class: value <= -0.0005 ? "tsae-loss" : null, style: `--part: ${Math.round(60 * part)}%`, "aria-pressed": String(chosen), "data-cell": `${which} ${there.name}`, title: `run length ${length}, noise ${noise}`, onclick: () => move({ world: there.name }) }, signed(value)));
-      }))), h("tr", {}, h("th", {}), lengths.map((length) => h("th", { scope: "col" }, length)))));
-  }
-  function drawPhases() {
-    const focused = phases.contains(document.activeElement) ? document.activeElement.dataset.cell : null, k = taps(onAll());
-    fill(phases, phase(`K = ${k} over plain`, "whole", "gain in F1 over the plain SAE"), phase("by a second look", "again", "K = 1 over plain: no time in it"), phase(`by time, K = ${k}`, "time", "over K = 1"), phase("an oracle, by the past", "room", "the past-only oracle over the one that reads token by token"));
-    if (focused) phases.querySelector(`[data-cell="${focused}"]`)?.focus();
+  phases() {
+    const all = this.variants(this.grid()[0]), variant = all.includes(this.get("variant")) ? this.get("variant") : all.at(-1); // an own K is not on the grid
+    const lengths = this.values("run_length"), noises = [...this.values("noise")].reverse(), k = this.taps(variant), here = this.world().name;
+    const cell = (/** @type {string} */ which, /** @type {World} */ there) => {
+      const value = this.gains(there, variant)[which], part = Math.min(1, Math.abs(value || 0) / 0.3);
+      return html`<td><button class=${value <= -0.0005 ? "tsae-loss" : null} style="--part: ${Math.round(60 * part)}%" aria-pressed=${String(there.name === here)} data-cell="${which} ${there.name}"
+        title="run length ${there.run_length}, noise ${there.noise}" onClick=${() => this.move({ world: there.name })}>${signed(value)}</button></td>`;
+    };
+    return [[`K = ${k} over plain`, "whole", "gain in F1 over the plain SAE"], ["by a second look", "again", "K = 1 over plain: no time in it"], [`by time, K = ${k}`, "time", "over K = 1"],
+      ["an oracle, by the past", "room", "the past-only oracle over the one that reads token by token"]].map(([title, which, hint]) => html`<table class="tsae-phase" aria-label=${title} key=${which}>
+      <caption title=${hint}>${title}</caption>
+      <tbody>${noises.map((noise) => html`<tr key=${noise}><th scope="row">${noise}</th>${lengths.map((length) => cell(which, this.onGrid(length, noise)))}</tr>`)}
+        <tr><th></th>${lengths.map((length) => html`<th scope="col">${length}</th>`)}</tr></tbody></table>`);
   }
 
   // -- a world of one's own ---------------------------------------------------------------------------------------------
-  const field = (label, value, step, min) => h("label", {}, label, " ", h("input", { type: "number", value, step, min, "aria-label": `own ${label}` }));
-  const fields = { run_length: field("run length", 20, 1, 1), noise: field("noise", 0.3, 0.05, 0), taps: field("K", 4, 1, 1), steps: field("steps", 500, 50, 2) };
-  const news = h("span", { class: "tsae-faint", role: "status" }), bar = h("progress", { max: 1, value: 0, hidden: true, "aria-label": "training" });
-  const busy = () => ["training", "measuring"].includes(model.get("_progress").state);
-  const button = h("button", { onclick: () => {
-    const stop = busy(), question = Object.fromEntries(Object.entries(fields).map(([name, label]) => [name, label.querySelector("input").valueAsNumber]));
-    backend.ask(stop ? "stop" : "train", stop ? {} : question).catch((error) => { news.textContent = error.message; });
-  } }, "Train");
-  function drawProgress() {
-    const now = model.get("_progress"), part = now.steps ? now.step / now.steps : 0;
-    button.textContent = busy() ? "Stop" : "Train";
-    bar.hidden = !busy();
-    bar.value = part;
-    news.textContent = { training: `step ${now.step} of ${now.steps}`, measuring: "measuring, with the oracles", stopped: now.text, done: "done: shown above as own world" }[now.state] || "Three SAEs: plain, second look, and with K taps.";
-    root.dataset.training = now.state || "";
+  own() {
+    const now = this.get("_progress"), busy = ["training", "measuring"].includes(now.state);
+    const field = (/** @type {string} */ name, /** @type {string} */ label, /** @type {number} */ value, /** @type {number} */ step, /** @type {number} */ min) => html`<label>${label} <input type="number" name=${name}
+      defaultValue=${value} step=${step} min=${min} aria-label="own ${label}" /></label>`;
+    const act = (/** @type {any} */ event) => {
+      const inputs = /** @type {HTMLInputElement[]} */ ([...event.currentTarget.parentElement.querySelectorAll("input")]);
+      const question = Object.fromEntries(inputs.map((input) => [input.name, input.valueAsNumber]));
+      this.backend.ask(busy ? "stop" : "train", busy ? {} : question).catch((error) => this.setState({ said: error.message }));
+    };
+    /** @type {Record<string, string>} */
+    const news = { training: `step ${now.step} of ${now.steps}`, measuring: "measuring, with the oracles", stopped: now.text, done: "done: shown above as own world" };
+    this.props.root.dataset.training = now.state || "";
+    return html`<div class="tsae-row tsae-own"><b>your own world</b>
+      ${field("run_length", "run length", 20, 1, 1)}${field("noise", "noise", 0.3, 0.05, 0)}${field("taps", "K", 4, 1, 1)}${field("steps", "steps", 500, 50, 2)}
+      <button onClick=${act}>${busy ? "Stop" : "Train"}</button>
+      <progress max="1" value=${now.steps ? now.step / now.steps : 0} hidden=${!busy} aria-label="training"></progress>
+      <span class="tsae-faint" role="status">${this.state.said || news[now.state] || "Three SAEs: plain, second look, and with K taps."}</span></div>`;
   }
 
-  function draw() {
-    sliders.forEach((one) => one.draw());
-    const there = about().worlds.find((one) => one.name === own());
-    ownButton.hidden = !there;
-    if (there) ownButton.textContent = `own: length ${there.run_length}, noise ${there.noise}`;
-    ownButton.setAttribute("aria-pressed", String(world().name === own()));
-    drawNumbers();
-    drawPhases();
-    drawLanes();
+  render() {
+    const { own, worlds } = this.about(), there = worlds.find((/** @type {World} */ one) => one.name === own);
+    return html`<div class="tsae-row tsae-moved">${this.sliders()}
+        ${there ? html`<button class="tsae-small" aria-pressed=${String(this.world().name === own)} onClick=${() => this.move({ world: own })}>own: length ${there.run_length}, noise ${there.noise}</button>` : null}</div>
+      <p class="tsae-said" role="status">${this.sentence()}</p>
+      <div class="tsae-sides">
+        <section aria-label="document"><div class="tsae-lanes-of-time">${this.lanes()}</div>
+          <p class="tsae-faint tsae-legend"><i class="tsae-hit"></i> found <i class="tsae-missed"></i> missed <i class="tsae-false"></i> said in vain</p></section>
+        <section aria-label="numbers"><div>${this.numbers()}</div><h4>gain in F1: run length → noise ↑</h4><div class="tsae-phases">${this.phases()}</div></section>
+      </div>
+      ${this.own()}`;
   }
-  const legend = h("p", { class: "tsae-faint tsae-legend" }, h("i", { class: "tsae-hit" }), " found ", h("i", { class: "tsae-missed" }), " missed ", h("i", { class: "tsae-false" }), " said in vain");
-  fill(root, h("div", { class: "tsae-row tsae-moved" }, sliders.map((one) => one.element), ownButton), sentence,
-    h("div", { class: "tsae-sides" }, h("section", { "aria-label": "document" }, lanes, legend), h("section", { "aria-label": "numbers" }, numbers, h("h4", {}, "gain in F1: run length → noise ↑"), phases)),
-    h("div", { class: "tsae-row tsae-own" }, h("b", {}, "your own world"), Object.values(fields), button, bar, news));
-  let waiting = false; // several of these change together
-  const later = () => { if (!waiting) { waiting = true; queueMicrotask(() => { waiting = false; draw(); }); } };
-  const renewed = () => { made += 1; later(); };
-  const follow = { "change:world": later, "change:variant": later, "change:document": later, "change:_about": renewed, "change:_progress": drawProgress };
-  for (const [event, listener] of Object.entries(follow)) model.on(event, listener);
-  draw();
-  drawProgress();
-  ownKeys(root);
-  return () => { for (const [event, listener] of Object.entries(follow)) model.off(event, listener); backend.close(); };
+}
+
+/** anywidget's entry point. @param {{model: Model, el: HTMLElement}} given */
+function render({ model, el }) {
+  const root = rootIn(el, "tsae-time");
+  place(html`<${Time} model=${model} root=${root} />`, root);
+  return () => place(null, root);
 }
 
 export default { render };
