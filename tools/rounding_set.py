@@ -39,7 +39,8 @@ def of_run(run: StoredRun) -> pd.DataFrame:
         "unlearning_held_out": found["held_out"]["score"]}])
 
 
-LINES = LineSet(PARTS, Path("runs") / "reference" / "rounding.csv", Path("runs") / ".rounding", ("method", "seed"), of_run)
+LINES = LineSet(PARTS, Path("runs") / "reference" / "rounding.csv", Path("runs") / ".rounding", ("method", "seed"),
+                of_run)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
