@@ -1,5 +1,5 @@
 import { fill, flow, h, histogram, into, table, tabs, token, withTable } from "./common.js";
-import { colourAt, drawnToFit, kernelBackend, ownKeys, painted, released } from "./page.js";
+import { colourAt, drawnToFit, kernelBackend, ownKeys, painted, pause, released } from "./page.js";
 import { fixed, floats, integers, number, remembering, share, shown } from "./values.js";
 
 const ROW = 22; // pixels, of the feature table
@@ -106,6 +106,7 @@ function explore(root, state, backend) {
   const ask = remembering(backend.ask);
   const label = (feature) => about.labels[feature] || "";
   const card = (feature) => ask(`card:${feature}`, "card", { feature });
+  const related = new Set(); // the features whose relations were asked for
   const preview = previewsOf(root, () => about, backend);
   const opened = history();
   const was = state.get("_place") || {};
@@ -227,7 +228,9 @@ function explore(root, state, backend) {
     });
     const chosen = state.get("selected").includes(feature);
     const relations = h("div", { class: "tsae-columns" });
-    into(relations, ask(`coactive:${feature}`, "coactive", { feature }), (found) => [
+    const before = related.has(feature) || backend.stored ? Promise.resolve() : painted(); // else the kernel counts while the card is to be painted
+    related.add(feature);
+    into(relations, before.then(() => ask(`coactive:${feature}`, "coactive", { feature })), (found) => [
       h("div", {}, h("h4", { title: "correlation of being active" }, "fires together with", found.sampled ? h("small", { class: "tsae-faint" }, ` (on ${found.sampled.toLocaleString("en")} of its tokens)`) : null),
         table(["φ", "feature", "", "given this", "given other"], found.rows.slice(0, 10).map((row) => [
           number(row.phi, 2), featureLink(row.feature), groupBadge(row.level, about.groups) || "", share(row.given_this), share(row.given_other)]))),
@@ -309,11 +312,12 @@ function explore(root, state, backend) {
     const turn = (wanted += 1), stays = staying;
     opened.opened(feature, leafing);
     leafing = staying = false;
-    order.mark();
-    const asked = card(feature);
+    const asked = card(feature); // first of all: the rest is done while the kernel answers
     let refocus = () => {};
+    const marked = Promise.race([asked.catch(() => null), pause(40)]).then(() => { if (turn === wanted) order.mark(); }); // in one frame with the card, if that comes soon
     await into(parts.card, asked, (answer) => { refocus = keepFocus(); return drawCard(answer); }, `opening #${feature} …`);
     if (turn !== wanted) return;
+    await marked;
     refocus();
     await painted();
     root.dataset.painted = String(feature);
@@ -322,7 +326,7 @@ function explore(root, state, backend) {
     if (!answer) return;
     const next = order.beside(1);
     if (next !== null && !backend.stored) card(next).catch(() => {}); // so that j answers at once
-    await new Promise((resolve) => setTimeout(resolve, backend.stored ? 0 : 120)); // nobody reads a trace while leafing through
+    await pause(backend.stored ? 0 : 120); // nobody reads a trace while leafing through
     if (turn !== wanted) return;
     const there = !place || (follows && !stays && panels.current() === "Trace");
     if ((there || backend.stored) && answer.pieces.length) place = { piece: answer.pieces[0], start: answer.begins[0] };
@@ -560,10 +564,10 @@ function featureTable(parts, { about, columns, rowOf, label, named, state, backe
         element.dataset.says = says;
         fill(element.lastChild, f1, named(feature));
       }
-      element.setAttribute("aria-selected", String(feature === current));
-      element.setAttribute("aria-posinset", i + 1);
-      element.setAttribute("aria-setsize", view.length);
-      element.style.top = `${i * ROW}px`;
+      for (const [name, value] of [["aria-selected", String(feature === current)], ["aria-posinset", String(i + 1)], ["aria-setsize", String(view.length)]]) {
+        if (element.getAttribute(name) !== value) element.setAttribute(name, value); // else its style is computed again for nothing
+      }
+      if (element.style.top !== `${i * ROW}px`) element.style.top = `${i * ROW}px`;
       if (parts.space.children[i - first] !== element) parts.space.insertBefore(element, parts.space.children[i - first] || null);
     }
     if (lines.has(current)) parts.rows.setAttribute("aria-activedescendant", `${id}-${current}`);

@@ -74,6 +74,11 @@ export function painted() {
   return new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 0)));
 }
 
+/** Resolves after so many milliseconds. @param {number} milliseconds @returns {Promise<void>} */
+export function pause(milliseconds) {
+  return new Promise((resolve) => { setTimeout(resolve, milliseconds); });
+}
+
 // What is pressed must still be there when it is let go: whoever changes a part of the page waits until it is `released`.
 /** @type {EventTarget | null} */
 let pressed = null;
