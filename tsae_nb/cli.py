@@ -491,11 +491,10 @@ def export_command(
         raise UserError(f"--by {by} is for --best: say how many, such as --best 100")
     _load("complete_runs")
     from tsae_nb.complete_runs import export_run
-    from tsae_nb.foundation import size_text
 
     written = export_run(run, format_name, out, features, best, by)
     size = sum(path.stat().st_size for path in ([written] if written.is_file() else written.rglob("*")))
-    print(f"{written} ({size_text(size)})")
+    print(f"{written} ({size / 1e6:.1f} MB)" if size >= 1e6 else f"{written} ({size / 1e3:.1f} kB)")
 
 
 @tsae.command("store")

@@ -250,6 +250,7 @@ function explore(root, state, backend) {
       row.threshold ? h("span", { class: "tsae-faint" }, ` (firing at all: ${number(row.f1_any, 2)})`) : null);
   }
 
+  const addressOf = (feature) => `#${new URLSearchParams({ feature, of: about.id })}`;
   async function copyLink(event) {
     const link = event.currentTarget;
     try {
@@ -302,7 +303,7 @@ function explore(root, state, backend) {
       h("div", { class: "tsae-row" }, travelButton(true), travelButton(false),
         h("h3", { "data-feature": feature }, `#${feature}`), groupBadge(statistics.level, about.groups), name,
         h("button", { class: "tsae-star", "aria-pressed": String(chosen), title: "choose for steering, ablation and traces (x)", onclick: () => toggle(feature) }, chosen ? "★ chosen" : "☆ choose"),
-        h("a", { class: "tsae-link", href: `#${new URLSearchParams({ feature, of: about.id })}`, title: "copy the address of this feature", onclick: copyLink }, "link"),
+        h("a", { class: "tsae-link", href: addressOf(feature), title: "copy the address of this feature", onclick: copyLink }, "link"),
         h("button", { class: "tsae-small", title: "this card as a JSON file", "aria-label": "card as JSON", onclick: async () => {
           try {
             const together = await ask(`coactive:${feature}`, "coactive", { feature });
@@ -384,6 +385,7 @@ function explore(root, state, backend) {
     const turn = (wanted += 1), stays = staying;
     opened.opened(feature, leafing);
     leafing = staying = false;
+    if (linked(about) !== null && linked(about) !== feature) window.history.replaceState(window.history.state, "", addressOf(feature)); // an address that names a feature keeps up
     order.mark(feature);
     const asked = card(feature);
     let refocus = () => {};
@@ -510,7 +512,7 @@ function featureTable(parts, { about, columns, rowOf, label, own, named, tell, s
     backend.stored ? null : h("div", { class: "tsae-row" }, h("span", {}, "explanations"),
       h("label", { class: "tsae-file", title: "show explanations of a file in Neuronpedia's format where a feature has no label" }, "in ",
         h("input", { type: "file", accept: ".json,.jsonl", "aria-label": "file of explanations", onchange: (event) => importFrom(event.target) })),
-      h("button", { class: "tsae-small", title: "labels and explanations as a file in Neuronpedia's format", onclick: exportExplanations }, "out"))));
+      h("button", { class: "tsae-small", "aria-label": "explanations as a file", title: "labels and explanations as a file in Neuronpedia's format", onclick: exportExplanations }, "out"))));
   async function importFrom(field) {
     const [file] = field.files;
     if (!file) return;
