@@ -636,7 +636,7 @@ def test_the_other_sae_is_opened_and_labelled(opened: Opening, explored: Explore
     expect(theirs.locator(".tsae-context .tsae-value").first).to_contain_text(f"{top.activations.max():.3g}")
     assert theirs.locator(".tsae-context").count() > 5
     try:
-        theirs.locator(".tsae-label").fill("of the other")
+        theirs.locator(".tsae-otherlabel").fill("of the other")
         it.press(compare.locator(".tsae-matches [data-other]").nth(1))  # the label is kept, the click is not lost
         expect(theirs).to_have_attribute("data-feature", str(rows[1]["feature"]))
         expect(compare.locator(".tsae-matches [data-other]").nth(2)).to_contain_text("of the other")
@@ -841,5 +841,7 @@ def test_what_people_come_for_in_so_many_gestures(opened: Opening) -> None:
             it.widget.locator(".tsae-rows").focus()
         else:
             it.widget.locator("input[type=search]").press("Escape")  # the list of the word
+            it.page.keyboard.press("Home")
+            it.at(0)
         task(hand)
         assert hand.gestures == gestures, f"{task.__name__}: {hand.gestures}"

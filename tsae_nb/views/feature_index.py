@@ -594,7 +594,7 @@ class Search:
         kept = np.isin(np.arange(size), often)[ids]
         ids, values = ids[kept], values[kept]
         bound, edges, counts = self._bounds(often, ids, values, step, occurrences)
-        chosen = np.argsort(-bound, kind="stable")[: 2 * count]
+        chosen = np.argsort(-bound, kind="stable")[: count + 10]
         number = np.full(size, len(chosen), np.int16)
         number[often[chosen]] = np.arange(len(chosen))
         order = np.argsort(number[ids], kind="stable")  # of the chosen ones side by side
@@ -630,7 +630,7 @@ class Search:
     ) -> tuple[Any, ...]:
         """A row of `about`, of the hits that were looked at and the `count` activations from `edge` on."""
         edge *= 1 - 1e-6  # what the histogram has put on the other side of it
-        pointers, thin = self._arrays.csc_ptr, max(1, count // 32_768)
+        pointers, thin = self._arrays.csc_ptr, max(1, count // 16_384)
         column = np.asarray(self._arrays.csc_act[pointers[feature] : pointers[feature + 1]][::thin])
         from_edge = column >= edge
         values = np.sort(column[from_edge])

@@ -246,7 +246,7 @@ function explore(root, state, backend) {
     if (!about_) return null;
     const { text, occurrences, row } = about_;
     return h("p", { class: "tsae-found-here" }, h("b", {}, `“${text}”`), row.threshold ? `: fires above ${number(row.threshold)} on ` : ": fires on ",
-      `${row.hits.toLocaleString("en")} of its ${occurrences.toLocaleString("en")} occurrences and ${(row.fired - row.hits).toLocaleString("en")} other tokens, F1 ${number(row.f1, 2)}`,
+      `${row.hits.toLocaleString("en")} of its ${occurrences.toLocaleString("en")} occurrences and ${(row.fired - row.hits).toLocaleString("en")} other tokens, F1\u00a0${number(row.f1, 2)}`,
       row.threshold ? h("span", { class: "tsae-faint" }, ` (firing at all: ${number(row.f1_any, 2)})`) : null);
   }
 
@@ -1060,7 +1060,7 @@ function compareView(panel, { about, state, backend, featureLink, contextRows, p
   function drawOther(answer) {
     const feature = answer.feature, statistics = answer.statistics, current = state.get("feature");
     const context = contextRows(answer, about().other.same_text);
-    const label = h("input", { class: "tsae-label", value: answer.label, placeholder: "label", "aria-label": "label of the other SAE's feature", onchange: () => {
+    const label = h("input", { class: "tsae-otherlabel", value: answer.label, placeholder: "label", "aria-label": "label of the other SAE's feature", onchange: () => {
       backend.ask("label_other", { feature, text: label.value }).then(() => { drawFound(); drawText(); }, (error) => fill(said, h("span", { class: "tsae-notice", role: "alert" }, error.message)));
     } });
     const said = h("p", { class: "tsae-faint" }, `${statistics.dead ? "dead" : `active on ${statistics.active.toLocaleString("en")} tokens (${share(statistics.density)})`} · max ${number(statistics.max)} · lag-1 ${fixed(statistics.autocorrelation)} · run ${number(statistics.run_length, 2)}`);
