@@ -1,6 +1,7 @@
 """The feature explorer in a page without JupyterLab, before its own Python: what a hand does, at a hand's speed"""
 
 import base64
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from explorer_page import Served, served
@@ -576,3 +578,270 @@ def test_no_serious_barrier_in_a_shared_page(
         it.at(8)
     finally:
         it.page.emulate_media(color_scheme="no-preference")
+
+
+def test_a_word_is_found_at_the_best_threshold(opened: Opening) -> None:
+    """What the list, the foot and the card say of a word is so in the dense codes; a part of a word is called one."""
+    it = opened()
+    index = it.explorer.index
+    tokens = np.asarray([index.arrays.vocabulary[token].strip() for token in index.arrays.tokens])
+    search, foot, card = (it.widget.locator(place) for place in ("input[type=search]", ".tsae-foot", ".tsae-card"))
+
+    def asked(text: str) -> None:
+        search.click()
+        search.fill(text)
+        it.page.keyboard.press("Enter")
+        expect(it.widget.locator(".tsae-rows")).to_have_attribute("data-searched", text)
+
+    asked("is")
+    expect(foot).to_contain_text(f"“is” occurs {(tokens == 'is').sum()} times as a whole word; 25 features, best first")
+    best = it.explorer.answer({"kind": "search", "text": "is"})[0]["rows"][0]
+    it.at(best["feature"])
+    positions, values = index.arrays.column(best["feature"])
+    above = positions[values > best["threshold"]]
+    assert best["threshold"] > 0 and len(above) == best["fired"]
+    hits = int((tokens[above] == "is").sum())
+    assert best["f1"] == pytest.approx(2 * hits / (len(above) + (tokens == "is").sum()), abs=1e-5)
+    assert best["f1"] > 2 * best["f1_any"]  # of firing at all it would look like nothing
+    expect(card.locator(".tsae-found-here")).to_contain_text(f"fires above {best['threshold']:.3g} on {hits} of its")
+    expect(it.widget.locator(".tsae-line .tsae-name").first).to_contain_text(f"{best['f1']:.2g}")
+    it.press(it.widget.locator(".tsae-line").nth(3))
+    expect(card.locator(".tsae-found-here")).to_contain_text("“is”")
+    asked("ar")
+    expect(foot).to_contain_text("“ar” is no word of its own here; it occurs")
+    expect(foot).to_contain_text("as a part of a word (")
+    asked("qqq")
+    expect(foot).to_contain_text("“qqq” is no word here, nor a part of one; no feature fires on it.")
+    search.press("Escape")
+    expect(foot).to_contain_text("512 of 512")
+    it.go(7)
+    expect(card.locator(".tsae-found-here")).to_have_count(0)
+
+
+def test_the_other_sae_is_opened_and_labelled(opened: Opening, explored: Explored) -> None:
+    """Its features open beside their matches, with contexts and what they match in turn; labels reach its own file."""
+    it = opened(feature=20)
+    it.widget.get_by_role("tab", name="Compare").click()
+    compare = it.panel("Compare")
+    expect(compare).to_have_attribute("data-compared", "20")
+    other = FeatureIndex.open(explored.other)
+    rows = it.explorer.answer({"kind": "matches", "feature": 20})[0]["rows"]
+    theirs = compare.locator(".tsae-other section")
+    expect(theirs).to_have_attribute("data-feature", str(rows[0]["feature"]))
+    it.press(compare.locator(".tsae-matches [data-other]").nth(2))
+    expect(theirs).to_have_attribute("data-feature", str(rows[2]["feature"]))
+    reverse = it.explorer.explored.needs_comparison().reverse(rows[2]["feature"])
+    expect(theirs.locator("table .tsae-link").first).to_contain_text(f"#{reverse['feature'][0]} ")
+    top = other.contexts.of(rows[2]["feature"], top=1, each_fifth=0, random=0)
+    expect(theirs.locator(".tsae-context .tsae-value").first).to_contain_text(f"{top.activations.max():.3g}")
+    assert theirs.locator(".tsae-context").count() > 5
+    try:
+        theirs.locator(".tsae-otherlabel").fill("of the other")
+        it.press(compare.locator(".tsae-matches [data-other]").nth(1))  # the label is kept, the click is not lost
+        expect(theirs).to_have_attribute("data-feature", str(rows[1]["feature"]))
+        expect(compare.locator(".tsae-matches [data-other]").nth(2)).to_contain_text("of the other")
+        assert FeatureIndex.open(explored.other).labels == {rows[2]["feature"]: "of the other"}
+        assert not it.explorer.index.labels
+    finally:
+        other.labels.set(rows[2]["feature"], "")
+    mine = theirs.locator("table .tsae-link").nth(1)
+    number = mine.inner_text().split()[0]
+    it.press(mine)
+    expect(it.widget.locator(".tsae-card h3")).to_have_text(number)
+
+
+def test_a_text_of_ones_own_in_both(opened: Opening) -> None:
+    it = opened()
+    it.widget.get_by_role("tab", name="Compare").click()
+    compare = it.panel("Compare")
+    expect(compare).to_have_attribute("data-compared", "0")
+    compare.get_by_label("text to read with both").fill("The Fennow is covered in bark .")
+    it.press(compare.get_by_role("button", name="Read in both"))
+    expect(compare.locator("figcaption").last).to_contain_text("your text")
+    names = compare.locator(".tsae-lane-name")
+    assert names.count() >= 8 and "other" in names.nth(1).inner_text()
+    asked = it.behind.asked_of("pairs")[-1]
+    assert asked["text"] == "The Fennow is covered in bark ." and "piece" not in asked
+    it.widget.get_by_role("tab", name="Trace").click()  # it is the same text there
+    expect(it.panel("Trace")).to_have_attribute("data-traced", "text")
+
+
+def test_explanations_go_in_and_out(opened: Opening, tmp_path: Path) -> None:
+    """Imported ones stand where a label would, and say so; a label wins; what is wrong is said, and changes nothing."""
+    it = opened()
+    index = it.explorer.index
+    row = {"modelId": "tiny", "layer": "1-temporal", "index": "3", "description": "what others say",
+           "explanationModelName": "a model", "typeName": "by hand"}
+    (tmp_path / "in.json").write_text(json.dumps([row, row | {"index": 4, "description": "of the fourth"}]))
+    (tmp_path / "wrong.json").write_text(json.dumps([row | {"index": "512"}]))
+    index.labels.set(4, "mine")
+    it.page.reload()
+    it.at(0)
+    it.widget.locator(".tsae-lists summary").click()
+    field = it.widget.get_by_label("file of explanations")
+    field.set_input_files(tmp_path / "wrong.json")
+    expect(it.widget.get_by_role("status").first).to_contain_text("index is 512, but this SAE has features 0 to 511")
+    assert not FeatureIndex.open(index.folder).explanations
+    field.set_input_files(tmp_path / "in.json")
+    line = it.widget.locator(".tsae-line[data-id='3'] .tsae-name")
+    expect(line.locator(".tsae-imported")).to_contain_text("what others say")
+    expect(it.widget.locator(".tsae-line[data-id='4'] .tsae-name")).to_have_text(" mine")
+    expect(it.widget.get_by_role("status").first).to_be_hidden()
+    it.widget.locator(".tsae-lists summary").click()
+    it.go(3)
+    card = it.widget.locator(".tsae-card")
+    expect(card.locator(".tsae-imported")).to_contain_text("imported: what others say (a model)")
+    expect(card.locator(".tsae-label")).to_have_value("")
+    it.press(card.get_by_role("button", name="use as label"))
+    expect(line).to_have_text(" what others say")
+    assert FeatureIndex.open(index.folder).labels == {3: "what others say", 4: "mine"}
+    it.widget.locator(".tsae-lists summary").click()
+    with it.page.expect_download() as download:
+        it.press(it.widget.get_by_role("button", name="explanations as a file"))
+    out = json.loads(Path(download.value.path()).read_text())
+    assert [(one["index"], one["description"], one["explanationModelName"]) for one in out] == [
+        ("3", "what others say", None), ("3", "what others say", "a model"), ("4", "mine", None),
+        ("4", "of the fourth", "a model")]
+    exported = it.explorer.export_html(tmp_path / "share.html", features=[3, 4])
+    it.page.goto(exported.as_uri())
+    it.at(3)
+    expect(it.widget.locator(".tsae-card .tsae-imported")).to_contain_text("imported: what others say")
+
+
+def test_a_card_as_json_and_its_link(opened: Opening, tmp_path: Path) -> None:
+    """The button gives what Python gives; in an exported page too, but for the last of three figures."""
+    it = opened(feature=20)
+    it.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+
+    def saved() -> dict[str, object]:
+        with it.page.expect_download() as download:
+            it.press(it.widget.get_by_role("button", name="card as JSON"))
+        assert download.value.suggested_filename == "feature-20.json"
+        return dict(json.loads(Path(download.value.path()).read_text()))
+
+    expected = it.explorer.card_json(20)
+    assert saved() == json.loads(json.dumps(expected))
+    it.press(it.widget.get_by_role("link", name="link"))
+    expect(it.widget.get_by_role("link", name="link copied")).to_be_visible()
+    assert it.page.evaluate("navigator.clipboard.readText()") == it.page.url
+    exported = it.explorer.export_html(tmp_path / "share.html", features=[20, 21])
+    it.page.goto(f"{exported.as_uri()}#feature=20&of={it.explorer.index.manifest['sae'][:8]}")
+    it.at(20)
+    there = saved()
+    fewer = {"top": 20, "each_fifth": 2, "random": 5}  # contexts in a page
+    assert len(there["contexts"]) == len(it.explorer.index.contexts.of(20, **fewer).kinds)  # type: ignore[arg-type]
+    assert {**there, "contexts": 0} == {**json.loads(json.dumps(expected)), "contexts": 0}
+    first, same = there["contexts"][0], expected["contexts"][0]  # type: ignore[index]
+    assert first["tokens"] == same["tokens"]
+    assert first["activations"] == pytest.approx(same["activations"], rel=1e-2)
+
+
+class Hand:
+    """Counts gestures: a click, a key, a text typed or pasted in one go; looking costs nothing."""
+
+    def __init__(self, it: Opened) -> None:
+        self.it, self.gestures = it, 0
+
+    def click(self, place: Locator) -> None:
+        self.it.press(place)
+        self.gestures += 1
+
+    def key(self, key: str) -> None:
+        self.it.page.keyboard.press(key)
+        self.gestures += 1
+
+    def write(self, text: str) -> None:
+        self.it.page.keyboard.insert_text(text)
+        self.gestures += 1
+
+
+def meaning(hand: Hand) -> None:
+    hand.click(hand.it.widget.locator(".tsae-line").nth(3))
+    expect(hand.it.widget.locator(".tsae-card h3")).to_have_text("#3")
+    assert in_sight(hand.it.widget.locator(".tsae-card .tsae-context").first, hand.it.widget)
+
+
+def word(hand: Hand) -> None:
+    hand.key("/")
+    hand.write("is")
+    hand.key("Enter")
+    expect(hand.it.widget.locator(".tsae-found-here")).to_contain_text("fires above")
+
+
+def own_text(hand: Hand) -> None:
+    trace = hand.it.panel("Trace")
+    hand.click(trace.get_by_label("text to read"))
+    hand.write("The Fennow is covered in bark .")
+    hand.click(trace.get_by_role("button", name="Read"))
+    expect(trace).to_have_attribute("data-traced", "text")
+
+
+def compared(hand: Hand) -> None:
+    hand.click(hand.it.widget.get_by_role("tab", name="Compare"))
+    expect(hand.it.panel("Compare").locator(".tsae-other .tsae-context").first).to_be_visible()
+    expect(hand.it.panel("Compare")).to_have_attribute("data-compared", re.compile(r"\d+"))
+
+
+def steered_up(hand: Hand) -> None:
+    steer = hand.it.panel("Steer")
+    hand.click(hand.it.widget.get_by_role("tab", name="Steer"))
+    expect(steer.locator("textarea")).not_to_have_value("")  # the feature's own context is offered as prompt
+    steer.locator("[name=way]").focus()
+    hand.key("a")  # add everywhere, as a hand chooses in a list
+    expect(steer.locator("[name=way]")).to_have_value("add")
+    hand.click(steer.get_by_role("button", name="Generate"))
+    expect(steer.get_by_role("button", name="Generate")).to_be_visible()
+    expect(steer.locator("thead th").nth(2)).to_contain_text("+")
+
+
+def ablated(hand: Hand) -> None:
+    ablate = hand.it.panel("Ablate")
+    hand.click(hand.it.widget.get_by_role("tab", name="Ablate"))
+    expect(ablate.locator("textarea")).not_to_have_value("")
+    hand.click(ablate.get_by_role("button", name="Ablate"))
+    expect(ablate).to_contain_text("nats a token")
+
+
+def labelled(hand: Hand) -> None:
+    for feature in range(3, 23):
+        line = hand.it.widget.locator(f".tsae-line[data-id='{feature}']")
+        line.scroll_into_view_if_needed()
+        hand.click(line)
+        expect(hand.it.widget.locator(".tsae-card h3")).to_have_text(f"#{feature}")
+        hand.click(hand.it.widget.locator(".tsae-label"))
+        hand.write(f"label of {feature}")
+    hand.key("Enter")
+    expect(hand.it.widget.locator(".tsae-line[data-id='22'] .tsae-name")).to_have_text(" label of 22")
+    labels = FeatureIndex.open(hand.it.explorer.index.folder).labels
+    assert labels == {feature: f"label of {feature}" for feature in range(3, 23)}  # none is lost
+
+
+def shared(hand: Hand) -> None:
+    hand.it.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    hand.click(hand.it.widget.get_by_role("link", name="link"))
+    expect(hand.it.widget.get_by_role("link", name="link copied")).to_be_visible()
+    assert "feature=" in hand.it.page.evaluate("navigator.clipboard.readText()")
+
+
+def saved_card(hand: Hand) -> None:
+    with hand.it.page.expect_download():
+        hand.click(hand.it.widget.get_by_role("button", name="card as JSON"))
+
+
+TASKS = [(meaning, 1), (word, 3), (own_text, 3), (compared, 1), (steered_up, 3), (ablated, 2), (shared, 1),
+         (saved_card, 1), (labelled, 61)]
+
+
+def test_what_people_come_for_in_so_many_gestures(opened: Opening) -> None:
+    """The numbers of the table in the notebook to explore; the page and the unlearning setting are done elsewhere."""
+    it = opened()
+    for task, gestures in TASKS:
+        hand = Hand(it)
+        if task is not labelled:
+            it.widget.locator(".tsae-rows").focus()
+        else:
+            it.widget.locator("input[type=search]").press("Escape")  # the list of the word
+            it.page.keyboard.press("Home")
+            it.at(0)
+        task(hand)
+        assert hand.gestures == gestures, f"{task.__name__}: {hand.gestures}"

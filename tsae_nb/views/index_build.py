@@ -423,8 +423,8 @@ def _check_free(out: Path) -> None:
 
 # %% ../../nbs/views/41_index_build.ipynb #41b00025
 def _keep_labels(old: Path, new: Path, sae: str | None) -> None:
-    """Labels and a person's place outlive their index: under their name if they are of the same SAE, else beside."""
-    for name in ("labels", "place"):
+    """What people have kept outlives the index: under its name if it is of the same SAE, else beside."""
+    for name in ("labels", "explanations", "place"):
         for path in new.glob(f"{name}*.json"):  # of a build that was killed after its end
             path.unlink()
         for path in old.glob(f"{name}*.json"):

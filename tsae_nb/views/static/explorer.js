@@ -54,7 +54,7 @@ function previewsOf(root, about, backend) {
     }
     if (wanted.size) timer = setTimeout(ask, 0);
   }
-  return (feature) => {
+  const preview = (feature) => {
     const spot = h("span", { class: "tsae-preview", dir: "auto", "data-preview": feature });
     if (known.has(feature)) tell(spot);
     else if (!backend.stored) {
@@ -64,6 +64,7 @@ function previewsOf(root, about, backend) {
     }
     return spot;
   };
+  return { preview, words: (feature) => known.get(feature) || "" };
 }
 
 /** The features opened one after the other, as a browser's pages; leafing through is one step. */
@@ -92,6 +93,40 @@ function history() {
   };
 }
 
+/** Offers text as a file of that name. */
+function download(name, text) {
+  const address = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+  h("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}
+
+/** A card for programs, from its answer and that of co-activation: the fields are those of `card_json` in the explorer's notebook. */
+function cardForPrograms(answer, coactive, about, label) {
+  const width = answer.width, half = answer.logits.length / 2, numbers = integers(answer.buffers[0]), values = floats(answer.buffers[1]);
+  const contexts = answer.kinds.map((kind, row) => {
+    const inside = Array.from({ length: width }, (_, i) => row * width + i).filter((i) => numbers[i] >= 0);
+    return { kind, document: answer.pieces[row], start: answer.begins[row], peak: answer.peaks[row] - answer.starts[row],
+      tokens: inside.map((i) => answer.words[numbers[i]]), activations: inside.map((i) => Number(values[i].toPrecision(3))) };
+  });
+  return {
+    format: "tsae_nb.card", version: 1, sae: about.id, layer: about.layer, feature: answer.feature, label, explanations: answer.explanations,
+    group: about.groups[answer.statistics.level - 1], statistics: answer.statistics, histogram: { upper: answer.statistics.max, counts: answer.histogram }, contexts,
+    promotes: answer.logits.slice(0, half), suppresses: answer.logits.slice(half), neighbours: answer.neighbours,
+    coactive: coactive.rows.map(({ feature, phi, given_this, given_other }) => ({ feature, phi, given_this, given_other })),
+  };
+}
+
+/** What a word was looked for as: itself, or a part of which words. */
+function matchedAs({ text, words, occurrences }) {
+  const times = occurrences === 1 ? "once" : `${occurrences.toLocaleString("en")} times`;
+  const parts = words.filter((word) => !word.whole);
+  const said = (word) => `${word.tokens.slice(0, 4).join(", ")}${word.several > 4 ? " …" : ""}`;
+  if (!parts.length) return `“${text}” occurs ${times}${words.length > 1 ? "" : " as a whole word"}`;
+  if (parts.some((word) => !word.several)) return `“${parts.find((word) => !word.several).word}” is no word here, nor a part of one`;
+  if (words.length === 1) return `“${text}” is no word of its own here; it occurs ${times} as a part of a word (${said(words[0])})`;
+  return `“${text}” occurs ${times}, ${parts.map((word) => `“${word.word}” as a part of a word (${said(word)})`).join(", ")}`;
+}
+
 /** The feature that the page's address names for this index, or null. */
 function linked(about) {
   const found = new URLSearchParams(location.hash.slice(1));
@@ -103,11 +138,14 @@ function explore(root, state, backend) {
   let about = state.get("_about");
   const columns = readTable(state.get("_table"), about);
   const rowOf = new Map(Array.from(columns.feature, (feature, row) => [feature, row]));
-  const ask = remembering(backend.ask);
-  const label = (feature) => about.labels[feature] || "";
+  let ask = remembering(backend.ask), sameImports = about.imported;
+  const forget = () => { ask = remembering(backend.ask); };
+  const own = (feature) => about.labels[feature] || "";
+  const imported = (feature) => about.imported[feature] || "";
+  const label = (feature) => own(feature) || imported(feature);
   const card = (feature) => ask(`card:${feature}`, "card", { feature });
   const related = new Set(); // the features whose relations were asked for
-  const preview = previewsOf(root, () => about, backend);
+  const { preview, words } = previewsOf(root, () => about, backend);
   const opened = history();
   const was = state.get("_place") || {};
   const parts = {};
@@ -122,7 +160,9 @@ function explore(root, state, backend) {
     state.set("feature", feature);
     remember();
   };
-  const named = (feature) => (label(feature) ? h("span", { dir: "auto" }, ` ${label(feature)}`) : preview(feature));
+  const named = (feature) => (own(feature) ? h("span", { dir: "auto" }, ` ${own(feature)}`)
+    : imported(feature) ? h("span", { dir: "auto", class: "tsae-imported", title: `imported explanation: ${imported(feature)}` }, ` ⤓ ${imported(feature)}`) : preview(feature));
+  const said = (feature) => label(feature) || words(feature); // where only text has room
   /** A feature's number with its label or preview; in a text that it was found in, `staying` keeps that text. */
   const featureLink = (feature, how = {}) => h("button", {
     class: "tsae-link", title: `open feature ${feature}${label(feature) ? `: ${label(feature)}` : ""}`, disabled: !rowOf.has(feature), onclick: () => open(feature, how),
@@ -148,35 +188,39 @@ function explore(root, state, backend) {
   }
 
   // ---- left: the table ------------------------------------------------------------------------------------------------------------
-  const order = featureTable(parts, { about: () => about, columns, rowOf, label, named, state, backend, open, remember, was: was.table || {},
+  const order = featureTable(parts, { about: () => about, columns, rowOf, label, own, named, tell, state, backend, open, remember, was: was.table || {},
     lists: () => lists, setLists: (changed) => { lists = changed; remember(); } });
 
   // ---- centre: the card -----------------------------------------------------------------------------------------------------------
   parts.card = h("section", { class: "tsae-card", "aria-label": "feature card", tabindex: 0 });
   let kind = "top", wide = false;
 
-  function drawContexts(answer, part) {
-    const group = kind === "top" ? (name) => name === "top" : kind === "random" ? (name) => name === "random" : (name) => name.startsWith("fifth");
-    const numbers = integers(answer.buffers[0]), values = floats(answer.buffers[1]), width = answer.width;
-    const highest = answer.statistics.max;
-    const context = ([name, row]) => {
+  /** Makes rows of contexts of a card's answer: the peak and what is around it, the whole window at a press, and the way to the trace. */
+  function contextRows(answer, canTrace = true) {
+    const numbers = integers(answer.buffers[0]), values = floats(answer.buffers[1]), width = answer.width, highest = answer.statistics.max;
+    return ([name, row]) => {
       const peak = answer.peaks[row] - answer.starts[row];
       const length = Array.from({ length: width }).filter((_, i) => numbers[row * width + i] >= 0).length;
-      const words = (first, last) => flow(Array.from({ length: last - first }, (_, i) => first + i).map((i) =>
+      const part = (first, last) => flow(Array.from({ length: last - first }, (_, i) => first + i).map((i) =>
         token(answer.words[numbers[row * width + i]], values[row * width + i], highest, { peak: i === peak })));
       const near = [Math.max(0, peak - 18), Math.min(length, peak + 9)];
       const text = h("div", { class: "tsae-text", dir: "auto" });
       const more = h("button", { class: "tsae-small", "aria-expanded": "false", title: "the whole window", "aria-label": "the whole window", onclick: () => {
         const whole = more.getAttribute("aria-expanded") !== "true";
         more.setAttribute("aria-expanded", String(whole));
-        fill(text, whole ? words(0, length) : [near[0] > 0 ? "… " : "", ...words(...near), near[1] < length ? " …" : ""]);
+        fill(text, whole ? part(0, length) : [near[0] > 0 ? "… " : "", ...part(...near), near[1] < length ? " …" : ""]);
       } }, "↔");
-      fill(text, near[0] > 0 ? "… " : "", words(...near), near[1] < length ? " …" : "");
+      fill(text, near[0] > 0 ? "… " : "", part(...near), near[1] < length ? " …" : "");
       return h("div", { class: "tsae-context" }, more,
-        h("button", { class: "tsae-small", title: `trace document ${answer.pieces[row]}`, "aria-label": `trace document ${answer.pieces[row]}`, onclick: () => trace({ piece: answer.pieces[row], start: answer.begins[row] }, false) }, "⇢"),
+        canTrace ? h("button", { class: "tsae-small", title: `trace document ${answer.pieces[row]}`, "aria-label": `trace document ${answer.pieces[row]}`, onclick: () => trace({ piece: answer.pieces[row], start: answer.begins[row] }, false) }, "⇢") : h("span", {}),
         h("span", { class: "tsae-faint tsae-value", title: "activation at the framed token" }, `${name === "top" || name === "random" ? "" : `${name} · `}${number(values[row * width + peak])}`),
         text);
     };
+  }
+
+  function drawContexts(answer, part) {
+    const group = kind === "top" ? (name) => name === "top" : kind === "random" ? (name) => name === "random" : (name) => name.startsWith("fifth");
+    const context = contextRows(answer);
     const rows = answer.kinds.map((name, row) => [name, row]).filter(([name]) => group(name));
     const few = kind === "fifths" || wide ? rows.length : 7; // so that what stands below is in sight
     const rest = h("button", { class: "tsae-small", onclick: () => { wide = true; rest.replaceWith(...rows.slice(few).map(context)); } }, `${rows.length - few} more`);
@@ -194,10 +238,32 @@ function explore(root, state, backend) {
   /** The label that the feature's card opens with: what a hand has typed is carried on, and saved where another feature's card takes its place. */
   function typed(feature) {
     const name = parts.card.querySelector(".tsae-label"), before = drawnFeature();
-    if (!name) return label(feature);
+    if (!name) return own(feature);
     if (before === feature) return name.value;
-    if (name.value !== label(before)) saveLabel(before, name.value);
-    return label(feature);
+    if (name.value !== own(before)) saveLabel(before, name.value);
+    return own(feature);
+  }
+
+  /** What the last word search says of a feature. */
+  function found(feature) {
+    const about_ = order.found(feature);
+    if (!about_) return null;
+    const { text, occurrences, row } = about_;
+    return h("p", { class: "tsae-found-here" }, h("b", {}, `“${text}”`), row.threshold ? `: fires above ${number(row.threshold)} on ` : ": fires on ",
+      `${row.hits.toLocaleString("en")} of its ${occurrences.toLocaleString("en")} occurrences and ${(row.fired - row.hits).toLocaleString("en")} other tokens, F1\u00a0${number(row.f1, 2)}`,
+      row.threshold ? h("span", { class: "tsae-faint" }, ` (firing at all: ${number(row.f1_any, 2)})`) : null);
+  }
+
+  const addressOf = (feature) => `#${new URLSearchParams({ feature, of: about.id })}`;
+  async function copyLink(event) {
+    const link = event.currentTarget;
+    try {
+      await navigator.clipboard.writeText(link.href);
+      link.textContent = "link copied";
+    } catch {
+      link.textContent = "link is in the address bar"; // where a page may not write to the clipboard
+    }
+    setTimeout(() => { link.textContent = "link"; }, 2000);
   }
 
   function travel(back) {
@@ -243,7 +309,19 @@ function explore(root, state, backend) {
       h("div", { class: "tsae-row" }, travelButton(true), travelButton(false),
         h("h3", { "data-feature": feature }, `#${feature}`), groupBadge(statistics.level, about.groups), name,
         h("button", { class: "tsae-star", "aria-pressed": String(chosen), title: "choose for steering, ablation and traces (x)", onclick: () => toggle(feature) }, chosen ? "★ chosen" : "☆ choose"),
-        h("a", { class: "tsae-link", href: `#${new URLSearchParams({ feature, of: about.id })}`, title: "the address of this feature: copy it, or keep it" }, "link")),
+        h("a", { class: "tsae-link", href: addressOf(feature), title: "copy the address of this feature", onclick: copyLink }, "link"),
+        h("button", { class: "tsae-small", title: "this card as a JSON file", "aria-label": "card as JSON", onclick: async () => {
+          try {
+            const together = await ask(`coactive:${feature}`, "coactive", { feature });
+            download(`feature-${feature}.json`, JSON.stringify(cardForPrograms(answer, together, about, own(feature)), null, 1));
+          } catch (error) {
+            tell(error.message);
+          }
+        } }, "JSON")),
+      found(feature),
+      answer.explanations.length ? h("p", { class: "tsae-imported" }, "imported: ", h("span", { dir: "auto" }, answer.explanations.map((one) => one.description).join(" · ")),
+        h("small", { class: "tsae-faint" }, ` (${answer.explanations[0].explanationModelName || "by a person"}) `),
+        backend.stored ? null : h("button", { class: "tsae-small", title: "make it this feature's label", onclick: () => { name.value = answer.explanations[0].description; saveLabel(feature, name.value); } }, "use as label")) : null,
       h("p", { class: "tsae-faint" }, label(feature) ? null : preview(feature), " ",
         `${statistics.dead ? "dead" : `active on ${statistics.active.toLocaleString("en")} tokens (${share(statistics.density)})`} · max ${number(statistics.max)} · mean ${number(statistics.mean)} · `,
         h("span", { title: "correlation of the activation with the one on the next token" }, `lag-1 ${fixed(statistics.autocorrelation)}`), " · ",
@@ -268,10 +346,11 @@ function explore(root, state, backend) {
     remember();
   }
   parts.choose = choose;
+  parts.again = () => show(state.get("feature"));
 
   // ---- below: trace, steer, ablate, compare ---------------------------------------------------------------------------------------
   const shared = {
-    about: () => about, state, backend, featureLink, label, named, card, columns, rowOf,
+    about: () => about, state, backend, featureLink, label, said, named, contextRows, card, columns, rowOf,
     place: () => place, moved: (where) => { place = where; remember(); },
     follows: () => follows, follow(on) {
       follows = on;
@@ -313,6 +392,7 @@ function explore(root, state, backend) {
     opened.opened(feature, leafing);
     leafing = staying = false;
     const asked = card(feature); // first of all: the rest is done while the kernel answers
+    if (linked(about) !== null && linked(about) !== feature) window.history.replaceState(window.history.state, "", addressOf(feature)); // an address that names a feature keeps up
     let refocus = () => {};
     const marked = Promise.race([asked.catch(() => null), pause(40)]).then(() => { if (turn === wanted) order.mark(); }); // in one frame with the card, if that comes soon
     await into(parts.card, asked, (answer) => { refocus = keepFocus(); return drawCard(answer); }, `opening #${feature} …`);
@@ -379,7 +459,12 @@ function explore(root, state, backend) {
       about = { ...state.get("_about") };
       await released(root);
       const name = parts.card.querySelector(".tsae-label");
-      if (name && name !== document.activeElement) name.value = label(drawnFeature());
+      if (name && name !== document.activeElement) name.value = own(drawnFeature());
+      if (sameImports !== about.imported) { // what was imported stands in the card too
+        sameImports = about.imported;
+        forget();
+        show(state.get("feature"));
+      }
       order.redraw();
       refresh(panels.current());
     }),
@@ -394,8 +479,8 @@ function explore(root, state, backend) {
 }
 
 /** The virtualised table: only the rows in sight exist, and stay while they are; sorting and filtering never ask the kernel. */
-function featureTable(parts, { about, columns, rowOf, label, named, state, backend, open, remember, was, lists, setLists }) {
-  let sort = { column: "feature", down: false, ...was.sort }, found = null, view = [];
+function featureTable(parts, { about, columns, rowOf, label, own, named, tell, state, backend, open, remember, was, lists, setLists }) {
+  let sort = { column: "feature", down: false, ...was.sort }, found = null, asked = null, view = [];
   const shownColumns = [["feature", "#"], ["level", kindOf(about().groups)], ["density", "density"], ["max", "max"], ["smoothness", "jump"], ["autocorrelation", "lag-1"]]
     .filter(([name]) => name !== "level" || about().groups.length > 1);
   const explained = { level: kindOf(about().groups) === "level" ? "1 is the lowest" : "in the order of the groups", density: "share of tokens on which it is active", max: "largest activation",
@@ -431,10 +516,35 @@ function featureTable(parts, { about, columns, rowOf, label, named, state, backe
       setLists({ ...lists(), [name]: state.get("selected") });
       listName.value = "";
       drawLists();
-    } }, "keep chosen as list"), listName), backend.stored ? null : listed));
+    } }, "keep chosen as list"), listName), backend.stored ? null : listed,
+    backend.stored ? null : h("div", { class: "tsae-row" }, h("span", {}, "explanations"),
+      h("label", { class: "tsae-file", title: "show explanations of a file in Neuronpedia's format where a feature has no label" }, "in ",
+        h("input", { type: "file", accept: ".json,.jsonl", "aria-label": "file of explanations", onchange: (event) => importFrom(event.target) })),
+      h("button", { class: "tsae-small", "aria-label": "explanations as a file", title: "labels and explanations as a file in Neuronpedia's format", onclick: exportExplanations }, "out"))));
+  async function importFrom(field) {
+    const [file] = field.files;
+    if (!file) return;
+    try {
+      const kept = await backend.ask("import", { name: file.name, text: await file.text() });
+      tell("");
+      parts.foot.textContent = `${kept.explanations.toLocaleString("en")} explanations of ${kept.features.toLocaleString("en")} features imported (${kept.of})`;
+    } catch (error) {
+      tell(error.message);
+    }
+    field.value = ""; // the same file may be chosen again
+  }
+  async function exportExplanations() {
+    try {
+      const { rows } = await backend.ask("explanations", {});
+      if (rows.length) download("explanations.json", JSON.stringify(rows, null, 1));
+      else parts.foot.textContent = "There is no label and no explanation yet.";
+    } catch (error) {
+      tell(error.message);
+    }
+  }
   function drawLists() {
     const way = parts.alive.options.length ? parts.alive.value : was.which;
-    fill(parts.alive, [["", "all"], ["alive", "alive"], ["dead", "dead"], ["labelled", "labelled"], ["chosen", "chosen"], ...Object.keys(lists()).map((name) => [`list:${name}`, `list ${name}`])]
+    fill(parts.alive, [["", "all"], ["alive", "alive"], ["dead", "dead"], ["labelled", "labelled"], ["explained", "explained"], ["chosen", "chosen"], ...Object.keys(lists()).map((name) => [`list:${name}`, `list ${name}`])]
       .map(([value, text]) => h("option", { value }, text)));
     parts.alive.value = [...parts.alive.options].some((option) => option.value === way) ? way : "";
     fill(listed, Object.entries(lists()).map(([name, features]) => h("div", { class: "tsae-row" }, h("span", { dir: "auto" }, `${name} (${features.length})`),
@@ -473,14 +583,15 @@ function featureTable(parts, { about, columns, rowOf, label, named, state, backe
         parts.foot.textContent = `“${text}” is no word here that a feature fires on; ${view.length} labels or numbers match.`;
         return;
       }
+      asked = answer;
       found = new Map(answer.rows.filter((row) => rowOf.has(row.feature)).map((row) => [rowOf.get(row.feature), row]));
       sort.chosen = false; // best first, until a column is clicked
       parts.rows.scrollTop = 0;
       rebuild();
-      parts.foot.textContent = answer.rows.length
-        ? `“${text}” occurs ${answer.occurrences.toLocaleString("en")} times; ${answer.rows.length} features about it, best first (F1)`
-        : `No feature fires on “${text}” (${answer.occurrences.toLocaleString("en")} occurrences).`;
-      if (view.length) open(columns.feature[view[0]]);
+      parts.foot.textContent = `${matchedAs(answer)}; ${answer.rows.length
+        ? `${answer.rows.length} features, best first: F1 above each one's best threshold` : "no feature fires on it"}.`;
+      if (view.length && columns.feature[view[0]] === state.get("feature")) parts.again(); // the card says what was found
+      else if (view.length) open(columns.feature[view[0]]);
     } catch (error) {
       parts.foot.textContent = error.message;
     }
@@ -498,7 +609,8 @@ function featureTable(parts, { about, columns, rowOf, label, named, state, backe
       if (columns.density[row] > most) return false;
       if (alive === "alive" && columns.density[row] === 0) return false;
       if (alive === "dead" && columns.density[row] > 0) return false;
-      if (alive === "labelled" && !label(feature)) return false;
+      if (alive === "labelled" && !own(feature)) return false;
+      if (alive === "explained" && !about().imported[feature]) return false;
       if ((alive === "chosen" || alive.startsWith("list:")) && !chosen.has(feature)) return false;
       return !text || String(feature).startsWith(text) || label(feature).toLowerCase().includes(text);
     };
@@ -558,11 +670,13 @@ function featureTable(parts, { about, columns, rowOf, label, named, state, backe
       const row = view[i], feature = columns.feature[row];
       if (!lines.has(feature)) lines.set(feature, makeLine(row, feature));
       const element = lines.get(feature), star = `${chosen.has(feature) ? "★" : ""}${feature}`;
-      const f1 = found && found.has(row) ? `${number(found.get(row).f1, 2)} ` : "", says = `${f1}${label(feature)}`;
+      const f1 = found && found.has(row) ? `${number(found.get(row).f1, 2)} ` : "", says = `${f1}${own(feature)}|${label(feature)}`;
       if (element.firstChild.textContent !== star) element.firstChild.textContent = star;
       if (element.dataset.says !== says) {
         element.dataset.says = says;
         fill(element.lastChild, f1, named(feature));
+        const row_ = found?.get(row);
+        element.title = row_ ? `F1 ${number(row_.f1, 2)} ${row_.threshold ? `above ${number(row_.threshold)}` : "wherever it fires"}: ${row_.hits} hits, ${row_.fired - row_.hits} other tokens` : "";
       }
       for (const [name, value] of [["aria-selected", String(feature === current)], ["aria-posinset", String(i + 1)], ["aria-setsize", String(view.length)]]) {
         if (element.getAttribute(name) !== value) element.setAttribute(name, value); // else its style is computed again for nothing
@@ -592,6 +706,7 @@ function featureTable(parts, { about, columns, rowOf, label, named, state, backe
   return {
     redraw: rebuild,
     beside,
+    found(feature) { return found?.has(rowOf.get(feature)) ? { ...asked, row: found.get(rowOf.get(feature)) } : null; },
     place: () => ({ sort, search: found ? "" : parts.search.value, level: parts.level.value, which: parts.alive.value, densest: parts.densest.value }),
     step(step) { const next = beside(step); if (next !== null) open(next, { leafing: Math.abs(step) === 1 }); },
     mark: toCurrent,
@@ -649,7 +764,7 @@ function graphsToFit(head, graphs, length, pointed) {
   return { box, mark };
 }
 
-function traceView(panel, { about, state, backend, featureLink, label, place, moved, follows, follow }) {
+function traceView(panel, { about, state, backend, featureLink, said, place, moved, follows, follow }) {
   let rank = "total", hidden = new Set(), last = null, askedOf = null; // the word whose features are shown: {text, t}
   const text = h("textarea", { rows: 1, placeholder: "Paste a text and read it …", "aria-label": "text to read" });
   const chosen = (where) => { setFollowing(false); show(where); };
@@ -712,7 +827,7 @@ function traceView(panel, { about, state, backend, featureLink, label, place, mo
       marked = t;
       words[t].classList.add("tsae-marked");
       graphs.mark(t);
-      readout.textContent = `token ${t}: “${shown(answer.texts[t]).trim()}”${row ? ` · #${row.feature} ${label(row.feature)} ${number(row.values[t])}` : ""}${
+      readout.textContent = `token ${t}: “${shown(answer.texts[t]).trim()}”${row ? ` · #${row.feature} ${said(row.feature)} ${number(row.values[t])}` : ""}${
         deep > 1 ? ` · ${groups}s ${Array.from({ length: deep }, (_, i) => share(shares[t * deep + i])).join(" / ")}` : ""}`;
     };
     const textKey = answer.piece === null ? answer.texts.join("") : `${answer.piece}:${answer.start}`;
@@ -754,8 +869,8 @@ function traceView(panel, { about, state, backend, featureLink, label, place, mo
       answer.notice ? h("p", { class: "tsae-notice" }, answer.notice) : null,
       h("div", { class: "tsae-sides" }, h("div", { class: "tsae-reading" }, onToken, reading, readout),
         withTable(`${answer.fired} features fire; ${rows.length} shown`, chart, () => table(
-          ["feature", groups, "label", "total", "peak", "peak token", "active", "run length", "shuffled", "lag-1", "shuffled"],
-          rows.map((row) => [`#${row.feature}`, bare(about().groups[row.level - 1]), label(row.feature), number(row.statistics.total), number(row.highest), shown(answer.texts[row.values.indexOf(Math.max(...row.values))] || ""),
+          ["feature", groups, "total", "peak", "peak token", "active", "run length", "shuffled", "lag-1", "shuffled"],
+          rows.map((row) => [featureLink(row.feature, { staying: true }), bare(about().groups[row.level - 1]), number(row.statistics.total), number(row.highest), shown(answer.texts[row.values.indexOf(Math.max(...row.values))] || ""),
             row.statistics.active, number(row.statistics.run_length), number(row.statistics.shuffled_run_length), number(row.statistics.autocorrelation), number(row.statistics.shuffled_autocorrelation)])))),
     ];
   }
@@ -929,16 +1044,52 @@ function ablateView(panel, { about, state, backend, featureLink, card }) {
   } };
 }
 
-function compareView(panel, { about, state, backend, featureLink, place }) {
-  const head = h("div", {}), found = h("div", { class: "tsae-matches" }), pairs = h("div", { class: "tsae-pairs" });
-  fill(panel, head, h("div", { class: "tsae-compared" }, found, pairs));
+function compareView(panel, { about, state, backend, featureLink, contextRows, place, moved }) {
+  const head = h("div", {}), found = h("div", { class: "tsae-matches" }), pairs = h("div", { class: "tsae-pairs" }), theirs = h("div", { class: "tsae-other" });
+  const text = h("textarea", { rows: 1, placeholder: "Paste a text and read it with both …", "aria-label": "text to read with both" });
+  const reading = h("div", { class: "tsae-row tsae-paste" }, h("div", { class: "tsae-growing" }, text), h("button", { onclick: () => { moved({ text: text.value }); drawText(); } }, "Read in both"));
+  let chosen = null; // the other SAE's feature that is open: {of, feature}
+  fill(panel, head, h("div", { class: "tsae-compared" }, h("div", {}, found, theirs), h("div", {}, reading, pairs)));
+  const openOther = (feature) => {
+    chosen = { of: state.get("feature"), feature };
+    found.querySelectorAll("[data-other]").forEach((line) => line.setAttribute("aria-pressed", String(Number(line.dataset.other) === feature)));
+    return into(theirs, backend.ask("other", { feature }), drawOther, `opening #${feature} of the other SAE …`);
+  };
+  const otherLink = (feature, name) => h("button", { class: "tsae-link", "data-other": feature, "aria-pressed": String(chosen?.feature === feature), title: `open feature ${feature} of the other SAE: ${name}`, onclick: () => openOther(feature) },
+    `#${feature}`, h("span", { dir: "auto" }, ` ${name}`));
   function drawMatches(answer) {
-    const numbers = integers(answer.buffers[0]), values = floats(answer.buffers[1]), other = answer.card;
+    const groups = about().other.groups;
+    if (chosen?.of !== answer.feature) chosen = { of: answer.feature, feature: answer.rows[0].feature };
+    openOther(chosen.feature);
     return [h("h4", {}, `nearest to #${answer.feature} in the other SAE`),
-      table(["cosine", "feature", kindOf(about().other.groups), "density", "lag-1"], answer.rows.map((row) => [number(row.cosine, 3), h("span", { dir: "auto" }, `#${row.feature} ${row.name}`), bare(about().other.groups[row.level - 1]), share(row.density), fixed(row.autocorrelation)])),
-      h("h4", {}, `contexts of its #${other.feature}`),
-      other.kinds.map((_, row) => h("div", { class: "tsae-text tsae-context-other", dir: "auto" }, flow(Array.from({ length: other.width }, (_, i) => row * other.width + i).filter((i) => numbers[i] >= 0)
-        .map((i) => token(other.words[numbers[i]], values[i], other.statistics.max, { peak: i - row * other.width === other.peaks[row] - other.starts[row] })))))];
+      table(["cosine", "feature", ...(groups.length > 1 ? [kindOf(groups)] : []), "density", "lag-1"], answer.rows.map((row) => [number(row.cosine, 3), otherLink(row.feature, row.name),
+        ...(groups.length > 1 ? [bare(groups[row.level - 1])] : []), share(row.density), fixed(row.autocorrelation)]))];
+  }
+  function drawOther(answer) {
+    const feature = answer.feature, statistics = answer.statistics, current = state.get("feature");
+    const context = contextRows(answer, about().other.same_text);
+    const label = h("input", { class: "tsae-otherlabel", value: answer.label, placeholder: "label", "aria-label": "label of the other SAE's feature", onchange: () => {
+      backend.ask("label_other", { feature, text: label.value }).then(() => { drawFound(); drawText(); }, (error) => fill(said, h("span", { class: "tsae-notice", role: "alert" }, error.message)));
+    } });
+    const said = h("p", { class: "tsae-faint" }, `${statistics.dead ? "dead" : `active on ${statistics.active.toLocaleString("en")} tokens (${share(statistics.density)})`} · max ${number(statistics.max)} · lag-1 ${fixed(statistics.autocorrelation)} · run ${number(statistics.run_length, 2)}`);
+    return h("section", { "aria-label": "card of the other SAE's feature", "data-feature": feature },
+      h("div", { class: "tsae-row" }, h("h4", {}, `other #${feature}`), groupBadge(statistics.level, about().other.groups), label), said,
+      h("h4", {}, "nearest to it in this SAE"),
+      table(["cosine", "feature"], answer.reverse.map((row) => [number(row.cosine, 3), h("span", {}, featureLink(row.feature), row.feature === current ? " ← the one on the card" : null)])),
+      h("h4", {}, "contexts"), answer.kinds.length ? answer.kinds.map((name, row) => context([name, row])) : h("p", { class: "tsae-notice" }, "This feature is dead."));
+  }
+  const drawFound = () => into(found, backend.ask("matches", { feature: state.get("feature") }), drawMatches, "looking for the nearest …");
+  function drawText() {
+    const feature = state.get("feature"), where = place(), other = about().other, both = about().live && other.live;
+    reading.hidden = !both;
+    const done = () => { panel.dataset.compared = String(feature); };
+    if (where?.text !== undefined) {
+      if (!text.value) text.value = where.text;
+      if (both) into(pairs, backend.ask("pairs", { feature, text: where.text }), drawPairs, "reading with both …").then(painted).then(done);
+      else fill(pairs, h("p", { class: "tsae-notice" }, "A text of one's own needs the other SAE too: explorer.compare(index, sae=its_sae). Documents stand side by side: choose one in the tab Trace (⇢ beside a context)."));
+    }
+    else if (!other.same_text) fill(pairs, h("p", { class: "tsae-notice" }, `The two indexes were made from different text, so documents cannot stand side by side${both ? "; a text of your own can" : ""}.`));
+    else if (where?.piece !== undefined) into(pairs, backend.ask("pairs", { feature, piece: where.piece }), drawPairs, "tracing both …").then(painted).then(done);
   }
   function drawPairs(answer) {
     const length = answer.texts.length, mine = floats(answer.buffers[0]), theirs = floats(answer.buffers[1]);
@@ -952,26 +1103,24 @@ function compareView(panel, { about, state, backend, featureLink, place }) {
       readout.textContent = `token ${t}: “${shown(answer.texts[t]).trim()}”`;
     });
     const chart = h("div", { class: "tsae-lane-grid" },
-      h("div", { class: "tsae-lane-names" }, answer.features.flatMap((feature, i) => [h("div", { class: "tsae-lane-name" }, featureLink(feature)), h("div", { class: "tsae-lane-name", dir: "auto", title: answer.other_names[i] }, `other #${answer.others[i]} ${answer.other_names[i]}`)])),
+      h("div", { class: "tsae-lane-names" }, answer.features.flatMap((feature, i) => [h("div", { class: "tsae-lane-name" }, featureLink(feature)), h("div", { class: "tsae-lane-name" }, h("span", { class: "tsae-faint" }, "other"), otherLink(answer.others[i], answer.other_names[i]))])),
       graphs.box,
       h("div", { class: "tsae-lane-stats" }, answer.features.flatMap((_, i) => [h("div", { class: "tsae-lane-name" }, `cos ${number(answer.cosines[i], 2)}`), h("div", { class: "tsae-lane-name", title: "correlation of the two on this text" }, `r ${number(answer.correlations[i], 2)}`)])));
-    return [withTable(`document ${answer.piece}, features in pairs`, chart, () => table(["feature", "other", "cosine", "r on this text"],
-      answer.features.map((feature, i) => [`#${feature}`, `#${answer.others[i]}`, number(answer.cosines[i]), number(answer.correlations[i])]))), readout];
+    return [withTable(`${answer.piece === null ? "your text" : `document ${answer.piece}`}, features in pairs`, chart, () => table(["feature", "other", "cosine", "r on this text"],
+      answer.features.map((feature, i) => [featureLink(feature), otherLink(answer.others[i], answer.other_names[i]), number(answer.cosines[i]), number(answer.correlations[i])]))), readout];
   }
   return { refresh() {
     const other = about().other;
     if (!other) {
+      reading.hidden = true;
       fill(head, h("p", { class: "tsae-notice" }, backend.stored ? "A stored page holds one SAE." : "Nothing to compare with yet: explorer.compare(\"path/of/another/index\")."));
       return;
     }
     fill(head, h("p", {}, `${other.folder}: ${other.features.toLocaleString("en")} features, ${other.dead.toLocaleString("en")} dead. Median best cosine ${number(other.median)} over ${other.matched} features of this SAE.`),
       other.layer !== about().layer ? h("p", { class: "tsae-notice" }, `The other SAE reads layer ${other.layer}, this one layer ${about().layer}: the same direction need not mean the same there.`) : null,
       h("details", {}, h("summary", {}, "best cosines of all features"), histogram("best cosines, √ heights", other.cosines, 1)));
-    const feature = state.get("feature"), where = place();
-    into(found, backend.ask("matches", { feature }), drawMatches, "looking for the nearest …");
-    if (!other.same_text) fill(pairs, h("p", { class: "tsae-notice" }, "The two indexes were made from different text, so traces cannot stand side by side."));
-    else if (where && where.text !== undefined) fill(pairs, h("p", { class: "tsae-notice" }, "Traces side by side need a stored document: choose one in the tab Trace (⇢ beside a context)."));
-    else if (where && where.piece !== undefined) into(pairs, backend.ask("pairs", { feature, piece: where.piece }), drawPairs, "tracing both …").then(painted).then(() => { panel.dataset.compared = String(feature); });
+    drawFound();
+    drawText();
   } };
 }
 
