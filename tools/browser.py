@@ -114,6 +114,11 @@ def chromium(width: int = 1500, height: int = 1000) -> Iterator[Page]:
 def run_all(page: Page, address: str, seconds: float = 300.0) -> None:
     """Open a notebook and run all its cells; returns when they have been started."""
     page.goto(address, timeout=1000 * seconds)
+    run_cells(page, seconds)
+
+
+def run_cells(page: Page, seconds: float = 300.0) -> None:
+    """Run all cells of the notebook that is open; returns when they have been started."""
     page.wait_for_selector(
         "#jp-main-statusbar >> text=/\\| Idle$/", timeout=1000 * seconds
     )  # else a kernel dialog opens
