@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOOKED_AT', 'COACTIVE_SAMPLE', 'IndexArrays', 'open_arrays', 'Labels', 'Imported', 'Place', 'apart', 'fifths',
            'Windows', 'Contexts', 'strongest_words', 'Trace', 'rank_by', 'ranked_features', 'level_shares', 'trace_of',
-           'Traces', 'best_threshold', 'threshold_bounds', 'Matched', 'Search', 'Relations', 'FeatureIndex']
+           'Traces', 'word_threshold', 'threshold_bounds', 'Matched', 'Search', 'Relations', 'FeatureIndex']
 
 # %% ../../nbs/views/41a_feature_index.ipynb #9572e03a
 import itertools
@@ -472,7 +472,7 @@ class Traces:
         return pd.DataFrame({"feature": ids[order], "activation": values[order]})
 
 # %% ../../nbs/views/41a_feature_index.ipynb #b8f35ef2
-def best_threshold(
+def word_threshold(
     hits: np.ndarray, values: np.ndarray, occurrences: int, hit_stands_for: int = 1, value_stands_for: int = 1
 ) -> tuple[float, float, int, int]:
     """F1 at the best threshold, that threshold, and how many hits and activations are above it.
@@ -636,7 +636,7 @@ class Search:
         values = np.sort(column[from_edge])
         if len(values) < len(column):  # the first of those left out, for the threshold
             values = np.concatenate([[np.where(from_edge, 0, column).max()], values])
-        f1, threshold, above, fired = best_threshold(hits[hits >= edge], values, occurrences, step, thin)
+        f1, threshold, above, fired = word_threshold(hits[hits >= edge], values, occurrences, step, thin)
         return (feature, f1, threshold, min(above / occurrences, 1.0), above / fired, above, fired)
 
 # %% ../../nbs/views/41a_feature_index.ipynb #c9fc2223
