@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plotly.offline import get_plotlyjs_version
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -91,6 +92,23 @@ def test_runs_packed_again_give_the_same_bytes(tmp_path: Path) -> None:
         for name in names:
             if not name.endswith(".parquet"):
                 assert file_content(again / folder.name / name) == (folder / name).read_bytes()
+
+
+MOST = 20_000_000  # bytes of all files of a checkout: a copy of it is quick, and a page of it opens
+
+
+def test_a_checkout_stays_small() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True).stdout.split("\0")[:-1]
+    if not listed:
+        pytest.skip("no repository: nothing says which files are the project's")
+    sizes = {name: (ROOT / name).stat().st_size for name in listed if (ROOT / name).is_file()}
+    largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
+    assert sum(sizes.values()) <= MOST, f"{sum(sizes.values())} bytes; the largest: {', '.join(largest)}"
+
+
+def test_pages_of_figures_draw_with_the_plotly_that_made_them() -> None:
+    head = (ROOT / "figures" / "plotly.min.js").read_text(encoding="utf-8")[:100]
+    assert f"(basic - minified) v{get_plotlyjs_version()}\n" in head, "npm pack plotly.js-basic-dist-min has the other"
 
 
 def test_a_number_typed_into_readme_or_figures_is_found(tmp_path: Path) -> None:
