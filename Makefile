@@ -41,6 +41,14 @@ TORCH_INDEX ?=
 	@touch $@
 	@du -sh .venv
 
+# What lints and type checks the views' JavaScript, from npm (47 MB). Where npm's registry cannot be reached, tests go on and say so.
+JS_CHECKS := tools/front_end/node_modules/.package-lock.json
+$(JS_CHECKS): .venv/.installed tools/front_end/package-lock.json
+	@echo "ESLint and TypeScript, from npm"
+	@npm ci --prefix tools/front_end --ignore-scripts --no-audit --no-fund --fetch-retries=1 --fetch-timeout=60000 || echo \
+	"npm cannot install them, so the views' JavaScript will be tried, but not linted or type checked; the next make test tries again"
+	@if [ -f $@ ]; then touch $@; fi
+
 environment: .venv/.installed
 
 reproduce: environment
@@ -66,7 +74,7 @@ gemma-ablations: environment
 figures: environment
 	tsae figures runs/tiny
 
-test: environment
+test: environment $(JS_CHECKS)
 	bash tools/check.sh
 
 QUICK := tutorial 00_config components/10_sparse_code 20_sae 51_cli

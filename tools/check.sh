@@ -24,6 +24,16 @@ step "ruff and mypy"
 ruff check tsae_nb nbs tests tools setup.py
 mypy tsae_nb
 
+step "the JavaScript of the views"
+node --test --test-reporter=dot tests/js/*.test.mjs
+modules=tools/front_end/node_modules
+if [ -f "$modules/.package-lock.json" ]; then
+    node "$modules/eslint/bin/eslint.js" -c tools/front_end/eslint.config.mjs tsae_nb/views/static tests/js
+    for project in tools/front_end/tsconfig*.json; do node "$modules/typescript/bin/tsc" -p "$project"; done
+else
+    echo "not linted, nor type checked: see the end"
+fi
+
 step "every notebook"
 status=0
 TSAE_PICTURES=0 timeout "$limit" nbdev_test --n_workers "$(getconf _NPROCESSORS_ONLN)" --timing --do_print || status=$?
@@ -73,5 +83,6 @@ python tools/rhythm.py
 step "what was left out, and why"
 grep '^SKIPPED' "$workplace/tests" || echo "no test was skipped"
 python tools/flagged.py
+[ -f "$modules/.package-lock.json" ] || echo "ESLint and TypeScript: npm ci --prefix tools/front_end installs them, where npm's registry can be reached"
 echo "the site: make site-test builds it and looks at it, with packages of its own"
 step "done"

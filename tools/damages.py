@@ -126,7 +126,7 @@ def stop_writing_progress() -> None:
 
 # Where work is stopped: name → what stops the runs, or the build of the index
 STOPS: dict[str, Callable[[], None]] = {
-    "training": lambda: stopping(training, "save_checkpoint", 12),
+    "training": lambda: stopping(training, "write_checkpoint", 12),
     "unlearning": stop_writing_progress,
     "measured": lambda: stopping(runs, "manifest"),
     "indexing": lambda: stopping(index_build.GrowingFiles, "record"),

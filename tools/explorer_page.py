@@ -1,6 +1,7 @@
 """An explorer's widget in a page without JupyterLab: its own module, and its Python behind a server on loopback.
 
-    python tools/explorer_page.py runs/reference/tiny/temporal          # prints an address to open; Ctrl-C ends it
+    python tools/explorer_page.py runs/reference/tiny/temporal                # prints an address to open; Ctrl-C ends it
+    python tools/explorer_page.py runs/reference/tiny --view monitor          # the same for another view: VIEWS
 
 The page is given the widget's traits and posts its messages; what Python sends, and traits that change, come back on a
 line that waits. Colours and room are JupyterLab's: address?theme=dark&width=900.
@@ -221,22 +222,54 @@ def served(widget: AnsweringWidget) -> Iterator[tuple[Served, str]]:
         server.server_close()
 
 
-def main() -> None:
-    """Serve the explorer of a run until somebody ends it."""
+def features_of(run: Path, compare: Path | None) -> AnsweringWidget:
+    """The feature explorer of a run of the embedded language model."""
     from tsae_nb.language_model import LanguageModel
     from tsae_nb.sae import load_sae
     from tsae_nb.views.explorer import FeatureExplorer
     from tsae_nb.views.feature_index import FeatureIndex
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="of the embedded language model")
-    parser.add_argument("--compare", type=Path, help="another run, to stand beside it")
-    options = parser.parse_args()
     model = LanguageModel.load("embedded")
-    explorer = FeatureExplorer(FeatureIndex.of_run(options.run, model), model=model, sae=load_sae(options.run / "sae"))
-    if options.compare:
-        explorer.compare(FeatureIndex.of_run(options.compare, model))
-    with served(explorer) as (_, address):
+    explorer = FeatureExplorer(FeatureIndex.of_run(run, model), model=model, sae=load_sae(run / "sae"))
+    if compare:
+        explorer.compare(FeatureIndex.of_run(compare, model))
+    return explorer
+
+
+def unlearning_of(run: Path, _: Path | None) -> AnsweringWidget:
+    """The unlearning explorer of such a run."""
+    from tsae_nb.language_model import LanguageModel
+    from tsae_nb.views.feature_index import FeatureIndex
+    from tsae_nb.views.unlearning_explorer import UnlearningExplorer
+
+    return UnlearningExplorer(run, FeatureIndex.of_run(run, LanguageModel.load("embedded")))
+
+
+def monitor_of(folder: Path, _: Path | None) -> AnsweringWidget:
+    """The monitor of all runs below a folder."""
+    from tsae_nb.views.training_monitor import TrainingMonitor
+
+    return TrainingMonitor(folder)
+
+
+def time_of(folder: Path, _: Path | None) -> AnsweringWidget:
+    """The explorer of planted worlds, of a stored grid."""
+    from tsae_nb.views.time_explorer import TimeExplorer
+
+    return TimeExplorer(folder)
+
+
+VIEWS = {"features": features_of, "unlearning": unlearning_of, "monitor": monitor_of, "time": time_of}
+
+
+def main() -> None:
+    """Serve a view of a run, or of a folder of runs, until somebody ends it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a run's folder; of the monitor a folder of runs")
+    parser.add_argument("--view", choices=VIEWS, default="features")
+    parser.add_argument("--compare", type=Path, help="features: another run, to stand beside it")
+    options = parser.parse_args()
+    with served(VIEWS[options.view](options.run, options.compare)) as (_, address):
         print(address, flush=True)
         threading.Event().wait()
 

@@ -283,7 +283,7 @@ def summed(parts: dict[str, list[float]]) -> dict[str, Any]:
 
 
 TIMED = {  # part of a run → where it is called
-    "streams": (runs, "open_streams"), "training": (runs, "train"), "checkpoint": (training, "save_checkpoint"),
+    "streams": (runs, "open_streams"), "training": (runs, "train"), "checkpoint": (training.CheckpointWriter, "save"),
     "batch": (activations.ActivationStream, "batch"), "evaluation": (metrics, "evaluate"),
     "questions": (unlearning, "ask"), "prompts' streams": (unlearning, "cached_streams"),
     "densities": (unlearning, "density_pass"), "setting": (unlearning, "run_setting"),

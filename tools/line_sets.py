@@ -32,6 +32,7 @@ class Part:
     seeds: tuple[int, ...]
     changes: Mapping[str, Any] = field(default_factory=dict)  # axes
     assignments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)  # of its processes, beside ours
 
     def experiment(self, root: Path) -> dict[str, Any]:
         """All its runs."""
@@ -126,7 +127,7 @@ class LineSet:
             variants = ",".join(run.config.sae.variant for run in runs)
             command = [*TSAE, "run", f"runs/{part.file}.yaml", *part.words(), "--seeds", str(one.config.seed), *worlds,
                        "--variants", variants, "--root", str(self.root / self.work)]
-            if children.run(command, lambda line: None):
+            if children.run(command, lambda line: None, part.environment):
                 failed.append(" ".join(command[len(TSAE):]))
                 return []
             return list(runs)

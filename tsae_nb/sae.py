@@ -259,7 +259,7 @@ class SparseAutoencoder(nn.Module):
         there = valid.flatten().nonzero().squeeze(1)
         inputs = target = x.flatten(0, 1).index_select(0, there)
         if self.temporal_encoder is not None:
-            stream = self.temporal_encoder(x if centre is None else x - centre, valid, documents)
+            stream = self.temporal_encoder(x, valid, documents, centre)
             inputs = stream.flatten(0, 1).index_select(0, there)
             centre = None  # is taken
         way = next((way for name, way in WAYS.items() if getattr(self.config, name) is not None), _plain)

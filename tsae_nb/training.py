@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['CHECKPOINT', 'CHECKPOINT_FILES', 'INPUT_PATHS', 'UNORDERED', 'learning_rate', 'Batch', 'SAETraining',
            'gradient_norms', 'stored_metrics', 'read_metrics', 'Diverged', 'MetricsLog', 'machine_facts',
-           'save_checkpoint', 'open_checkpoint', 'can_continue', 'drop_optimizer', 'continued_elsewhere',
-           'load_checkpoint', 'unordered_sums', 'deterministic_kernels', 'repeatable', 'train']
+           'TrainingState', 'state_of', 'write_checkpoint', 'open_checkpoint', 'CheckpointWriter', 'can_continue',
+           'drop_optimizer', 'continued_elsewhere', 'load_checkpoint', 'unordered_sums', 'deterministic_kernels',
+           'repeatable', 'train']
 
 # %% ../nbs/21_training.ipynb #1125954a
 import hashlib
@@ -16,12 +17,14 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -356,15 +359,37 @@ CHECKPOINT = "checkpoint"  # the kind of folder, and its name in a run's folder
 CHECKPOINT_FILES = ("state.json", "state.safetensors")
 
 
-def save_checkpoint(training: SAETraining, folder: Path, metrics: str | None = None) -> None:
-    """Write the whole state of a training to `folder`, whole or not at all; `metrics`: the hash of its log so far."""
+@dataclass(frozen=True)
+class TrainingState:
+    """All of a training that its next step depends on, and what is said of it."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+    @property
+    def bytes(self) -> int:
+        """Of its tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    def apart(self) -> "TrainingState":
+        """The same in the host's memory, where no later step changes it."""
+        return TrainingState({name: tensor.to("cpu", copy=True) for name, tensor in self.tensors.items()}, self.facts)
+
+
+def state_of(training: SAETraining, metrics: str | None = None) -> TrainingState:
+    """The state of a training as it goes on; `metrics`: the hash of its log so far."""
     training.machines = training.machines or [{"from_step": 0, **training.machine}]
+    tensors = {name: tensor.detach() for name, tensor in _tensors_of(training).items()}
+    return TrainingState(tensors, {
+        "step": training.step, "result_settings": _weight_settings(training.config), "metrics": metrics,
+        "provenance": training.provenance, "machines": training.machines})
+
+
+def write_checkpoint(state: TrainingState, folder: Path) -> None:
+    """Write a state to `folder`, whole or not at all."""
     with whole_directory(folder, CHECKPOINT) as temporary:
-        write_tensors(temporary / "state.safetensors", _tensors_of(training))
-        write_json(temporary / "state.json", {
-            "step": training.step, "result_settings": _weight_settings(training.config), "metrics": metrics,
-            "provenance": training.provenance, "machines": training.machines,
-        })
+        write_tensors(temporary / "state.safetensors", state.tensors)
+        write_json(temporary / "state.json", state.facts)
 
 
 def open_checkpoint(folder: Path) -> tuple[dict[str, Any], Stored]:
@@ -375,6 +400,43 @@ def open_checkpoint(folder: Path) -> tuple[dict[str, Any], Stored]:
     for name in CHECKPOINT_FILES:
         stored.path(name)
     return dict(stored.json("state.json")), stored
+
+# %% ../nbs/21_training.ipynb #31a1ef6b
+class CheckpointWriter:
+    """Writes checkpoints beside the training, one after the other, from copies of its state in the host's memory.
+
+    A training waits until its own last one is written; until all are, where a copy would take more than half of the
+    memory that is free. What went wrong in writing is raised by the next call for its folder, or at the end.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._written: dict[Path, Future[None]] = {}
+
+    def __enter__(self) -> "CheckpointWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._thread.shutdown()
+        if kind is None:
+            self.wait()
+
+    def save(self, training: SAETraining, folder: Path, metrics: str | None = None) -> None:
+        """The state of now goes to `folder`, soon; `metrics`: the hash of the training's log so far."""
+        state = state_of(training, metrics)
+        self.wait(folder)
+        if state.bytes > psutil.virtual_memory().available / 2:
+            self.wait()
+        if state.bytes > psutil.virtual_memory().available / 2:
+            write_checkpoint(state, folder)
+        else:
+            self._written[folder] = self._thread.submit(write_checkpoint, state.apart(), folder)
+
+    def wait(self, *folders: Path) -> None:
+        """Until what was given to these folders is on the disk, or to all."""
+        for folder in folders or [*self._written]:
+            if folder in self._written:
+                self._written.pop(folder).result()
 
 # %% ../nbs/21_training.ipynb #6ee6adae
 INPUT_PATHS = (  # their content has hashes
@@ -544,15 +606,15 @@ def repeatable(trainings: Iterable[SAETraining], quiet: bool = False) -> Iterato
 
 # %% ../nbs/21_training.ipynb #5d724a9f
 def _write_down(
-    training: SAETraining, folder: Path, log: MetricsLog, values: Mapping[str, Tensor | float], kept: bool,
-    flush_every: int,
+    training: SAETraining, folder: Path, log: MetricsLog, values: Mapping[str, Tensor | float], flush_every: int,
+    checkpoints: CheckpointWriter | None,
 ) -> None:
-    """The values of the step that a training has done go to its log; where the step is `kept`, a checkpoint too."""
+    """What a training's step gave goes to its log; where the step is kept, its state to `checkpoints`."""
     log.record(training.step, values)
-    if kept or training.step % flush_every == 0:
-        log.flush(synced=kept)
-    if kept:
-        save_checkpoint(training, folder / CHECKPOINT, log.hash)
+    if checkpoints is not None or training.step % flush_every == 0:
+        log.flush(synced=checkpoints is not None)
+    if checkpoints is not None:
+        checkpoints.save(training, folder / CHECKPOINT, log.hash)
 
 # %% ../nbs/21_training.ipynb #95566a34
 def _begin_together(training: SAETraining, ranks: Ranks) -> None:
@@ -597,7 +659,7 @@ def train(
     waiting = [training for training in trainings.values() if not training.finished]
     described = f"training {len(trainings)} SAE" + "s" * (len(trainings) > 1)
     quiet = quiet or not writes
-    with repeatable(waiting, quiet), progress(None, described, "tok", quiet=quiet) as bar:
+    with CheckpointWriter() as writer, repeatable(waiting, quiet), progress(None, described, "tok", quiet=quiet) as bar:
         for step in range(first, last):
             data, stopping = batch(step), ranks is None and asked_to_stop()  # ranks would have to agree
             for folder, training in trainings.items():
@@ -608,8 +670,9 @@ def train(
                 if kept and ranks is not None:
                     _check_together(training, ranks)
                 if writes:
-                    _write_down(training, folder, logs[folder], values, kept, flush_every)
+                    _write_down(training, folder, logs[folder], values, flush_every, writer if kept else None)
             bar.total = data.valid.numel() * (last - first)
             bar.update(data.valid.numel())
             if stopping:
+                writer.wait()
                 raise StoppedEarly

@@ -30,9 +30,10 @@ from tsae_nb.training import (
     SAETraining,
     load_checkpoint,
     read_metrics,
-    save_checkpoint,
+    state_of,
     train,
     unordered_sums,
+    write_checkpoint,
 )
 from tsae_nb.world import ORDERS
 
@@ -184,7 +185,7 @@ def assert_same(one: SAETraining, other: SAETraining) -> None:
 
 def test_a_checkpoint_gives_the_same_next_step(run: Trained, batches: list[ActivationBatch], tmp_path: Path) -> None:
     whole, resumed = run.training, SAETraining(run.config, batches[0].activations.shape[-1], 0.3, device="cuda")
-    save_checkpoint(whole, tmp_path / "checkpoint")
+    write_checkpoint(state_of(whole), tmp_path / "checkpoint")
     load_checkpoint(resumed, tmp_path / "checkpoint")
     assert_same(whole, resumed)
     logs = [{name: float(value) for name, value in one.update(batches[STEPS]).items()} for one in (whole, resumed)]

@@ -99,6 +99,25 @@ class NeighbourConvolution(nn.Module):
         near: Tensor = _Near.apply(x, offsets, *masks)  # type: ignore[no-untyped-call]
         return functional.linear(near, self.weight.t(), self.bias)
 
+# %% ../../nbs/components/11_temporal_encoder.ipynb #537132f6
+class _OfCentre(torch.autograd.Function):
+    """The identity on a convolution of x − c that took c for a constant; its backward pass adds the gradient of c."""
+
+    @staticmethod
+    def forward(ctx: Any, convolved: Tensor, centre: Tensor, weight: Tensor, *masks: Tensor) -> Tensor:
+        ctx.save_for_backward(weight, *masks)
+        return convolved.view_as(convolved)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weight, *masks = ctx.saved_tensors
+        width = gradient.shape[2]
+        there = torch.cat(masks, 2).flatten(0, 1).to(gradient.dtype)
+        sums = (there.t() @ gradient.reshape(-1, width)).to(weight.dtype)
+        of_centre = -(weight.view(len(masks), -1, width) @ sums.unsqueeze(2)).sum((0, 2))
+        return gradient, of_centre, None, *(None for _ in masks)
+
 # %% ../../nbs/components/11_temporal_encoder.ipynb #f228bc1d
 LONGEST_KEPT = 1024  # tokens in a row, up to which the probabilities of all heads are kept
 BLOCK_ROWS, BLOCK_QUERIES = 4, 32  # of a block: its scores stay in a processor's cache
@@ -228,25 +247,36 @@ class TemporalEncoder(nn.Module):
             if config.start == "identity":
                 self.attention.projections.data = same.repeat(1, 3)
 
-    def _stream(self, x: Tensor, valid: Tensor, neighbours: list[Tensor], mask: Tensor | None) -> Tensor:
+    def _stream(self, x: Tensor, valid: Tensor, neighbours: list[Tensor], mask: Tensor | None,
+                centre: Tensor | None) -> Tensor:
         if self.first_convolution is not None and self.second_convolution is not None:
-            x = self.first_convolution(x, self.offsets, neighbours).relu()
-            x = self.second_convolution(x, self.offsets, neighbours)
+            x = self.first_convolution(x, self.offsets, neighbours)
+            if centre is not None:
+                weight = self.first_convolution.weight.detach()
+                x = _OfCentre.apply(x, centre, weight, *neighbours)  # type: ignore[no-untyped-call]
+            x = self.second_convolution(x.relu(), self.offsets, neighbours)
         if self.attention is not None and mask is not None:
             x = self.attention(x, valid, mask, self.config.causal)
         return x
 
-    def forward(self, x: Tensor, valid: Tensor, documents: Tensor) -> Tensor:
-        """Activations (B, T, d), valid (B, T) bool, documents (B, T) int64 → the temporal stream (B, T, d)."""
-        x = x.masked_fill(~valid.unsqueeze(2), 0.0)
+    def forward(self, x: Tensor, valid: Tensor, documents: Tensor, centre: Tensor | None = None) -> Tensor:
+        """x (B, T, d), valid (B, T) bool, documents (B, T) int64 → the temporal stream of x − centre, (B, T, d).
+
+        `centre` (d,) may be learned.
+        """
+        nowhere = ~valid.unsqueeze(2)
+        local = x if centre is None else x - centre
         if self.first_convolution is None and self.attention is None:
-            return x
+            return local.masked_fill(nowhere, 0.0)
         near = neighbour_masks(valid, documents, self.offsets) if self.first_convolution is not None else []
         neighbours = [there.to(x.dtype) for there in near]
         mask = attention_mask(valid, documents, self.config.causal) if self.attention is not None else None
+        apart = centre is not None and self.first_convolution is not None
+        read = (x - centre.detach() if centre is not None and apart else local).masked_fill(nowhere, 0.0)
+        arguments = (read, valid, neighbours, mask, centre if apart else None)
         if self.config.checkpointing and torch.is_grad_enabled():
-            stream: Tensor = checkpoint(self._stream, x, valid, neighbours, mask, use_reentrant=False)
+            stream: Tensor = checkpoint(self._stream, *arguments, use_reentrant=False)
         else:
-            stream = self._stream(x, valid, neighbours, mask)
-        stream = stream + x if self.config.residual else stream
-        return stream.masked_fill(~valid.unsqueeze(2), 0.0)
+            stream = self._stream(*arguments)
+        stream = stream + local if self.config.residual else stream
+        return stream.masked_fill(nowhere, 0.0)

@@ -728,7 +728,7 @@ class FeatureExplorer(AnsweringWidget):
     person has open, chosen and listed is kept beside the labels, and there again the next time.
     """
 
-    _esm = module_source("common.js", "explorer.js")
+    _esm = module_source("explorer.js")
     _css = style_source("common.css", "explorer.css")
     feature = traitlets.Int(0, help="the feature on the card").tag(sync=True)
     selected = traitlets.List(

@@ -86,7 +86,8 @@ def clear(values: Iterable[float]) -> bool:
 
 # %% ../../nbs/views/40b_matched.ipynb #91c08075
 PAIRS = (  # what is compared with what it stands on
-    *((component, "batch_topk") for component in ("temporal_encoder", "no_residual", "consistency")),
+    *((component, "batch_topk") for component in ("temporal_encoder", "no_residual", "one_token")),
+    ("no_residual", "one_token"), ("consistency", "batch_topk"),
     ("tracker", "consistency"),
     *((component, "batch_topk") for component in ("margin", "adversary", "router", "matryoshka")),
     ("t_sae", "matryoshka"), ("tfa", "batch_topk"),

@@ -237,7 +237,7 @@ def trained(configs: Sequence[RunConfig], tell: Callable[[int], None] = lambda s
 class TimeExplorer(AnsweringWidget):
     """A grid of planted worlds: what is found along a document, in all, and where time helps."""
 
-    _esm = module_source("common.js", "time.js")
+    _esm = module_source("time.js")
     _css = style_source("common.css", "time.css")
     world = traitlets.Unicode(help="the name of the world shown").tag(sync=True)
     variant = traitlets.Unicode(help="the SAE shown beside the plain one").tag(sync=True)

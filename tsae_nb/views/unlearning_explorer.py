@@ -81,7 +81,7 @@ def flipped_questions(result: UnlearningResult) -> dict[str, dict[str, Any]]:
 class UnlearningExplorer(AnsweringWidget):
     """The unlearning result of a run folder, setting by setting; with the run's index, clamped features as cards."""
 
-    _esm = module_source("common.js", "unlearning.js")
+    _esm = module_source("unlearning.js")
     _css = style_source("common.css", "unlearning.css")
     selected = traitlets.Int(-1, help="the number of the setting shown, −1 for none").tag(sync=True)
     _about = traitlets.Dict().tag(sync=True)

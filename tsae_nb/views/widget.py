@@ -37,15 +37,54 @@ def plain(values: Any) -> Any:
     return array.tolist()
 
 # %% ../../nbs/views/42_widget.ipynb #ce17dd18
+_IMPORT = re.compile(r'^import\s*(?P<names>[^;"]*?)\s*from\s*"\./(?P<file>[^"]+)";?\n', re.MULTILINE)
+_EXPORTED = re.compile(r"\bexport\s*{(?P<names>[^}]*)};?")
+_PUT_ASIDE = re.compile(r"^/\*\n.*?^\*/\n", re.MULTILINE | re.DOTALL)  # code in comments, which may export too
+_DECLARED = re.compile(r"^export (?=(?:async )?(?:function|const|class) (\w+))", re.MULTILINE)
+
+
 def _static(name: str) -> str:
-    return files("tsae_nb.views").joinpath("static", name).read_text(encoding="utf-8")
+    return files("tsae_nb.views").joinpath("static", *name.split("/")).read_text(encoding="utf-8")
 
 
-def module_source(*names: str) -> str:
-    """One ES module from files of `static/`, in order; what they import of each other is there already."""
-    texts = [_static(name) for name in names]
-    shared = [re.sub(r"^export (?=(async )?(function|const|class))", "", text, flags=re.MULTILINE) for text in texts]
-    return "\n".join(re.sub(r'^import [^;]*? from "\./[^"]*";\n', "", text, flags=re.MULTILINE) for text in shared)
+def _constant(file: str) -> str:
+    return "$" + re.sub(r"\W", "_", file)
+
+
+def _imported(found: re.Match[str]) -> str:
+    names = found["names"]
+    names = names.replace(" as ", ": ") if names.startswith("{") else f"{{ default: {names} }}"
+    return f"const {names} = {_constant(found['file'])};\n"
+
+
+def _in_a_function(file: str, text: str) -> str:
+    text = _PUT_ASIDE.sub("", text)
+    returned = _DECLARED.findall(text)
+    for found in _EXPORTED.finditer(text):
+        pairs = (part.strip().split(" as ") for part in found["names"].split(",") if part.strip())
+        returned += [f"{pair[-1]}: {pair[0]}" for pair in pairs]
+    text = _DECLARED.sub("", _EXPORTED.sub("", text))
+    if "export default " in text:
+        text = text.replace("export default ", "const $default = ")
+        returned.append("default: $default")
+    text = re.sub(r"^//# sourceMappingURL=.*\n", "", text, flags=re.MULTILINE)
+    return f"const {_constant(file)} = (() => {{\n{text}\nreturn {{ {', '.join(returned)} }};\n}})();\n"
+
+
+def module_source(name: str) -> str:
+    """One ES module of a file of `static/` and all that it imports from there, each file before those that need it."""
+    texts: dict[str, str] = {}
+
+    def gather(file: str) -> None:
+        text = _static(file)
+        for found in _IMPORT.finditer(text):
+            if found["file"] not in texts:
+                gather(found["file"])
+        texts[file] = _IMPORT.sub(_imported, text)
+
+    gather(name)
+    own = texts.pop(name)
+    return "".join(_in_a_function(file, text) for file, text in texts.items()) + own
 
 
 def style_source(*names: str) -> str:

@@ -1,5 +1,8 @@
 // Shared by the widgets: elements, tokens, small charts with a table twin, and the two ways of asking for answers.
 
+import { released } from "./page.js";
+import { number, shown } from "./values.js";
+
 /** Make an element. Attributes starting with "on" are listeners, `null`/`false` values are left out. */
 export function h(tag, attributes = {}, ...children) {
   const svg = ["svg", "rect", "line", "path", "circle", "text", "g", "polyline", "title", "polygon"].includes(tag);
@@ -16,39 +19,6 @@ export function h(tag, attributes = {}, ...children) {
 export function fill(element, ...children) {
   element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
-}
-
-/** A number as people read it: three figures, a dash where there is none. */
-export function number(value, digits = 3) {
-  if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  if (value === 0) return "0";
-  const size = Math.abs(value);
-  if (size >= 1e5 || size < 1e-3) return value.toExponential(1);
-  return String(Number(value.toPrecision(digits)));
-}
-
-export function fixed(value, digits = 2) {
-  return value === null || value === undefined || Number.isNaN(value) ? "–" : value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1");
-}
-
-export function share(value) {
-  if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  return value === 0 ? "0 %" : value < 0.0001 ? "<0.01 %" : `${Number((100 * value).toPrecision(2))} %`;
-}
-
-/** A view on a buffer of an answer. */
-export function floats(view) {
-  return new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
-}
-export function integers(view) {
-  return new Int32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
-}
-
-/** The text of a token: new lines and spaces made visible where they are all there is. */
-export function shown(text) {
-  if (text === "") return "·";
-  const visible = text.replaceAll("\n", "↵").replaceAll("\t", "⇥");
-  return visible.trim() === "" ? visible.replaceAll(" ", "␣") : visible;
 }
 
 /**
@@ -112,84 +82,6 @@ export function histogram(title, counts, highest) {
     counts.map((count, bin) => [edge(bin), edge(bin + 1), count]).filter((row) => row[2] > 0)));
 }
 
-/** Asks the kernel over the widget's channel; answers are matched to questions by number. */
-export function kernelBackend(model) {
-  let last = 0;
-  const waiting = new Map();
-  const receive = (content, buffers) => {
-    const entry = waiting.get(content.number);
-    if (!entry) return;
-    waiting.delete(content.number);
-    if (content.error) entry.reject(new Error(content.error));
-    else entry.resolve({ ...content, buffers: buffers || [] });
-  };
-  model.on("msg:custom", receive);
-  return {
-    stored: false,
-    ask(kind, question = {}) {
-      last += 1;
-      const number = `${last}-${Math.random()}`; // several views of one model each see all answers
-      const gone = "The kernel is gone or was restarted: run the cell again.";
-      return new Promise((resolve, reject) => {
-        waiting.set(number, { resolve, reject });
-        try {
-          Promise.resolve(model.send({ number, kind, ...question })).catch(() => reject(new Error(gone)));
-        } catch {
-          waiting.delete(number);
-          reject(new Error(gone));
-        }
-      });
-    },
-    close() { model.off("msg:custom", receive); },
-  };
-}
-
-/** Keeps typed keys in the widget: JupyterLab listens on the document, and would take "dd" for "delete this cell". */
-export function ownKeys(root) {
-  root.addEventListener("keydown", (event) => { if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation(); });
-}
-
-/** Remembers the last answers, so that going back is immediate. */
-export function remembering(ask, room = 200) {
-  const kept = new Map();
-  return (key, kind, question) => {
-    if (kept.has(key)) return kept.get(key);
-    const promise = ask(kind, question);
-    kept.set(key, promise);
-    promise.catch(() => kept.delete(key));
-    if (kept.size > room) kept.delete(kept.keys().next().value);
-    return promise;
-  };
-}
-
-/** Resolves when what was changed has been painted. */
-export function painted() {
-  return new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 0)));
-}
-
-// What is pressed must still be there when it is let go: whoever changes a part of the page waits until it is `released`.
-let pressed = null, held = null, whenReleased = null, release = null;
-function letGo() {
-  pressed = null;
-  setTimeout(() => { // after the click that follows
-    if (pressed || !release) return;
-    release();
-    held = whenReleased = release = null;
-  }, 0);
-}
-document.addEventListener("pointerdown", (event) => {
-  pressed = held = event.target;
-  whenReleased ||= new Promise((resolve) => { release = resolve; });
-}, true);
-for (const event of ["pointerup", "pointercancel"]) document.addEventListener(event, letGo, true);
-document.addEventListener("pointermove", (event) => { if (pressed && !event.buttons) letGo(); }, true); // let go outside of the window
-window.addEventListener("blur", letGo);
-
-/** Resolves when nothing in the element is pressed, and its click is done. */
-export function released(element) {
-  return whenReleased && element.contains(held) ? whenReleased : Promise.resolve();
-}
-
 /** Shows a promise's result; while it lasts, what is waited for; and the reason if it fails. */
 export async function into(element, promise, draw, saying = "waiting for the kernel …") {
   const mine = (element.tsaeTurn = (element.tsaeTurn || 0) + 1);
@@ -213,39 +105,6 @@ export async function into(element, promise, draw, saying = "waiting for the ker
   element.classList.remove("tsae-waiting");
   element.removeAttribute("aria-busy");
   fill(element, shown());
-}
-
-const drawings = new Map(); // element → how it is drawn again
-const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => drawAgain(target)));
-function drawAgain(element) {
-  if (element.isConnected) return drawings.get(element)?.();
-  drawings.delete(element);
-  sizes.unobserve(element);
-  return null;
-}
-function drawAllAgain() {
-  [...drawings.keys()].forEach(drawAgain);
-}
-function newLook() {
-  drawAllAgain();
-  setTimeout(drawAllAgain, 400); // a theme's colours may arrive after its name
-}
-for (const place of [document.documentElement, document.body]) new MutationObserver(newLook).observe(place, { attributes: true });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", newLook);
-
-/** Draws when the element has a size, and again when that changes, or the theme. */
-export function drawnToFit(element, draw) {
-  drawings.set(element, draw);
-  sizes.observe(element);
-}
-
-/** The colour that a variable of the style sheet has at an element, as a canvas takes it. */
-export function colourAt(element, name) {
-  const probe = h("i", { hidden: true, style: `color: var(${name})` });
-  element.append(probe);
-  const colour = getComputedStyle(probe).color;
-  probe.remove();
-  return colour;
 }
 
 let tabNumber = 0;

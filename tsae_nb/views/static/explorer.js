@@ -1,4 +1,6 @@
-import { colourAt, drawnToFit, fill, fixed, floats, flow, h, histogram, integers, into, kernelBackend, number, ownKeys, painted, released, remembering, share, shown, table, tabs, token, withTable } from "./common.js";
+import { fill, flow, h, histogram, into, table, tabs, token, withTable } from "./common.js";
+import { colourAt, drawnToFit, kernelBackend, ownKeys, painted, released } from "./page.js";
+import { fixed, floats, integers, number, remembering, share, shown } from "./values.js";
 
 const ROW = 22; // pixels, of the feature table
 const JUMP = "largest |Δz|/‖Δh‖ in a document, mean over documents (the metric called smoothness); low is smooth";
@@ -22,6 +24,7 @@ function groupBadge(group, groups) {
 }
 
 /** The tabs: a name, and the function of (panel, what all views share) that draws it and returns {refresh}. */
+/** @type {[string, (panel: HTMLElement, shared: any) => {refresh(): void}][]} */
 const TABS = [
   ["Trace", traceView],
   ["Steer", steerView],
@@ -292,7 +295,7 @@ function explore(root, state, backend) {
   let wanted = 0;
   const keepFocus = () => { // what is drawn again loses it; a label that is typed keeps it, else the table takes it, so that the keys go on working
     const active = document.activeElement, inside = active !== parts.card && parts.card.contains(active);
-    const typing = inside && active.matches(".tsae-label"), feature = drawnFeature(), at = typing ? active.selectionStart : 0;
+    const typing = inside && active.matches(".tsae-label"), feature = drawnFeature(), at = typing ? /** @type {HTMLInputElement} */ (active).selectionStart : 0;
     return () => {
       if (typing && drawnFeature() === feature) {
         const name = parts.card.querySelector(".tsae-label");
@@ -306,7 +309,7 @@ function explore(root, state, backend) {
     const turn = (wanted += 1), stays = staying;
     opened.opened(feature, leafing);
     leafing = staying = false;
-    order.mark(feature);
+    order.mark();
     const asked = card(feature);
     let refocus = () => {};
     await into(parts.card, asked, (answer) => { refocus = keepFocus(); return drawCard(answer); }, `opening #${feature} …`);
@@ -689,7 +692,7 @@ function traceView(panel, { about, state, backend, featureLink, label, place, mo
     }));
     const ranked = { total: "total", peak: "peak", length: "run_length" }[rank];
     const rows = all.filter((row) => pinned.has(row.feature) || (!hidden.has(row.level) && row.statistics.total > 0))
-      .sort((a, b) => pinned.has(b.feature) - pinned.has(a.feature) || b.statistics[ranked] - a.statistics[ranked]).slice(0, 40);
+      .sort((a, b) => Number(pinned.has(b.feature)) - Number(pinned.has(a.feature)) || b.statistics[ranked] - a.statistics[ranked]).slice(0, 40);
     if (!answer.fired) {
       return [answer.notice ? h("p", { class: "tsae-notice" }, answer.notice) : null,
         h("p", { class: "tsae-notice" }, "No feature fires on this text."), h("p", { class: "tsae-text" }, flow(answer.texts.map((word) => token(word, 0, 0))))];
@@ -1006,7 +1009,7 @@ function widened(view, type, largest) {
 }
 
 /** The entry point of an exported page: answers come from the archive in it. */
-async function openArchive(text, el) {
+export async function openArchive(text, el) {
   const bytes = Uint8Array.from(atob(text.trim()), (letter) => letter.charCodeAt(0));
   const plain = new Uint8Array(await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer());
   const size = new DataView(plain.buffer).getUint32(0, true);

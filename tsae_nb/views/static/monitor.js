@@ -1,81 +1,215 @@
-import { fill, floats, h, kernelBackend, number, ownKeys, table, withTable } from "./common.js";
+import { aside, loggedAt, onAxis, placeOf, scaleOf, smoothed, termOrder, together } from "./curves.js";
+import { colourAt, drawnToFit, kernelBackend, notDrawn, rootIn } from "./page.js";
+import { Awaited, Figure, Table, html } from "./parts.js";
+import { amount, duration, floats, missing, number } from "./values.js";
+import { Component, render as place } from "./vendor/preact.mjs";
+import uPlot from "./vendor/uPlot.js";
+
+/** @typedef {import("./page.js").Model} Model */
+/** @typedef {{name: string, look: number, stride: number, data: Record<string, Float32Array>, row: any}} Run */
+/** @typedef {{term: string, x: number}} Pointed */
+/** @typedef {{min: number, max: number} | null} Zoom */
 
 // Colour and dashes differ together, so that curves can be told apart without colour; 64 runs have a style of their own.
-const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a7a7a", "#8c6d1f"];
-const DASHES = ["", "7 3", "2 3", "9 3 2 3", "4 2 1 2 1 2", "12 4", "1 2", "6 2 6 2 2 2"];
+const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [4, 2, 1, 2, 1, 2], [12, 4], [1, 2], [6, 2, 6, 2, 2, 2]];
+/** @param {number} look */
+const colourOf = (look) => `--tsae-run${look % 8}`;
+/** @param {number} look */
+const dashOf = (look) => DASHES[(look + Math.floor(look / 8)) % 8];
+/** @type {Record<string, string>} */
 const STATES = { complete: "✓ complete", running: "▶ running", measuring: "… measuring", stopped: "■ stopped" };
+const SMOOTHINGS = [[0, "as logged"], [0.6, "a little"], [0.9, "smooth"], [0.97, "very smooth"]];
 
-/** Terms in the order of interest: the loss, what it is made of, then what is watched. */
-function termOrder(names) {
-  const rank = (name) => (name === "loss" ? 0 : name.startsWith("term/") ? 1 : /^l0/.test(name) ? 2 : /^dead/.test(name) ? 3 : name.startsWith("weight/") || name.startsWith("gradient/") ? 5 : 4);
-  return [...names].sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
+/** What is on the axis: steps, or the tokens that were read until then. @param {Run} run @param {boolean} tokens */
+function placesOf(run, tokens) {
+  const steps = run.data.step || new Float32Array(0);
+  return tokens ? Float64Array.from(steps, (step) => step * (run.row.tokens || NaN)) : steps;
 }
 
-/** One chart: a line per run over the steps; `cursor` is the step pointed at in any chart. */
-function curve(term, runs, { logarithmic, cursor, point, last }) {
-  const width = 320, height = 150, left = 54, bottom = 18, top = 6;
-  const series = runs.filter((run) => run.data[term]).map((run) => ({ run, steps: run.data.step, values: run.data[term] }));
-  let low = Infinity, high = -Infinity;
-  for (const { values } of series) {
-    for (let i = 0; i < values.length; i += 1) {
-      const value = values[i];
-      if (!Number.isFinite(value) || (logarithmic && value <= 0)) continue;
-      if (value < low) low = value;
-      if (value > high) high = value;
-    }
+/**
+ * One term's curves in a chart. Dragging along the axis zooms all charts, a double click goes back; all show the same place.
+ * @typedef {{term: string, runs: Run[], xs: number[], at: Int32Array[], logarithmic: boolean, weight: number, unit: string, zoom: Zoom,
+ *   last: number, sync: string, point: (pointed: Pointed) => void, look: (zoom: Zoom) => void}} CurveProps
+ * @extends {Component<CurveProps, {}>}
+ */
+class Curve extends Component {
+  /** @param {CurveProps} props */
+  constructor(props) {
+    super(props);
+    /** @type {HTMLElement | null} */
+    this.element = null;
+    /** @type {uPlot | null} */
+    this.chart = null;
+    this.made = "";
   }
-  if (low > high) return h("p", { class: "tsae-faint" }, logarithmic ? "no positive values" : "no values yet");
-  const scale = logarithmic ? Math.log10 : (value) => value;
-  const [bottomValue, topValue] = [scale(low), scale(high)], range = topValue - bottomValue || 1;
-  const x = (step) => left + (step / last) * (width - left - 4), y = (value) => height - bottom - ((scale(value) - bottomValue) / range) * (height - bottom - top);
-  const lines = series.map(({ run, steps, values }) => {
-    const skip = Math.max(1, Math.floor(values.length / 600));
-    let path = "", pen = "M"; // lifted at an infinite value, and at one that a logarithmic axis lacks
-    for (let i = 0; i < values.length; i += skip) {
-      if (Number.isNaN(values[i])) continue; // not logged at every step
-      const drawn = Number.isFinite(values[i]) && (!logarithmic || values[i] > 0);
-      if (drawn) path += `${pen}${x(steps[i]).toFixed(1)},${y(values[i]).toFixed(1)}${pen === "M" ? "h.01" : ""}`;
-      pen = drawn ? "L" : "M";
+  componentDidMount() {
+    if (!this.element) return;
+    drawnToFit(this.element, () => this.fit());
+    this.draw();
+  }
+  componentDidUpdate() { this.draw(); }
+  componentWillUnmount() {
+    if (this.element) notDrawn(this.element);
+    this.chart?.destroy();
+  }
+  fit() {
+    if (!this.chart || !this.element || !this.element.clientWidth) return;
+    this.chart.setSize({ width: this.element.clientWidth, height: this.element.clientHeight }); // draws again, in the theme's colours
+  }
+  draw() {
+    const { runs, logarithmic, weight, unit } = this.props;
+    const kind = JSON.stringify([runs.map((run) => run.look), logarithmic, weight > 0, unit]);
+    if (kind !== this.made) {
+      this.chart?.destroy();
+      this.chart = null;
     }
-    return h("path", { d: path, stroke: run.colour, "stroke-dasharray": run.dash, "data-run": run.name });
-  });
-  const middle = logarithmic ? 10 ** ((bottomValue + topValue) / 2) : (low + high) / 2;
-  const chart = h("svg", { class: "tsae-curve", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${term} over steps`, "data-term": term, "data-last": last, "data-points": Math.max(...series.map(({ values }) => values.length)) },
-    [...new Set([low, middle, high])].map((value) => [h("line", { x1: left, x2: width - 4, y1: y(value), y2: y(value) }), h("text", { x: left - 4, y: y(value) + 3, "text-anchor": "end" }, number(value))]),
-    h("text", { x: left, y: height - 5 }, "0"), h("text", { x: width - 4, y: height - 5, "text-anchor": "end" }, `step ${Math.round(last)}`), lines,
-    cursor !== null ? h("line", { class: "tsae-cursor", x1: x(Math.min(cursor, last)), x2: x(Math.min(cursor, last)), y1: top, y2: height - bottom }) : null);
-  chart.addEventListener("mousemove", (event) => {
-    const box = chart.getBoundingClientRect();
-    const place = ((event.clientX - box.left) / box.width) * width;
-    point(Math.max(0, Math.min(last, Math.round(((place - left) / (width - left - 4)) * last))));
-  });
-  return chart;
+    this.made = kind;
+    if (this.chart) this.chart.setData(this.data());
+    else if (this.element) this.chart = new uPlot(this.options(this.element), this.data(), this.element);
+  }
+  /** @returns {uPlot.AlignedData} */
+  data() {
+    const { term, runs, xs, at, logarithmic, weight } = this.props;
+    const columns = runs.flatMap((run, i) => {
+      const values = run.data[term], column = onAxis(xs.length, at[i], values, logarithmic);
+      return weight > 0 ? [onAxis(xs.length, at[i], smoothed(values, weight), logarithmic), column] : [column];
+    });
+    return /** @type {uPlot.AlignedData} */ (/** @type {unknown} */ ([xs, ...columns]));
+  }
+  /** @param {HTMLElement} element @returns {uPlot.Options} */
+  options(element) {
+    const { term, runs, logarithmic, weight, unit, sync } = this.props;
+    /** @param {string} name */
+    const colour = (name) => () => colourAt(element, name);
+    /** @param {Run} run @param {Partial<uPlot.Series>} more @returns {uPlot.Series} */
+    const series = (run, more) => ({ label: run.name, stroke: colour(colourOf(run.look)), width: 1.6, dash: dashOf(run.look), points: { show: false }, ...more });
+    const axis = { stroke: colour("--tsae-faint"), font: "10px system-ui, sans-serif", grid: { stroke: colour("--tsae-line"), width: 0.5 },
+      ticks: { stroke: colour("--tsae-line"), width: 0.5, size: 4 } };
+    return {
+      width: element.clientWidth || 300, height: element.clientHeight || 160, padding: [8, 18, 0, 0],
+      legend: { show: false },
+      cursor: {
+        sync: { key: sync, scales: ["x", null], filters: { pub: (type) => type === "mousemove" || type === "mouseleave" } },
+        drag: { x: true, y: false, setScale: false }, points: { show: false }, y: false,
+        bind: { dblclick: () => () => { this.props.look(null); return null; } },
+      },
+      scales: {
+        x: { time: false, range: () => { const { zoom, last } = this.props; return zoom ? [zoom.min, zoom.max] : [0, last]; } },
+        y: logarithmic ? { distr: 3 } : {},
+      },
+      series: [{ label: unit }, ...runs.flatMap((run) => (weight > 0 ? [series(run, {}), series(run, { alpha: 0.25, width: 1, dash: [] })] : [series(run, {})]))],
+      axes: [
+        { ...axis, size: 18, label: unit, labelSize: 14, labelGap: 0, labelFont: axis.font, gap: 2, values: (_, ticks) => ticks.map((tick) => (unit === "step" ? tick.toLocaleString("en") : amount(tick))) },
+        { ...axis, size: 48, gap: 3, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))) },
+      ],
+      hooks: {
+        setSelect: [(chart) => {
+          const { left, width } = chart.select;
+          if (width < 4) return;
+          this.props.look({ min: chart.posToVal(left, "x"), max: chart.posToVal(left + width, "x") });
+          chart.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+        }],
+        ready: [(chart) => {
+          chart.over.addEventListener("mousemove", (event) => {
+            this.props.point({ term, x: chart.posToVal(event.offsetX, "x") });
+          });
+        }],
+      },
+    };
+  }
+  /** @param {CurveProps} props */
+  render({ term, runs, at, unit, last, logarithmic }) {
+    const points = at.reduce((sum, one) => sum + one.length, 0);
+    return html`<div class="tsae-curve" role="img" aria-label="${term} over ${unit} of ${runs.length} runs; its table has the numbers"
+      data-term=${term} data-points=${points} data-last=${last} data-scale=${logarithmic ? "logarithmic" : "linear"}
+      ref=${(/** @type {HTMLElement | null} */ element) => { this.element = element; }}></div>`;
+  }
 }
 
-function render({ model, el }) {
-  const about = model.get("_about"), runs = new Map(), hidden = new Set();
-  let placed = 0, logarithmic = true, cursor = null, heard = Date.now(), all = false, drawn = 0, waiting = false, tabled = "";
-  const root = h("div", { class: "tsae tsae-monitor", tabindex: 0, "data-lm-suppress-shortcuts": "true" });
-  const head = h("div", { class: "tsae-row" }), runTable = h("div", {}), readout = h("p", { class: "tsae-faint", "aria-live": "polite" }, "Point at a curve: all charts show the same step."), charts = h("div", { class: "tsae-curves" });
-  const news = h("span", { class: "tsae-faint", role: "status" });
-  const toggle = (text, title, get, set) => {
-    const button = h("button", { class: "tsae-small", title, "aria-pressed": String(get()), onclick: () => { set(!get()); button.setAttribute("aria-pressed", String(get())); draw(); } }, text);
-    return button;
-  };
-  fill(head, h("h3", { title: about.folder }, `runs below ${about.folder.replace(/^.*(?=(\/[^/]+){2}$)/, "…")}`), toggle("log", "logarithmic axes", () => logarithmic, (on) => { logarithmic = on; }),
-    toggle("all terms", "weights, gradients and the rest too", () => all, (on) => { all = on; }), news);
-  fill(root, head, runTable, readout, charts);
-  el.append(root);
-  const backend = kernelBackend(model);
+/** @param {{run: Run}} props */
+function Swatch({ run }) {
+  return html`<svg class="tsae-swatch" viewBox="0 0 34 10" role="presentation">
+    <polyline points="0,5 34,5" style="stroke: var(${colourOf(run.look)})" stroke-dasharray=${dashOf(run.look).join(" ")} stroke-width="2.5" /></svg>`;
+}
 
-  function receive(content, buffers) {
-    if (content.kind === "trouble") news.textContent = content.error;
+/** @param {{run: Run, shown: boolean, toggle: () => void}} props */
+function RunRow({ run, shown, toggle }) {
+  const row = run.row;
+  return html`<tr>
+    <td><label><input type="checkbox" checked=${shown} aria-label="show ${run.name}" onChange=${toggle} /> ${run.name}</label></td>
+    <td><${Swatch} run=${run} /></td>
+    <td>${STATES[row.state] || ""}${row.resumed ? ` (resumed ${row.resumed}×)` : ""}</td>
+    <td>${row.steps ? `${row.step}/${row.steps}` : row.step ?? ""}</td>
+    <td>${missing(row.rate) ? "" : `${number(row.rate, 2)} steps/s${row.tokens ? `, ${amount(row.rate * row.tokens)} tokens/s` : ""}`}</td>
+    <td>${missing(row.left) ? "" : duration(row.left)}</td>
+    <td>${number(row.loss)}</td><td>${number(row.l0)}</td>
+    <td>${missing(row.dead) ? "–" : `${number(row.dead)}${row.features ? `/${row.features}` : ""}`}</td>
+    <td>${row.alerts.length ? html`<span class="tsae-alert">${row.alerts.join("; ")}</span>` : ""}</td>
+  </tr>`;
+}
+
+/** The settings in which runs differ. @param {{names: string[], rows: [string, unknown[]][]}} answer */
+function Differences({ names, rows }) {
+  /** @param {unknown} value */
+  const said = (value) => (value === null || value === undefined ? "–" : typeof value === "object" ? JSON.stringify(value).replaceAll('"', "").replaceAll(":", " ").replaceAll(",", ", ") : String(value));
+  if (names.length < 2) return html`<p class="tsae-faint">Two runs with settings are needed to say in what they differ.</p>`;
+  if (!rows.length) return html`<p class="tsae-faint">These ${names.length} runs have the same settings.</p>`;
+  return html`<div class="tsae-scroll" tabindex="0" role="group" aria-label="settings that differ">
+    <${Table} name="tsae-differ" head=${["setting", ...names]} rows=${rows.map(([key, values]) => [key, ...values.map(said)])} /></div>`;
+}
+
+/**
+ * @typedef {{model: Model, root: HTMLElement}} MonitorProps
+ * @typedef {{logarithmic: boolean, all: boolean, tokens: boolean, weight: number, zoom: Zoom, pointed: Pointed | null, news: string, open: boolean}} MonitorState
+ * @extends {Component<MonitorProps, MonitorState>}
+ */
+class Monitor extends Component {
+  /** @param {MonitorProps} props */
+  constructor(props) {
+    super(props);
+    /** @type {MonitorState} */
+    this.state = { logarithmic: true, all: false, tokens: false, weight: 0, zoom: null, pointed: null, news: "", open: false };
+    /** @type {Map<string, Run>} */
+    this.runs = new Map();
+    /** @type {Set<string>} */
+    this.hidden = new Set();
+    this.about = props.model.get("_about");
+    this.backend = kernelBackend(props.model);
+    this.sync = `tsae-${Math.random()}`; // of this view's charts
+    this.looks = this.drawn = this.ticks = 0;
+    this.heard = Date.now();
+    this.waiting = false;
+    /** @type {{of: string, asked: Promise<any>}} */
+    this.differing = { of: "", asked: Promise.resolve(null) };
+    this.receive = this.receive.bind(this);
+    this.timer = 0;
+  }
+  componentDidMount() {
+    this.props.model.on("msg:custom", this.receive);
+    this.ask("hello");
+    this.timer = setInterval(() => {
+      this.ask("alive");
+      const silent = Math.round((Date.now() - this.heard) / 1000);
+      this.setState({ news: silent > 8 ? `no news for ${silent} s: the kernel is busy or gone; run the cell again if it was restarted` : "" });
+    }, 5000);
+  }
+  componentWillUnmount() {
+    clearInterval(this.timer);
+    this.props.model.off("msg:custom", this.receive);
+    this.backend.close();
+  }
+  /** @param {string} kind */
+  ask(kind) { this.backend.ask(kind).catch((error) => this.setState({ news: error.message })); }
+
+  /** @param {any} content @param {DataView[]} buffers */
+  receive(content, buffers) {
+    if (content.kind === "trouble") this.setState({ news: content.error });
     if (content.kind !== "tick") return;
-    heard = Date.now();
-    for (const name of runs.keys()) if (!content.names.includes(name)) runs.delete(name);
-    for (const row of content.rows) Object.assign(run(row.name), { row });
-    content.updates.forEach((update, i) => {
-      const mine = run(update.name), part = floats(buffers[i]), names = ["step", ...update.terms];
+    this.heard = Date.now();
+    for (const name of this.runs.keys()) if (!content.names.includes(name)) this.runs.delete(name);
+    for (const row of content.rows) this.run(row.name).row = row;
+    content.updates.forEach((/** @type {any} */ update, /** @type {number} */ i) => {
+      const mine = this.run(update.name), part = floats(buffers[i]), names = ["step", ...update.terms];
       if (update.first) mine.data = {};
       mine.stride = update.stride;
       names.forEach((name, row) => {
@@ -85,94 +219,101 @@ function render({ model, el }) {
         mine.data[name] = joined;
       });
     });
-    if (content.rows.length || content.updates.length || !drawn) later();
-    root.dataset.ticks = String(Number(root.dataset.ticks || 0) + 1);
+    if (content.rows.length || content.updates.length || !this.drawn) this.later();
+    this.ticks += 1;
+    this.props.root.dataset.ticks = String(this.ticks);
   }
-  function run(name) {
-    if (!runs.has(name)) {
-      const place = placed++;
-      runs.set(name, { name, data: {}, colour: COLOURS[place % 8], dash: DASHES[(place + Math.floor(place / 8)) % 8], row: { name, state: "", alerts: [] } });
-    }
-    return runs.get(name);
+  /** @param {string} name @returns {Run} */
+  run(name) {
+    const known = this.runs.get(name);
+    if (known) return known;
+    const made = { name, look: this.looks++, stride: 1, data: {}, row: { name, state: "", alerts: [] } };
+    this.runs.set(name, made);
+    return made;
   }
-  function later() { // at most a few times a second, however much arrives
-    if (waiting) return;
-    waiting = true;
-    setTimeout(() => { waiting = false; draw(); }, Math.max(0, 250 - (Date.now() - drawn)));
+  later() { // at most a few times a second, however much arrives
+    if (this.waiting) return;
+    this.waiting = true;
+    setTimeout(() => {
+      this.waiting = false;
+      this.drawn = Date.now();
+      this.forceUpdate();
+    }, Math.max(0, 250 - (Date.now() - this.drawn)));
   }
 
-  function draw() {
-    drawn = Date.now();
-    if (!runs.size) {
-      fill(runTable, h("p", { class: "tsae-notice" }, `No run below ${about.folder} has written a step yet; this view waits for it.`));
-      fill(charts);
-      tabled = "";
-      return;
-    }
-    const described = JSON.stringify([...runs.values()].map((one) => [one.row, hidden.has(one.name)]));
-    if (described !== tabled) drawTable();
-    tabled = described;
-    drawCharts();
+  /** What the chart pointed at says of each run, at the place that all charts show. @param {Run[]} shown @param {string} unit */
+  readout(shown, unit) {
+    const { pointed, tokens, weight } = this.state;
+    if (!pointed) return "Point at a curve: its values stand here, and all charts show the same place. Drag along an axis to zoom, double-click to go back.";
+    const said = shown.filter((run) => run.data[pointed.term]).map((run) => {
+      const at = placeOf(placesOf(run, tokens), pointed.x), values = run.data[pointed.term];
+      return `${run.name} ${number(loggedAt(values, at))}${weight > 0 ? ` (smoothed ${number(loggedAt(smoothed(values, weight), at))})` : ""}`;
+    });
+    return `${pointed.term} at ${unit === "step" ? `step ${Math.round(pointed.x)}` : `${amount(pointed.x)} tokens`}: ${said.join(" · ")}`;
   }
-  function drawTable() {
-    const focused = runTable.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
-    const top = runTable.firstChild?.scrollTop || 0;
-    fill(runTable, h("div", { class: "tsae-scroll", tabindex: 0, role: "group", "aria-label": "runs" }, table(["run", "", "state", "step", "loss", "L0", "dead", "alerts"], [...runs.values()].map((one) => {
-      const row = one.row;
-      const box = h("input", { type: "checkbox", checked: !hidden.has(one.name), "aria-label": `show ${one.name}`, onchange: (event) => { event.target.checked ? hidden.delete(one.name) : hidden.add(one.name); draw(); } });
-      return [h("label", {}, box, ` ${one.name}`),
-        h("svg", { class: "tsae-swatch", viewBox: "0 0 34 10", role: "presentation" }, h("polyline", { points: "0,5 34,5", stroke: one.colour, "stroke-dasharray": one.dash, "stroke-width": 2.5 })),
-        `${STATES[row.state] || ""}${row.resumed ? ` (resumed ${row.resumed}×)` : ""}`, row.steps ? `${row.step}/${row.steps}` : row.step ?? "", number(row.loss), number(row.l0),
-        row.dead === null || row.dead === undefined ? "–" : `${number(row.dead)}${row.features ? `/${row.features}` : ""}`, row.alerts.length ? h("span", { class: "tsae-alert" }, row.alerts.join("; ")) : ""];
-    }), { class: "tsae-table tsae-runs" })));
-    runTable.firstChild.scrollTop = top;
-    if (focused) [...runTable.querySelectorAll("input")].find((box) => box.getAttribute("aria-label") === focused)?.focus();
+  /** @param {Run[]} shown */
+  askDifferences(shown) {
+    const names = shown.map((run) => run.name), of = JSON.stringify(names);
+    if (of !== this.differing.of) this.differing = { of, asked: this.backend.ask("settings", { runs: names }) };
+    return this.differing.asked;
   }
-  function drawCharts() {
-    const shown = [...runs.values()].filter((one) => !hidden.has(one.name));
-    const names = new Set(shown.flatMap((one) => Object.keys(one.data)));
+
+  /** @param {MonitorProps} _ @param {MonitorState} state */
+  render(_, { logarithmic, all, weight, zoom, pointed, news, open, ...state }) {
+    const folder = this.about.folder, runs = [...this.runs.values()];
+    const shown = runs.filter((run) => !this.hidden.has(run.name));
+    const counted = shown.length > 0 && shown.every((run) => run.row.tokens), tokens = state.tokens && counted, unit = tokens ? "tokens" : "step";
+    const names = new Set(shown.flatMap((run) => Object.keys(run.data)));
     names.delete("step");
-    const terms = termOrder(names).filter((name) => all || !/^(weight|gradient)\/|^learning_rate$|^gradient_norm$/.test(name));
-    const last = Math.max(1, ...shown.map((one) => one.data.step?.at(-1) || 1));
-    const focused = charts.contains(document.activeElement) ? document.activeElement.closest("[data-chart]")?.dataset.chart : null;
-    const open = new Set([...charts.querySelectorAll('button[aria-pressed="true"]')].map((button) => button.closest("[data-chart]").dataset.chart));
-    fill(charts, terms.map((term) => {
-      const figure = withTable(term, curve(term, shown, { logarithmic: logarithmic && !/^dead|^l0|entropy/.test(term), cursor, point, last }), () => table(["run", "step", term],
-        shown.filter((one) => one.data[term]).map((one) => {
-          const at = cursor === null ? one.data.step.length - 1 : Math.max(0, one.data.step.findLastIndex((step) => step <= cursor));
-          return [one.name, one.data.step[at], number(one.data[term][at])];
-        })));
-      figure.dataset.chart = term;
-      if (open.has(term)) figure.querySelector("button").click();
-      return figure;
-    }));
-    if (focused) charts.querySelector(`[data-chart="${focused}"] button`)?.focus();
+    const terms = termOrder(names).filter((name) => all || !aside(name));
+    const { xs, at } = together(shown.map((run) => placesOf(run, tokens)));
+    const last = Math.max(1, xs.at(-1) || 1);
+    /** @param {string} text @param {string} title @param {boolean} on @param {Partial<MonitorState>} changed @param {boolean} can */
+    const toggle = (text, title, on, changed, can = true) => html`<button class="tsae-small" title=${title} aria-pressed=${String(on)} disabled=${!can}
+      onClick=${() => this.setState(changed)}>${text}</button>`;
+    const chart = (/** @type {string} */ term) => {
+      const mine = shown.map((run, i) => ({ run, i })).filter(({ run }) => run.data[term]), of = mine.map(({ run }) => run);
+      const scale = scaleOf(term, of.map((run) => run.data[term]), logarithmic);
+      return html`<${Figure} key=${term} about=${term} title=${html`${term} <span class="tsae-faint">${scale.said}</span>`} table=${() => html`<${Table}
+          head=${["run", unit, term]} rows=${mine.map(({ run }) => {
+            const places = placesOf(run, tokens), here = pointed ? placeOf(places, pointed.x) : places.length - 1;
+            return [run.name, tokens ? amount(places[here]) : places[here], number(loggedAt(run.data[term], here))];
+          })} />`}>
+        <${Curve} term=${term} runs=${of} xs=${xs} at=${mine.map(({ i }) => at[i])} logarithmic=${scale.logarithmic} weight=${weight} unit=${unit}
+          zoom=${zoom} last=${last} sync=${this.sync} point=${(/** @type {Pointed} */ where) => this.setState({ pointed: where })}
+          look=${(/** @type {Zoom} */ where) => this.setState({ zoom: where })} />
+      <//>`;
+    };
+    return html`<div class="tsae-row">
+        <h3 title=${folder}>runs below ${folder.replace(/^.*(?=(\/[^/]+){2}$)/, "…")}</h3>
+        ${toggle("log", "logarithmic axes, where all values are above 0", logarithmic, { logarithmic: !logarithmic })}
+        ${toggle("all terms", "weights, gradients and the rest too", all, { all: !all })}
+        ${toggle("tokens", counted ? "tokens on the axis, in place of steps" : "some run does not say how many tokens a step has", tokens,
+          { tokens: !tokens, zoom: null, pointed: null }, counted)}
+        <label>curves <select aria-label="smoothing" value=${weight} onChange=${(/** @type {any} */ event) => this.setState({ weight: Number(event.target.value) })}>
+          ${SMOOTHINGS.map(([value, name]) => html`<option value=${value}>${name}</option>`)}</select></label>
+        ${zoom ? html`<button class="tsae-small" onClick=${() => this.setState({ zoom: null })}>show all (now ${unit} ${amount(zoom.min)} to ${amount(zoom.max)})</button>` : null}
+        <span class="tsae-faint" role="status">${news}</span>
+      </div>
+      ${runs.length ? html`<div class="tsae-scroll" tabindex="0" role="group" aria-label="runs"><table class="tsae-table tsae-runs">
+          <thead><tr>${["run", "", "state", "step", "speed", "left", "loss", "L0", "dead", "alerts"].map((name) => html`<th scope="col">${name}</th>`)}</tr></thead>
+          <tbody>${runs.map((run) => html`<${RunRow} key=${run.name} run=${run} shown=${!this.hidden.has(run.name)} toggle=${() => {
+            if (!this.hidden.delete(run.name)) this.hidden.add(run.name);
+            this.forceUpdate();
+          }} />`)}</tbody></table></div>
+        <details onToggle=${(/** @type {any} */ event) => this.setState({ open: event.target.open })}><summary>settings that differ</summary>
+          ${open ? html`<${Awaited} asked=${this.askDifferences(shown)} draw=${(/** @type {any} */ answer) => Differences(answer)} saying="reading settings …" />` : null}</details>
+        <p class="tsae-faint tsae-readout" aria-live="polite">${this.readout(shown, unit)}</p>`
+        : html`<p class="tsae-notice">No run below ${folder} has written a step yet; this view waits for it.</p>`}
+      <div class="tsae-curves">${runs.length ? terms.map(chart) : null}</div>`;
   }
-  function point(step) {
-    cursor = step;
-    readout.textContent = `step ${step}: ` + [...runs.values()].filter((one) => !hidden.has(one.name) && one.data.loss).map((one) => {
-      const at = Math.max(0, one.data.step.findLastIndex((other) => other <= step));
-      return `${one.name} ${number(one.data.loss[at])}`;
-    }).join(" · ");
-    for (const cursorLine of charts.querySelectorAll("svg.tsae-curve")) {
-      const last = Number(cursorLine.dataset.last), place = 54 + (Math.min(step, last) / last) * 262;
-      let line = cursorLine.querySelector(".tsae-cursor");
-      if (!line) cursorLine.append((line = h("line", { class: "tsae-cursor", y1: 6, y2: 132 })));
-      line.setAttribute("x1", place);
-      line.setAttribute("x2", place);
-    }
-  }
+}
 
-  ownKeys(root);
-  model.on("msg:custom", receive);
-  const ask = (kind) => backend.ask(kind).catch((error) => { news.textContent = error.message; });
-  ask("hello");
-  const timer = setInterval(() => {
-    ask("alive");
-    const silent = Math.round((Date.now() - heard) / 1000);
-    news.textContent = silent > 8 ? `no news for ${silent} s: the kernel is busy or gone; run the cell again if it was restarted` : "";
-  }, 5000);
-  return () => { clearInterval(timer); model.off("msg:custom", receive); backend.close(); };
+/** anywidget's entry point. @param {{model: Model, el: HTMLElement}} given */
+function render({ model, el }) {
+  const root = rootIn(el, "tsae-monitor");
+  place(html`<${Monitor} model=${model} root=${root} />`, root);
+  return () => place(null, root);
 }
 
 export default { render };

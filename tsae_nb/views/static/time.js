@@ -1,4 +1,6 @@
-import { fill, fixed, floats, h, into, kernelBackend, ownKeys, painted, remembering, table, withTable } from "./common.js";
+import { fill, h, into, table, withTable } from "./common.js";
+import { kernelBackend, ownKeys, painted } from "./page.js";
+import { fixed, floats, remembering } from "./values.js";
 
 const ORACLES = { token: "oracle, this token", past: "oracle, and the past" };
 const KINDS = ["slow", "fast"];

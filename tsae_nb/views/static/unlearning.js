@@ -1,4 +1,6 @@
-import { fill, fixed, floats, flow, h, integers, into, kernelBackend, number, ownKeys, painted, share, shown, table, token, withTable } from "./common.js";
+import { fill, flow, h, into, table, token, withTable } from "./common.js";
+import { kernelBackend, ownKeys, painted } from "./page.js";
+import { fixed, floats, integers, number, share, shown } from "./values.js";
 
 const REASONS = {
   nothing_selected: "no feature passed the selection", gate: "no setting keeps the side effects small enough",

@@ -1,0 +1,59 @@
+// Curves of runs that log at steps of their own: node --test tests/js
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { aside, loggedAt, onAxis, placeOf, scaleOf, smoothed, termOrder, together } from "../../tsae_nb/views/static/curves.js";
+
+test("the loss comes first, then its terms, what is watched, and weights last", () => {
+  assert.deepEqual(termOrder(["weight/margin", "dead_features", "l0", "term/margin", "density/p10", "loss", "term/adversary"]),
+    ["loss", "term/adversary", "term/margin", "l0", "dead_features", "density/p10", "weight/margin"]);
+  assert.deepEqual(["weight/x", "learning_rate", "gradient_norm", "loss", "gradient"].map(aside), [true, true, true, false, false]);
+});
+
+test("the place of a step is the last that is not above it", () => {
+  assert.deepEqual([0, 1, 9, 10, 11, 99].map((step) => placeOf([1, 10, 20], step)), [0, 0, 0, 1, 1, 2]);
+  assert.equal(placeOf([], 5), 0);
+});
+
+test("a value not logged at a step is the last that was", () => {
+  assert.equal(loggedAt([1, NaN, NaN], 2), 1);
+  assert.equal(loggedAt([1, 2, 3], 99), 3);
+  assert.ok(Number.isNaN(loggedAt([NaN, 2], 0)));
+});
+
+test("smoothing is the mean that its weights say, of what is there", () => {
+  const random = Array.from({ length: 40 }, (_, i) => Math.sin(i * i)), weight = 0.8;
+  random[7] = NaN;
+  random[9] = Infinity;
+  const found = smoothed(random, weight);
+  let seen = [];
+  random.forEach((value, i) => {
+    if (!Number.isFinite(value)) return assert.equal(found[i], value);
+    seen = [...seen, value];
+    const weights = seen.map((_, k) => weight ** (seen.length - 1 - k)), total = weights.reduce((a, b) => a + b);
+    return assert.ok(Math.abs(found[i] - seen.reduce((sum, one, k) => sum + one * weights[k], 0) / total) < 1e-12);
+  });
+  assert.deepEqual([...smoothed([3, 1], 0)], [3, 1]);
+  assert.deepEqual([...smoothed([5, 5, 5], 0.97)], [5, 5, 5]); // it starts where the curve does
+});
+
+test("runs that log at other steps stand on one axis", () => {
+  const { xs, at } = together([[1, 10, 20], [1, 4, 20, 24]]);
+  assert.deepEqual(xs, [1, 4, 10, 20, 24]);
+  assert.deepEqual(at.map((one) => [...one]), [[0, 2, 3], [0, 1, 3, 4]]);
+  assert.deepEqual(onAxis(5, at[0], [7, 8, 9], false), [7, undefined, 8, 9, undefined]);
+});
+
+test("a line goes on over what was not logged, and breaks where its axis has no place", () => {
+  const at = Int32Array.from([0, 1, 2, 3]);
+  assert.deepEqual(onAxis(4, at, [1, NaN, Infinity, -2], false), [1, undefined, null, -2]);
+  assert.deepEqual(onAxis(4, at, [1, 0, NaN, -2], true), [1, null, undefined, null]);
+});
+
+test("a scale is said, and never one that leaves a value out", () => {
+  assert.deepEqual(scaleOf("loss", [[2, 1, NaN]], true), { logarithmic: true, said: "logarithmic" });
+  assert.equal(scaleOf("loss", [[2, 1]], false).said, "linear");
+  assert.equal(scaleOf("l0", [[2, 1]], true).said, "linear");
+  assert.equal(scaleOf("explained_variance", [[0.2, 0.9]], true).logarithmic, false);
+  assert.deepEqual(scaleOf("term/margin", [[2, 1], [0, 3]], true), { logarithmic: false, said: "linear, as it is not always above 0" });
+});

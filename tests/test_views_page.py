@@ -1,0 +1,227 @@
+"""The other views in a page without JupyterLab, before their own Python: monitor, unlearning explorer, time explorer"""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from explorer_page import Served, served
+from playwright.sync_api import Locator, Page, expect
+
+from tsae_nb.views.training_monitor import TrainingMonitor
+from tsae_nb.views.widget import AnsweringWidget
+
+REFERENCE = Path(__file__).resolve().parents[1] / "runs" / "reference"
+LAB = {"width": 1280, "height": 800}  # a laptop; with the file browser open about 900 are left for a widget
+expect.set_options(timeout=30_000)
+
+
+@dataclass
+class Opened:
+    """A view in a page: its root, what is behind it, the page."""
+
+    widget: Locator
+    behind: Served
+    page: Page
+
+    def box(self, place: Locator) -> dict[str, float]:
+        """Where something is, in sight."""
+        place.scroll_into_view_if_needed()
+        box = place.bounding_box()
+        assert box
+        return dict(box)
+
+
+Opening = Callable[..., Opened]
+
+
+@pytest.fixture
+def opened(page: Page) -> Iterator[Opening]:
+    """Opens a view `width` pixels wide, in a theme."""
+    with ExitStack() as stack:
+
+        def opening(widget: AnsweringWidget, width: int = 900, theme: str = "light") -> Opened:
+            behind, address = stack.enter_context(served(widget))
+            page.set_viewport_size(LAB)
+            page.goto(f"{address}?theme={theme}&width={width}")
+            root = page.locator(".tsae")
+            expect(root).to_be_visible()
+            return Opened(root, behind, page)
+
+        yield opening
+        page.goto("about:blank")
+
+
+def barriers(page: Page) -> list[str]:
+    """What axe-core finds of the serious kinds, contrast among them."""
+    found = Axe().run(page, context=".tsae").response["violations"]
+    return [f"{one['id']}: {node['html'][:150]} {node.get('failureSummary', '')[:200]}"
+            for one in found if one["impact"] in ("serious", "critical") for node in one["nodes"][:4]]
+
+
+# -- the monitor ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Runs:
+    """Runs of the reference, and one that is written while somebody looks."""
+
+    folder: Path
+    lines: list[str]
+
+    def write(self, first: int, last: int) -> None:
+        """So many more lines of the run under way."""
+        with open(self.folder / "growing.partial" / "metrics.jsonl", "a") as file:
+            file.writelines(self.lines[first:last])
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    folder = tmp_path / "runs"
+    for name in ("baseline", "temporal"):
+        shutil.copytree(REFERENCE / "tiny" / name, folder / name, ignore=shutil.ignore_patterns("index", "sae"))
+    (folder / "growing.partial").mkdir()
+    shutil.copy(folder / "temporal" / "config.yaml", folder / "growing.partial")
+    made = Runs(folder, (folder / "temporal" / "metrics.jsonl").read_text().splitlines(keepends=True))
+    made.write(0, 20)
+    return made
+
+
+def curve(it: Opened, term: str) -> Locator:
+    """A term's chart, drawn."""
+    place = it.widget.locator(f'.tsae-curve[data-term="{term}"]')
+    expect(place.locator("canvas")).to_be_visible()
+    return place
+
+
+def logged(runs: Runs, run: str, term: str, step: float) -> float:
+    """What a run last logged of a term up to a step."""
+    lines = [json.loads(line) for line in (runs.folder / run / "metrics.jsonl").read_text().splitlines()]
+    return float([line[term] for line in lines if line["step"] <= step and term in line][-1])
+
+
+CURSORS = """() => [...document.querySelectorAll(".u-cursor-x")].map((line) => // how far right each chart's is
+  Math.round(line.getBoundingClientRect().left - line.parentElement.getBoundingClientRect().left))"""
+
+
+def test_the_readout_is_of_the_chart_pointed_at(opened: Opening, runs: Runs) -> None:
+    """Its own metric at that step, for each run; every other chart shows the same place."""
+    it = opened(TrainingMonitor(runs.folder, seconds=0.2))
+    readout = it.widget.locator(".tsae-readout")
+    for term in ("l0", "loss", "dead_features"):
+        box = it.box(curve(it, term).locator(".u-over"))
+        it.page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 20)
+        expect(readout).to_contain_text(f"{term} at step")
+        step = float(re.search(r"at step (\d+)", readout.inner_text())[1])  # type: ignore[index]
+        assert step == pytest.approx(400, abs=5)
+        said = dict(re.findall(r"(\w+) ([\d.]+)(?: ·|$)", readout.inner_text()))
+        for run in ("baseline", "temporal"):
+            assert float(said[run]) == pytest.approx(logged(runs, run, term, step), rel=6e-3), (term, run)
+        places = it.page.evaluate(CURSORS)
+        assert len(places) > 8 and max(places) - min(places) <= 1, places
+
+
+def test_dragging_zooms_and_a_double_click_goes_back(opened: Opening, runs: Runs) -> None:
+    it = opened(TrainingMonitor(runs.folder, seconds=0.2))
+    box = it.box(curve(it, "loss").locator(".u-over"))
+    pixels = it.page.evaluate("document.querySelector('.tsae-curve[data-term=l0] canvas').toDataURL()")
+    it.page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 40)
+    it.page.mouse.down()
+    it.page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 45, steps=6)
+    it.page.mouse.up()
+    back = it.widget.get_by_role("button", name="show all")
+    low, high = map(int, re.findall(r"(\d+)", back.inner_text()))
+    assert (low, high) == (pytest.approx(250, abs=8), pytest.approx(500, abs=8))
+    assert pixels != it.page.evaluate("document.querySelector('.tsae-curve[data-term=l0] canvas').toDataURL()")  # all
+    runs.write(20, 22)  # what comes meanwhile leaves it so
+    expect(it.widget.locator(".tsae-runs tbody tr", has_text="growing")).to_contain_text("/1000")
+    it.page.wait_for_timeout(800)
+    expect(back).to_be_visible()
+    it.page.mouse.dblclick(box["x"] + 0.5 * box["width"], box["y"] + 40)
+    expect(back).to_have_count(0)
+
+
+def test_tokens_smoothing_and_scales_are_said(opened: Opening, runs: Runs) -> None:
+    it = opened(TrainingMonitor(runs.folder, seconds=0.2))
+    loss = curve(it, "loss")
+    expect(it.widget.locator('[data-chart="loss"] figcaption')).to_contain_text("loss logarithmic")
+    expect(it.widget.locator('[data-chart="l0"] figcaption')).to_contain_text("l0 linear")
+    expect(it.widget.locator('[data-chart="term/margin"] figcaption')).to_contain_text("not always above 0")
+    it.widget.get_by_role("button", name="log", exact=True).click()
+    expect(loss).to_have_attribute("data-scale", "linear")
+    assert loss.get_attribute("data-last") == "1000"
+    it.widget.get_by_role("button", name="tokens").click()
+    expect(loss).to_have_attribute("data-last", str(1000 * 32 * 128))
+    it.widget.get_by_label("smoothing").select_option("0.9")
+    box = it.box(loss.locator(".u-over"))
+    it.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20)
+    said = re.compile(r"loss at 2\.\d+ M tokens: baseline [\d.]+ \(smoothed")
+    expect(it.widget.locator(".tsae-readout")).to_contain_text(said)
+
+
+def test_a_run_under_way_says_how_fast_and_how_long(opened: Opening, runs: Runs) -> None:
+    """Its curve grows in place: no chart is made anew, and a table that is open stays so."""
+    it = opened(TrainingMonitor(runs.folder, seconds=0.2))
+    row = it.widget.locator(".tsae-runs tbody tr", has_text="growing")
+    expect(row).to_contain_text("running")
+    loss = curve(it, "loss")
+    before = int(loss.get_attribute("data-points") or 0)
+    loss.locator("canvas").evaluate("(canvas) => { canvas.marked = true; }")
+    it.widget.locator('[data-chart="l0"]').get_by_role("button", name="table").click()
+    for first in range(20, 40, 4):
+        runs.write(first, first + 4)
+        it.page.wait_for_timeout(400)
+    expect(row).to_contain_text(re.compile(r"390/1000[\d.]+ steps/s, [\d.]+ [kM] tokens/s\d+ (s|min)"))
+    expect(loss).to_have_attribute("data-points", str(before + 20))
+    assert loss.locator("canvas").evaluate("(canvas) => canvas.marked")
+    expect(it.widget.locator('[data-chart="l0"] td', has_text="390")).to_be_visible()
+
+
+def test_what_runs_differ_in(opened: Opening, runs: Runs) -> None:
+    it = opened(TrainingMonitor(runs.folder, seconds=0.2))
+    curve(it, "loss")
+    it.widget.get_by_text("settings that differ").click()
+    table = it.widget.locator(".tsae-differ")
+    expect(table.locator("tbody tr", has_text="sae.variant")).to_have_text("sae.variantbaselinetemporaltemporal")
+    it.widget.get_by_label("show baseline").uncheck()
+    expect(it.widget).to_contain_text("These 2 runs have the same settings.")
+    expect(it.widget.locator('[data-chart="loss"]')).to_be_visible()
+
+
+PIXELS = "document.querySelector('.tsae-curve[data-term=loss] canvas').toDataURL()"
+FITS = "document.querySelector('.tsae').scrollWidth <= document.querySelector('.tsae').clientWidth"
+
+
+def test_charts_follow_room_and_theme(opened: Opening, runs: Runs) -> None:
+    it = opened(TrainingMonitor(runs.folder, seconds=0.2))
+    loss = curve(it, "loss")
+    light = it.page.evaluate(PIXELS)
+    it.page.evaluate("document.body.dataset.jpThemeLight = 'false'")
+    it.page.wait_for_function(f"(before) => {PIXELS} !== before", arg=light)
+    for width in (620, 1100):
+        it.page.evaluate("(width) => { document.getElementById('widget').style.width = `${width}px`; }", width)
+        it.page.wait_for_timeout(300)
+        chart, canvas = loss.bounding_box(), loss.locator("canvas").bounding_box()
+        assert chart and canvas and abs(chart["width"] - canvas["width"]) <= 1
+        assert it.page.evaluate(FITS)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_serious_barrier_in_the_monitor(opened: Opening, runs: Runs, theme: str) -> None:
+    it = opened(TrainingMonitor(runs.folder, seconds=0.2), theme=theme)
+    curve(it, "loss")
+    it.widget.get_by_text("settings that differ").click()
+    expect(it.widget.locator(".tsae-differ")).to_be_visible()
+    it.widget.locator('[data-chart="loss"]').get_by_role("button", name="table").click()
+    expect(it.widget.locator('[data-chart="loss"] td').first).to_be_visible()
+    assert not barriers(it.page)
+
+
+def test_no_run_yet(opened: Opening, tmp_path: Path) -> None:
+    it = opened(TrainingMonitor(tmp_path / "none", seconds=0.2))
+    expect(it.widget).to_contain_text("has written a step yet; this view waits for it")
