@@ -258,8 +258,8 @@ def test_killed_anywhere_it_goes_on_and_nothing_is_in_place_before_all_is(
     assert {*(f"figures/figure{n}.csv" for n in (1, 2, 4)), "runs/reference/claims.ipynb"} <= set(summary["files"])
     now = stored(project)
     assert now["runs/reference/tiny/topk/manifest.json"] == first  # what was made is not made again
-    assert {"tiny/topk"} == {name for name, run in reference.runs_below(
-        project / reference.STORED).items() if run.is_dir()}
+    folders = {name for name, run in reference.runs_below(project / reference.STORED).items() if run.is_dir()}
+    assert folders <= {"tiny/topk", "tiny/topk-seed1"}  # the second where it has the highest score
     assert not any("/old/" in name or name.endswith("partial") for name in now) and "runs/reference/soak.json" in now
     assert str(tmp_path) not in "".join(content.decode(errors="replace") for content in now.values())
     compared(project)

@@ -31,7 +31,7 @@ from tsae_nb.evaluation.evaluations import FILES
 from tsae_nb.executors import sweep
 from tsae_nb.experiments import expand, load_experiment, nested
 from tsae_nb.foundation import content_hash, find_chrome
-from tsae_nb.packed import TABLES, file_content, pack_runs, packed_runs
+from tsae_nb.packed import TABLE_FOLDER, file_content, pack_runs, packed_runs
 from tsae_nb.run_folders import RUN, read_mapping, stored_config, stored_runs
 from tsae_nb.runs import PACKAGES, own_files
 from tsae_nb.storage import (
@@ -94,7 +94,7 @@ def keep_all(runs: Sequence[Path], target: Path, opened: set[str]) -> None:
         for run in runs:
             keep(run, Path(folder) / run.name, with_sae=False)
         pack_runs([*Path(folder).iterdir()], (*KEPT, "metrics.jsonl", MANIFEST), target)
-    record(target / TABLES, "tables of runs")
+    record(target / TABLE_FOLDER, "tables of runs")
     for run in runs:
         if run.name in opened:
             keep(run, target / run.name, with_sae=True)
@@ -259,7 +259,7 @@ class Making:
         manifests = [read_mapping(run / "manifest.json") for run in runs.values()]
         kept = runs_below(new / STORED)
         machines = {content_hash(one["machine"]): one["machine"] for one in manifests}
-        tables = [path for part in PARTS for path in sorted((new / STORED / part / TABLES).glob("*.parquet"))]
+        tables = [path for part in PARTS for path in sorted((new / STORED / part / TABLE_FOLDER).glob("*.parquet"))]
         files = [new / STORED / "claims.ipynb", *sorted((new / "figures").iterdir()), *tables]
         return {
             **self.note(), "command": " ".join(["python", "tools/reference.py", *sys.argv[1:]]),
