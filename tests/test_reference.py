@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plotly.offline import get_plotlyjs_version
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -19,8 +20,10 @@ import trials  # noqa: E402
 
 from tsae_nb import runs as library  # noqa: E402
 from tsae_nb import storage  # noqa: E402
-from tsae_nb.config import read_yaml  # noqa: E402
+from tsae_nb.config import UserError, read_yaml  # noqa: E402
 from tsae_nb.experiments import expand  # noqa: E402
+from tsae_nb.packed import file_content, pack_runs, read_frame  # noqa: E402
+from tsae_nb.run_folders import check_files, summaries  # noqa: E402
 from tsae_nb.storage import read_json, write_json  # noqa: E402
 from tsae_nb.views import figures  # noqa: E402
 
@@ -49,6 +52,63 @@ def stored_copy(folder: Path) -> Path:
     for file in ("README.md", "figures/figure1.csv", "figures/figure2.csv", "figures/figure4.csv"):
         shutil.copy(ROOT / file, folder / file)
     return folder
+
+
+def test_packed_runs_are_what_their_hashes_say_and_so_are_the_tables(tmp_path: Path) -> None:
+    runs = reference.runs_below(ROOT / reference.STORED)
+    packed = {name: run for name, run in runs.items() if not run.is_dir()}
+    assert len(runs) > 80 and len(runs) - len(packed) == 2
+    for name in ("tiny/baseline", "ablations/dictionary-2048-seed1"):
+        check_files(packed[name], ("config.yaml", "manifest.json", "metrics.jsonl", *reference.FILES))
+    place, part = tmp_path / reference.STORED, Path("tiny") / "tables"
+    shutil.copytree(ROOT / reference.STORED / "tiny", place / "tiny")
+    assert storage.read_json(place / "tiny" / "baseline" / "evaluation.json")["l0"] > 100
+    table = place / part / "evaluation.json.parquet"
+    content = bytearray(table.read_bytes())
+    content[len(content) // 2] ^= 1
+    table.write_bytes(content)
+    with pytest.raises(UserError, match="tables/evaluation.json.parquet is damaged"):
+        storage.read_json(place / "tiny" / "baseline" / "evaluation.json")
+    assert [path for path, _ in storage.verify(place)] == [table]
+    assert {run.state for run in summaries(place / "tiny") if not run.folder.is_dir()} == {"damaged"}
+
+
+def test_runs_packed_again_give_the_same_bytes(tmp_path: Path) -> None:
+    source, again = ROOT / reference.STORED / "tiny", tmp_path / "again"
+    names = (*reference.KEPT, "metrics.jsonl", storage.MANIFEST)
+    folders = [tmp_path / run for run in ("baseline", "adversarial-seed2")]
+    for folder in folders:
+        folder.mkdir()
+        for name in names:
+            if name.endswith(".parquet"):
+                read_frame(source / folder.name / name).to_parquet(folder / name, index=False)
+            else:
+                (folder / name).write_bytes(file_content(source / folder.name / name))
+    for order, place in ((folders, tmp_path / "one"), (folders[::-1], again)):
+        pack_runs(order, names, place)
+    for table in (again / "tables").iterdir():
+        assert table.read_bytes() == (tmp_path / "one" / "tables" / table.name).read_bytes()
+    for folder in folders:
+        for name in names:
+            if not name.endswith(".parquet"):
+                assert file_content(again / folder.name / name) == (folder / name).read_bytes()
+
+
+MOST = 20_000_000  # bytes of all files of a checkout: a copy of it is quick, and a page of it opens
+
+
+def test_a_checkout_stays_small() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True).stdout.split("\0")[:-1]
+    if not listed:
+        pytest.skip("no repository: nothing says which files are the project's")
+    sizes = {name: (ROOT / name).stat().st_size for name in listed if (ROOT / name).is_file()}
+    largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
+    assert sum(sizes.values()) <= MOST, f"{sum(sizes.values())} bytes; the largest: {', '.join(largest)}"
+
+
+def test_pages_of_figures_draw_with_the_plotly_that_made_them() -> None:
+    head = (ROOT / "figures" / "plotly.min.js").read_text(encoding="utf-8")[:100]
+    assert f"(basic - minified) v{get_plotlyjs_version()}\n" in head, "npm pack plotly.js-basic-dist-min has the other"
 
 
 def test_a_number_typed_into_readme_or_figures_is_found(tmp_path: Path) -> None:
@@ -198,6 +258,8 @@ def test_killed_anywhere_it_goes_on_and_nothing_is_in_place_before_all_is(
     assert {*(f"figures/figure{n}.csv" for n in (1, 2, 4)), "runs/reference/claims.ipynb"} <= set(summary["files"])
     now = stored(project)
     assert now["runs/reference/tiny/topk/manifest.json"] == first  # what was made is not made again
+    folders = {name for name, run in reference.runs_below(project / reference.STORED).items() if run.is_dir()}
+    assert folders <= {"tiny/topk", "tiny/topk-seed1"}  # the second where it has the highest score
     assert not any("/old/" in name or name.endswith("partial") for name in now) and "runs/reference/soak.json" in now
     assert str(tmp_path) not in "".join(content.decode(errors="replace") for content in now.values())
     compared(project)

@@ -52,6 +52,7 @@ TESTS: dict[str, tuple[str, ...]] = {  # start of a module's name: what checks i
     "experiments": ("tests/test_ways.py",),
     "foundation": (OBJECTIVE, ODD, "tests/test_storage.py"),
     "controls": ("tests/test_controls_browser.py",),
+    "packed": ("tests/test_reference.py",),
     "storage": ("tests/test_storage.py",),
     "run_folders": ("tests/test_processes.py",),
     "processes": ("tests/test_processes.py",),

@@ -6,7 +6,8 @@
 
 Whatever stops it, the same command goes on. The work is in a hidden folder, which git does not see; only what is
 complete takes the place of what is stored in runs/reference, and then all of it. Of the metrics every tenth step is
-kept, and the first; of the SAEs those that the notebooks to explore open. What reads run directories reads these too.
+kept, and the first. All runs of an experiment are in the tables of one folder, `tables`, bit by bit; those whose SAEs
+the notebooks to explore open have a folder of their own beside it. What reads run directories reads these too.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +31,12 @@ from tsae_nb.evaluation.evaluations import FILES
 from tsae_nb.executors import sweep
 from tsae_nb.experiments import expand, load_experiment, nested
 from tsae_nb.foundation import content_hash, find_chrome
+from tsae_nb.packed import TABLE_FOLDER, file_content, pack_runs, packed_runs
 from tsae_nb.run_folders import RUN, read_mapping, stored_config, stored_runs
 from tsae_nb.runs import PACKAGES, own_files
 from tsae_nb.storage import (
+    MANIFEST,
+    Stored,
     claim,
     is_stored,
     locked,
@@ -69,7 +74,7 @@ def explored(runs: Sequence[Path]) -> set[str]:
 
 
 def keep(run: Path, target: Path, with_sae: bool) -> None:
-    """Copy the small files of one complete run."""
+    """Copy the small files of one complete run; without an SAE it is to be packed, and its own table has no hash."""
     target.mkdir(parents=True)
     for name in KEPT:
         if (run / name).is_file():
@@ -79,12 +84,27 @@ def keep(run: Path, target: Path, with_sae: bool) -> None:
     (target / "metrics.jsonl").write_text("".join(thinned))
     if with_sae:
         shutil.copytree(run / "sae", target / "sae")
-    record(target, RUN, own_files(target), anew=True)
+    record(target, RUN, [name for name in own_files(target) if with_sae or not name.endswith(".parquet")], anew=True)
+
+
+def keep_all(runs: Sequence[Path], target: Path, opened: set[str]) -> None:
+    """The runs of an experiment in tables, and those whose names are in `opened` in folders with their SAEs too."""
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target, prefix=".") as folder:
+        for run in runs:
+            keep(run, Path(folder) / run.name, with_sae=False)
+        pack_runs([*Path(folder).iterdir()], (*KEPT, "metrics.jsonl", MANIFEST), target)
+    record(target / TABLE_FOLDER, "tables of runs")
+    for run in runs:
+        if run.name in opened:
+            keep(run, target / run.name, with_sae=True)
 
 
 def results_hash(run: Path) -> str:
-    """A hash of every file that is kept of a run."""
-    return content_hash(*(part for name in sorted(own_files(run)) for part in (name, run / name)))
+    """A hash of every file that is kept of a run; of a packed one, of those that have hashes of their own."""
+    if run.is_dir():
+        return content_hash(*(part for name in sorted(own_files(run)) for part in (name, run / name)))
+    return content_hash(*(part for name in sorted(Stored(run, RUN).files) for part in (name, file_content(run / name))))
 
 
 # -- one set: the runs that belong together ----------------------------------------------------------------------------
@@ -101,8 +121,9 @@ def changes(assignments: Sequence[str]) -> dict[str, Any]:
 
 def runs_below(root: Path) -> dict[str, Path]:
     """The complete runs of all parts, by name."""
-    found = sorted(path.parent for part in PARTS for path in (root / part).glob("*/manifest.json"))
-    return {f"{run.parent.name}/{run.name}": run for run in found}
+    found = {path.parent for part in PARTS for path in (root / part).glob("*/manifest.json")}
+    found |= {run for part in PARTS for run in packed_runs(root / part)}
+    return {f"{run.parent.name}/{run.name}": run for run in sorted(found)}
 
 
 def mixed(runs: Mapping[str, Path], commit: str) -> list[str]:
@@ -224,9 +245,7 @@ class Making:
         stored = new / STORED
         for part in PARTS:
             of_part = [run for name, run in runs.items() if name.startswith(f"{part}/")]
-            opened = explored(of_part) if part == "tiny" else set[str]()
-            for run in of_part:
-                keep(run, stored / part / run.name, run.name in opened)
+            keep_all(of_part, stored / part, explored(of_part) if part == "tiny" else set())
         print("the figures", flush=True)
         draw(stored / "tiny", new / "figures")
         print("the claims", flush=True)
@@ -240,7 +259,8 @@ class Making:
         manifests = [read_mapping(run / "manifest.json") for run in runs.values()]
         kept = runs_below(new / STORED)
         machines = {content_hash(one["machine"]): one["machine"] for one in manifests}
-        files = [new / STORED / "claims.ipynb", *sorted((new / "figures").iterdir())]
+        tables = [path for part in PARTS for path in sorted((new / STORED / part / TABLE_FOLDER).glob("*.parquet"))]
+        files = [new / STORED / "claims.ipynb", *sorted((new / "figures").iterdir()), *tables]
         return {
             **self.note(), "command": " ".join(["python", "tools/reference.py", *sys.argv[1:]]),
             "date": datetime.date.today().isoformat(), "machines": list(machines.values()),

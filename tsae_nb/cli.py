@@ -65,6 +65,15 @@ class Folder(click.Path):
         return str(value)
 
 
+def _in_tables(folder: Path) -> bool:
+    """Whether a run without a folder is in the tables beside it; nothing is imported where there are none."""
+    if not Path(folder.parent, "tables").is_dir():
+        return False
+    from tsae_nb.packed import is_kept
+
+    return is_kept(folder / "config.yaml")
+
+
 class Run(Folder):
     """The folder of a run, or of what was measured of one again; another is refused before anything is imported."""
 
@@ -74,7 +83,8 @@ class Run(Folder):
         folder = Path(super().convert(value, parameter, context))
         marks = ("config.yaml", "manifest.json", "stored.json", "evaluated.json")  # of one that lost some of its files
         under_way = Path(os.path.abspath(folder) + ".partial", "config.yaml")
-        if not under_way.is_file() and not any((folder / mark).is_file() for mark in marks):
+        there = under_way.is_file() or any((folder / mark).is_file() for mark in marks)
+        if not there and not _in_tables(folder):
             beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
             beside = [name for name in beside if name != folder.name]
             near = difflib.get_close_matches(folder.name, beside, n=1)
@@ -440,12 +450,13 @@ def figures_command(runs: tuple[str, ...], out: str | None) -> None:
     if not any(Path(folder).is_dir() for folder in runs or ["runs"]):
         raise none
     _load("views.figures")
+    from tsae_nb.packed import is_kept
     from tsae_nb.run_folders import folders_of_runs
     from tsae_nb.views.figures import draw
     from tsae_nb.views.recovery_figure import draw_recovery
 
     known = [path for folder in runs or ["runs"] for path in folders_of_runs(folder)]
-    complete = [path for path in known if (path / "manifest.json").is_file()]
+    complete = [path for path in known if is_kept(path / "manifest.json")]
     experiments = _drawn_together(runs, complete)
     if not complete:
         raise none

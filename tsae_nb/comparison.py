@@ -13,6 +13,7 @@ from typing import Any
 
 from .config import RunConfig, UserError, differing, settings_of
 from .evaluation.evaluations import EVALUATIONS, NUMBERS
+from .packed import is_kept
 from tsae_nb.run_folders import (
     PARTIAL,
     RUN,
@@ -60,7 +61,7 @@ def results_of(folder: str | Path) -> Results:
         settings = settings_of(complete_config(folder))
         check_files(folder, tuple(NUMBERS))
         files = {name: read_mapping(folder / name, numbers) for name, numbers in NUMBERS.items()
-                 if (folder / name).is_file()}
+                 if is_kept(folder / name)}
     metrics: dict[str, Any] = {}
     for row in EVALUATIONS.values():
         if row.part is None and row.file in files:
@@ -77,7 +78,7 @@ def complete_config(folder: str | Path) -> RunConfig:
     """
     folder, final = Path(folder), final_folder(folder)
     under_way = named_folder(folder).name.endswith(PARTIAL)  # whatever it holds already
-    if not under_way and ((folder / "manifest.json").is_file() or is_stored(folder, RUN)):
+    if not under_way and (is_kept(folder / "manifest.json") or is_stored(folder, RUN)):
         check_files(folder, ("config.yaml", "manifest.json"))
         return stored_config(folder)
     if (partial_folder(final) / "config.yaml").is_file():

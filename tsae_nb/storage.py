@@ -40,6 +40,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .foundation import CorruptFileError, UserError, content_hash, explained_os_errors, shortened
+from .packed import file_content, is_kept, json_text
 
 # %% ../nbs/00b_storage.ipynb #e3f23b09
 def sync(path: Path) -> None:
@@ -165,16 +166,16 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 # %% ../nbs/00b_storage.ipynb #aef7612a
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON, whole or not at all. NaN is refused: a missing number is `None`."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json_text(value)
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file; `UserError` if it is missing, `CorruptFileError` naming it if it is not JSON."""
+    """Read a JSON file, or what tables hold of it. `UserError` if it is missing, `CorruptFileError` if it is broken."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(file_content(path).decode("utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}") from error
     except OSError as error:
@@ -260,6 +261,9 @@ def _block_sums(path: Path) -> str:
 
 
 def _entry(path: Path) -> dict[str, Any]:
+    if not path.is_file():  # it is in tables
+        content = file_content(path)
+        return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     size = path.stat().st_size
     if path.suffix == ".npy" and size >= _LARGE:
         return {"size": size, "blocks": _block_sums(path)}
@@ -403,9 +407,10 @@ class Stored:
         self.folder, self.kind, self.advice = settled(folder), kind, advice
         self.files: dict[str, Any] = {}
         self._checked: set[str] = set()
-        if not self.folder.is_dir():
+        kept = is_kept(self.folder / MANIFEST)
+        if not kept and not self.folder.is_dir():
             raise UserError(f"there is no folder {folder}")
-        if (self.folder / MANIFEST).exists():
+        if kept:
             try:
                 manifest = _read_manifest(self.folder)
             except UserError as error:
@@ -424,7 +429,7 @@ class Stored:
             if _entry(path) != self.files[name]:
                 raise CorruptFileError(f"{path} is damaged (its content hash differs): {self.advice}")
             self._checked.add(name)
-        if not path.is_file():
+        if not is_kept(path):
             raise UserError(f"there is no file {path}")
         if self.files and name not in self.files:
             raise CorruptFileError(f"{path} is not in {MANIFEST} beside it: {self.advice}")
@@ -433,7 +438,7 @@ class Stored:
     def check_size(self, name: str) -> None:
         """Whether a file is there with the length it was written with; `CorruptFileError` if not."""
         path = self.folder / name
-        if not path.is_file() or path.stat().st_size != self.files[name]["size"]:
+        if not is_kept(path) or (path.is_file() and path.stat().st_size != self.files[name]["size"]):
             raise CorruptFileError(f"{path} is missing or cut short: {self.advice}")
 
     def json(self, name: str) -> Any:

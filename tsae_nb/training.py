@@ -44,6 +44,7 @@ from tsae_nb.foundation import (
     named_generator,
     progress,
 )
+from .packed import file_content
 from .sae import SparseAutoencoder
 from tsae_nb.storage import (
     Stored,
@@ -212,7 +213,7 @@ def stored_metrics(path: Path) -> tuple[list[dict[str, float]], list[int]]:
     An incomplete last line (a run under way, or killed) is left out; steps whose line is lost are absent.
     """
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]
+        lines = file_content(path).split(b"\n")[:-1]
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
     except OSError as error:

@@ -48,6 +48,7 @@ from .metrics import SAELike
 from .questions import check_prompt, load_questions, sets_of, subject_named
 from ..foundation import CorruptFileError, UserError, content_hash, named_generator, progress, taken_apart
 from ..language_model import KnownModel, LanguageModel, check_passes, option_tokens
+from ..packed import read_frame
 from ..storage import read_json, read_sealed, whole_file, write_json, write_sealed
 from ..world import OPTION_LETTERS, ORDERS
 
@@ -393,7 +394,7 @@ class UnlearningResult:
         content = read_json(Path(folder) / "unlearning.json")
         path = Path(folder) / "unlearning.parquet"
         try:
-            table = pd.read_parquet(path)
+            table = read_frame(path)
         except (OSError, ValueError) as error:
             raise CorruptFileError(f"{path} is missing or damaged ({error}): evaluate again") from error
         with taken_apart(path.with_suffix(".json"), "evaluate again"):

@@ -27,6 +27,7 @@ from ..components.margin_ema import nearest_cosines, nearest_rows
 from ..config import OWN_SOURCES, PAPER_VARIANTS, VARIANTS
 from ..evaluation.evaluations import evaluation_sections
 from ..foundation import UserError, named_generator, report_of, taken_apart
+from ..packed import read_frame
 from ..run_folders import Folders, StoredRun, curves_of, stored_runs
 from ..sae import initial_decoder, load_sae
 from ..storage import read_json
@@ -150,7 +151,7 @@ def settings_table(runs: Sequence[StoredRun]) -> pd.DataFrame:
     tables = []
     for curve, members in curves_of(runs).items():
         for run in (run for run in members if run.unlearning is not None):
-            table = pd.read_parquet(run.folder / "unlearning.parquet").round({"multiplier": 3})
+            table = read_frame(run.folder / "unlearning.parquet").round({"multiplier": 3})
             table = table[table.control == 0].drop_duplicates("setting")
             if len(table):
                 ended = [outcome(row) for row in table.itertuples()]
