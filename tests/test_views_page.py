@@ -15,6 +15,7 @@ from explorer_page import Served, served
 from playwright.sync_api import Locator, Page, expect
 
 from tsae_nb.language_model import LanguageModel
+from tsae_nb.packed import file_content
 from tsae_nb.views.feature_index import FeatureIndex
 from tsae_nb.views.training_monitor import TrainingMonitor
 from tsae_nb.views.unlearning_explorer import UnlearningExplorer
@@ -88,7 +89,9 @@ class Runs:
 def runs(tmp_path: Path) -> Runs:
     folder = tmp_path / "runs"
     for name in ("baseline", "temporal"):
-        shutil.copytree(REFERENCE / "tiny" / name, folder / name, ignore=shutil.ignore_patterns("index", "sae"))
+        (folder / name).mkdir(parents=True)
+        for file in ("config.yaml", "metrics.jsonl", "manifest.json", "stored.json"):
+            (folder / name / file).write_bytes(file_content(REFERENCE / "tiny" / name / file))
     (folder / "growing.partial").mkdir()
     shutil.copy(folder / "temporal" / "config.yaml", folder / "growing.partial")
     made = Runs(folder, (folder / "temporal" / "metrics.jsonl").read_text().splitlines(keepends=True))
@@ -311,7 +314,7 @@ def test_what_was_forgotten_comes_first(opened: Opening, unlearned: Path) -> Non
     mark.focus()
     it.page.keyboard.press("Enter")
     expect(it.widget).to_have_attribute("data-shown", "15")
-    assert it.page.evaluate("document.activeElement.dataset.setting") == "15"  # the place is kept
+    it.page.wait_for_function("document.activeElement.dataset.setting === '15'")  # the place is kept
     assert it.behind.widget.selected == 15  # type: ignore[attr-defined]
 
 
