@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -315,6 +316,9 @@ def test_what_was_forgotten_comes_first(opened: Opening, unlearned: Path) -> Non
     it.page.keyboard.press("Enter")
     expect(it.widget).to_have_attribute("data-shown", "15")
     it.page.wait_for_function("document.activeElement.dataset.setting === '15'")  # the place is kept
+    until = time.monotonic() + 10
+    while it.behind.widget.selected != 15 and time.monotonic() < until:  # type: ignore[attr-defined]
+        it.page.wait_for_timeout(50)  # Python hears of it a little later
     assert it.behind.widget.selected == 15  # type: ignore[attr-defined]
 
 
