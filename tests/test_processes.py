@@ -27,6 +27,7 @@ from tsae_nb.run_folders import stored_runs, summaries, summarise
 from tsae_nb.runs import cache_entries, execute, remove_run
 from tsae_nb.sae import load_sae, stored_hash
 from tsae_nb.storage import Busy, claim, lock_file, locked, record, verify
+from tsae_nb.views.explanations import Explanation
 from tsae_nb.views.feature_index import FeatureIndex
 from tsae_nb.views.training_monitor import TrainingMonitor
 from tsae_nb.views.unlearning_explorer import UnlearningExplorer
@@ -481,6 +482,9 @@ def test_remove_deletes_only_what_is_ours(
     assert "left as it is" in refused(tmp_path / "link", "--yes")
     with locked(run, "training"):
         assert f"process {os.getpid()}" in refused(run, "--yes")
+    index = FeatureIndex.of_run(run)
+    index.labels.set(1, "mine")
+    index.explanations.replace([Explanation(1, "what somebody says", "model", "layer")])
     assert main(["remove", str(run), "--yes"]) == 0
     assert not run.exists() and not lock_file(run).exists() and (other / "thesis.txt").is_file()
     partial = run.with_name("topk.partial")

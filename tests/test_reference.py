@@ -20,6 +20,7 @@ import trials  # noqa: E402
 
 from tsae_nb import runs as library  # noqa: E402
 from tsae_nb import storage  # noqa: E402
+from tsae_nb.cli import main  # noqa: E402
 from tsae_nb.config import UserError, read_yaml  # noqa: E402
 from tsae_nb.experiments import expand  # noqa: E402
 from tsae_nb.packed import file_content, pack_runs, read_frame  # noqa: E402
@@ -71,6 +72,18 @@ def test_packed_runs_are_what_their_hashes_say_and_so_are_the_tables(tmp_path: P
         storage.read_json(place / "tiny" / "baseline" / "evaluation.json")
     assert [path for path, _ in storage.verify(place)] == [table]
     assert {run.state for run in summaries(place / "tiny") if not run.folder.is_dir()} == {"damaged"}
+
+
+def test_what_packed_runs_do_not_have_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(ROOT / reference.STORED / "tiny", tmp_path / "tiny")
+    run, tables = tmp_path / "tiny" / "topk-seed1", tmp_path / "tiny" / "tables"
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for command, said in ((("remove", run, "--yes"), "it is in the tables beside it, which are left as they are"),
+                          (("export", run), "without its SAE"), (("evaluate", run), "without its SAE")):
+        assert main([*map(str, command)]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["verify", str(tables)]) == 0 and "topk-seed1" in {run.name for run in summaries(tables)}
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
 def test_runs_packed_again_give_the_same_bytes(tmp_path: Path) -> None:

@@ -148,6 +148,13 @@ def _changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     return changed
 
 
+def _check_folder(folder: Path) -> None:
+    """`UserError` for a run in tables: they hold its numbers alone."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is in the tables beside it, which hold its numbers without its SAE: make the run "
+                        "to have that")
+
+
 def _kept(out: Path, key: str) -> bool:
     """Whether a folder holds these results, whole. Raises `UserError` where it holds anything else."""
     if not is_stored(out, EVALUATION):
@@ -177,6 +184,7 @@ def evaluate_again(
     folder, trained = named_folder(folder), complete_config(folder)
     config = _changed(trained, changes or {})
     if sae is None:
+        _check_folder(folder)
         measured = load_sae(folder / "sae")
     else:
         measured, origin = open_sae(sae)
@@ -217,6 +225,7 @@ def export_run(
     if format_name not in EXPORTS:
         raise UserError(f"there is no format {format_name!r} to write; allowed: {', '.join(EXPORTS)}")
     folder, config = named_folder(folder), complete_config(folder)
+    _check_folder(folder)
     ending = {"cards": "cards.json", "explanations": "explanations.json"}.get(format_name, format_name)
     out = Path(out or folder.with_name(f"{folder.name}.{ending}"))
     if format_name in OF_FEATURES:
@@ -247,16 +256,16 @@ def _check_features(size: int, features: Sequence[int] | None, best: int | None,
         raise UserError(f"by={by!r}: the best are found by one of {', '.join(PAGE_ORDERS)}")
 
 
-def _is_ours(path: Path, format_name: str) -> bool:
-    """Whether a file is what was written in a format before."""
+def _is_ours(path: Path, format_name: str, run: str) -> bool:
+    """Whether a file is what was written in a format before; explanations: of this run, not what others have sent."""
     if format_name == "html":
         return is_page(path)
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
         if format_name == "cards":
             return isinstance(rows, list) and all(row["format"] == CARD_FORMAT for row in rows)
-        return bool(read_explanations(path, sys.maxsize))
-    except (OSError, ValueError, TypeError, KeyError, UserError):
+        return read_explanations(path, sys.maxsize)[0].layer.endswith(f"-{run}")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, UserError):
         return False
 
 
@@ -264,7 +273,7 @@ def _export_features(
     folder: Path, format_name: str, out: Path, features: Sequence[int] | None, best: int | None, by: str
 ) -> Path:
     """Write what is asked of features, whole or not at all."""
-    if out.exists() and not _is_ours(out, format_name):
+    if out.exists() and not _is_ours(out, format_name, folder.name):
         kind = {"html": "page", "cards": "file of cards", "explanations": "file of explanations"}[format_name]
         raise UserError(f"{out} is there and is no {kind} of ours: choose another name (--out)")
     index = FeatureIndex.of_run(folder)

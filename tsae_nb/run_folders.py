@@ -215,7 +215,7 @@ def summaries(root: str | Path) -> list[RunSummary]:
     """A summary of each run at or below a folder, in the order of their names; never an error."""
     root = named_folder(root)
     finals = folders_of_runs(root)
-    named = [(final, str(final.relative_to(root)) if final != root else root.name) for final in finals]
+    named = [(final, str(final.relative_to(root)) if root in final.parents else final.name) for final in finals]
     return [found for final, name in named if (found := summarise(final, name)) is not None]
 
 # %% ../nbs/39a_run_folders.ipynb #c0a39002

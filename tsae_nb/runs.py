@@ -46,6 +46,7 @@ from tsae_nb.foundation import (
     stop_when_asked,
 )
 from .language_model import DTYPES, LanguageModels
+from .packed import is_kept
 from .preflight import Needs, check_before_work, check_disk, stream_key
 from .processes import PARENT
 from tsae_nb.run_folders import (
@@ -682,13 +683,15 @@ def _execute_notebook(template: Path, executed: Path, parameters: Mapping[str, A
         said.end_line()
 
 # %% ../nbs/50_runs.ipynb #06a3f3b2
-LABELS = ("labels*.json", "place*.json")  # in an index: people's, but nothing without the run
+LABELS = ("labels*.json", "place*.json", "explanations*.json")  # in an index: people's, but nothing without the run
 
 
 def places_of_run(folder: str | Path) -> list[Path]:
     """The folders of a run, complete and under way, that may be removed. Raises `UserError` for what is not ours."""
     final = final_folder(folder)
     places = [place for place in (final, partial_folder(final)) if os.path.lexists(place)]
+    if not places and is_kept(final / "config.yaml"):
+        raise UserError(f"{folder} has no folder of its own: it is in the tables beside it, which are left as they are")
     if not places:
         raise UserError(f"there is no run {folder}: `tsae list` shows those there are")
     for place in places:

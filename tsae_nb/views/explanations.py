@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..foundation import UserError
+from ..foundation import UserError, local_path
 
 # %% ../../nbs/views/40c_explanations.ipynb #8fef0e1f
 @dataclass(frozen=True)
@@ -51,20 +51,26 @@ def by_feature(explanations: Sequence[Explanation]) -> dict[int, list[Explanatio
     return found
 
 # %% ../../nbs/views/40c_explanations.ipynb #a164dd49
+def _is_text(value: Any) -> bool:
+    """Whether a value is text that a file can hold: JSON can name half a character."""
+    return isinstance(value, str) and value.encode("utf-8", "ignore").decode("utf-8") == value
+
+
 def explanation_of(row: Any, where: str, features: int) -> Explanation:
     """One row; `UserError` for one that is none of an SAE of so many features."""
     if not isinstance(row, dict):
         raise UserError(f"{where} is {str(row)[:60]!r}: an explanation is an object with modelId, layer, index, "
                         "description")
-    missing = [name for name in ("modelId", "layer", "index", "description") if row.get(name) in (None, "")]
+    missing = [name for name in ("modelId", "layer", "index", "description")
+               if row.get(name) is None or (isinstance(row[name], str) and not row[name].strip())]
     if missing:
         raise UserError(f"{where} has no {', '.join(missing)}: an explanation has modelId, layer, index, description")
     texts = {name: row.get(name) for name in ("modelId", "layer", "description", "typeName", "explanationModelName")}
-    wrong = [name for name, text in texts.items() if not isinstance(text, str | None)]
+    wrong = [name for name, text in texts.items() if not (text is None or _is_text(text))]
     if wrong:
         raise UserError(f"{where}: {wrong[0]} is {str(texts[wrong[0]])[:60]!r}, but must be text")
     index = row["index"]
-    if isinstance(index, bool) or not str(index).isdecimal():
+    if isinstance(index, bool) or not str(index).isdecimal() or len(str(index)) > 18:
         raise UserError(f"{where}: index is {str(index)[:60]!r}, but must be a feature's number")
     if int(index) >= features:
         raise UserError(f"{where}: index is {index}, but this SAE has features 0 to {features - 1}: "
@@ -93,7 +99,7 @@ def parsed_rows(text: str, name: str) -> Any:
     try:
         if text.lstrip().startswith("["):
             return json.loads(text)
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
     except (ValueError, RecursionError) as error:
         said = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else str(error)[:80]
         raise UserError(f"{name} is no JSON ({said}): explanations are a list, or one object a line, as Neuronpedia "
@@ -102,10 +108,13 @@ def parsed_rows(text: str, name: str) -> Any:
 
 def read_explanations(path: str | Path, features: int, sae: str | None = None) -> list[Explanation]:
     """The explanations in a file, for an SAE of so many features; of several SAEs those of `sae` ("model/layer")."""
-    path = Path(path)
+    path = local_path(path)
     if not path.is_file():
         raise UserError(f"there is no file {path}: give one with explanations, as Neuronpedia exports them")
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error})") from error
     try:
         text = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
