@@ -74,6 +74,15 @@ def test_packed_runs_are_what_their_hashes_say_and_so_are_the_tables(tmp_path: P
     assert {run.state for run in summaries(place / "tiny") if not run.folder.is_dir()} == {"damaged"}
 
 
+def test_a_packed_frame_whose_columns_are_told_wrongly_is_damaged(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / reference.STORED / "tiny" / "tables", tmp_path / "tables")
+    table = tmp_path / "tables" / "unlearning.parquet"
+    assert table.read_bytes().count(b"pandas_type") > 1
+    table.write_bytes(table.read_bytes().replace(b"pandas_type", b"pandas_typo"))
+    with pytest.raises(ValueError, match="unlearning.parquet is damaged, in topk-seed1"):
+        read_frame(tmp_path / "topk-seed1" / "unlearning.parquet")
+
+
 def test_what_packed_runs_do_not_have_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(ROOT / reference.STORED / "tiny", tmp_path / "tiny")
     run, tables = tmp_path / "tiny" / "topk-seed1", tmp_path / "tiny" / "tables"

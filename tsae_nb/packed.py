@@ -266,7 +266,11 @@ def read_frame(path: Path) -> "pd.DataFrame":
     if found is None:
         return pd.read_parquet(path)
     table, run = found
-    frame: pd.DataFrame = table.frame(run).to_pandas()
+    try:
+        frame: pd.DataFrame = table.frame(run).to_pandas()
+    except (LookupError, TypeError, AttributeError) as error:  # what pandas keeps of its columns
+        where = _table_for(path.parent.parent, path.name)
+        raise ValueError(f"{where} is damaged, in {run}: get it again from where it came") from error
     return frame
 
 
