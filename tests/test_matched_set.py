@@ -73,3 +73,12 @@ def test_what_the_readme_says_of_them_exceeds_what_seeds_differ() -> None:
     held_out = table.pivot(index="seed", columns="method", values="unlearning_held_out")
     above = held_out.sub(held_out.batch_topk, axis=0).gt(0).all()
     assert [*above[above].index] == ["router"]
+
+
+def test_with_half_as_many_active_features_it_is_the_same_answer() -> None:
+    table = language_lines(pd.read_csv(ROOT / matched_set.LINES.table)).query("active == 8")
+    left = table.pivot(index="seed", columns="method", values="variance_left")
+    assert len(left) == 5 and left.shape[1] == 13
+    assert (left.lista < left.batch_topk).all() and (left.router < left.batch_topk).all()
+    time = left.temporal_code / left.lista - 1
+    assert time.min() < 0 < time.max()

@@ -76,3 +76,15 @@ def test_in_no_world_does_what_claims_to_help_lose_to_plain() -> None:
     assert (by_world.temporal_encoder > by_world.batch_topk).all() and (by_world.t_sae < by_world.batch_topk).all()
     memory = (by_world.temporal_code - by_world.lista).unstack("noise")
     assert (memory > -0.005).all(axis=None) and memory.loc[32].idxmax() == 0.25
+
+
+def test_what_the_encoder_without_residual_gains_is_not_memory_of_what_lasts() -> None:
+    table = pd.read_csv(ROOT / planted_set.LINES.table)
+    f1 = {part: table[table.part == part].pivot(index="seed", columns=["features", "method"], values="f1")
+          for part in ("L0 8", "L0 16")}
+    gain = {(part, features): of[features].no_residual - of[features].batch_topk
+            for part, of in f1.items() for features in ("slow", "fast")}
+    assert gain["L0 16", "slow"].min() > 0.1 and gain["L0 16", "fast"].median() > gain["L0 16", "slow"].median()
+    assert gain["L0 8", "slow"].median() < 0 and (gain["L0 8", "fast"] < 0).all()
+    without = f1["L0 16"]["slow"].one_token - f1["L0 16"]["slow"].batch_topk
+    assert (without > 0).all() and 0.2 < without.median() / gain["L0 16", "slow"].median() < 0.5

@@ -8,7 +8,7 @@ __all__ = ['SETTLED', 'JUMP', 'SETTING_COLUMNS', 'OUTCOMES', 'PLACES', 'EFFECTS'
            'settings_table', 'outcomes_by_setting', 'claim_zero', 'settings_apart', 'same_conditions', 'reference_of',
            'ablation_effects', 'term_gradients', 'margins_broken', 'claim_ablations', 'dictionary_mixing',
            'same_but_size', 'claim_dictionary_size', 'evaluation_cost', 'claim_cost', 'claim_probe_sets',
-           'claim_abstraction', 'claims_table', 'stored_claims']
+           'claim_abstraction', 'claims_table', 'claims_overview', 'stored_claims']
 
 # %% ../../nbs/views/46_claims.ipynb #ee362637
 import math
@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,9 @@ from ..sae import initial_decoder, load_sae
 from ..storage import read_json
 from .figures import REASON_TEXTS, over_seeds, spread
 
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
+
 # %% ../../nbs/views/46_claims.ipynb #a3cc4b0e
 class Finding(NamedTuple):
     """One row of the table of claims."""
@@ -42,6 +45,7 @@ class Finding(NamedTuple):
     measured: str
     verdict: str  # reproduced, partly, not reproduced, not measured, not comparable, not computed
     rule: str  # how the verdict comes about
+    number: str = ""  # the one that decides, of what is measured
 
 
 def verdict(met: Sequence[bool]) -> str:
@@ -104,7 +108,8 @@ def claim_convergence(runs: Sequence[StoredRun]) -> Finding:
     return Finding("training converges stably", "stable convergence of all variants (Figure 1a)",
                    measured + (f". Not, of all runs: {', '.join(unstable)}" if unstable else ""),
                    verdict(table.stable.tolist()),
-                   f"change over the last tenth within {SETTLED:.0%}, no rise above {JUMP:.0%} in the second half")
+                   f"change over the last tenth within {SETTLED:.0%}, no rise above {JUMP:.0%} in the second half",
+                   f"{table.stable.sum()} of {len(table)} runs")
 
 # %% ../../nbs/views/46_claims.ipynb #f6a30e9b
 def level_variances(runs: Sequence[StoredRun]) -> pd.DataFrame:
@@ -131,7 +136,7 @@ def claim_variance(runs: Sequence[StoredRun]) -> Finding:
     by_curve = table.groupby("curve", sort=False)
     text = "; ".join(f"{curve}, {name}: {spread(part[name], '.0%')}" for curve, part in by_curve for name in columns)
     word = "reproduced" if below.between(0.3, 0.5).all() else "partly" if (below > 0).all() else "not reproduced"
-    return Finding(claim, paper, text, word, rule)
+    return Finding(claim, paper, text, word, rule, f"{spread(below, '.0%', counted=False)} below level 1")
 
 # %% ../../nbs/views/46_claims.ipynb #44667eec
 SETTING_COLUMNS = [
@@ -181,7 +186,9 @@ def claim_zero(runs: Sequence[StoredRun]) -> Finding:
         reasons = Counter(run.unlearning["reason"] for run in members if run.unlearning and run.unlearning["reason"])
         why = ", ".join(f"{REASON_TEXTS.get(name, name)} ({n} of {len(members)})" for name, n in reasons.most_common())
         parts.append(f"{curve}: {spread(_scores(members))}" + (f", zero because {why}" if why else ""))
-    return Finding(claim, paper, "; ".join(parts), verdict([score == 0 for score in _scores(of_paper(scored))]), rule)
+    zero, zero_of_all = ([score == 0 for score in _scores(members)] for members in (of_paper(scored), scored))
+    others = "" if len(zero) == len(zero_of_all) else f", {sum(zero_of_all)} of {len(zero_of_all)} with all others"
+    return Finding(claim, paper, "; ".join(parts), verdict(zero), rule, f"{sum(zero)} of {len(zero)} runs{others}")
 
 
 def _scores(runs: Sequence[StoredRun]) -> list[float]:
@@ -315,7 +322,8 @@ def claim_ablations(runs: Sequence[StoredRun]) -> Finding:
     names = ", ".join(map(str, idle[idle].index))
     why = f". In every run below {NEGLIGIBLE:.0%} of the reconstruction's gradient: {names}" if names else ""
     return Finding(claim, paper, f"{met.sum()} of {len(met)} ablations stay within the seeds' range" +
-                   (f"; beyond it: {moved}" if moved else "") + why, verdict(met.tolist()), rule)
+                   (f"; beyond it: {moved}" if moved else "") + why, verdict(met.tolist()), rule,
+                   f"{met.sum()} of {len(met)} ablations")
 
 # %% ../../nbs/views/46_claims.ipynb #23616df5
 def dictionary_mixing(runs: Sequence[StoredRun]) -> pd.DataFrame:
@@ -359,7 +367,9 @@ def claim_dictionary_size(runs: Sequence[StoredRun]) -> Finding:
     rises = [bool(sizes[name].is_monotonic_increasing) for name in ("similarity", "beyond chance")]
     text = "; ".join(f"k={k}: {spread(part.similarity, '.3f')}, random rows {spread(part['random rows'], '.3f')}"
                      for k, part in table.groupby("dictionary_size"))
-    return Finding(claim, paper, text, verdict(rises) if rises[0] else "not reproduced", rule)
+    first, *_, last = sizes.similarity.items()
+    number = ", ".join(f"{similarity:.3f} at k = {size}" for size, similarity in (first, last))
+    return Finding(claim, paper, text, verdict(rises) if rises[0] else "not reproduced", rule, number)
 
 # %% ../../nbs/views/46_claims.ipynb #f2ee3c49
 def evaluation_cost(runs: Sequence[StoredRun]) -> pd.DataFrame:
@@ -392,7 +402,8 @@ def claim_cost(runs: Sequence[StoredRun]) -> Finding:
     models = ", ".join(sorted({_source_of(run.settings) for run in runs}))
     measured = f"{spread(seconds, '.1f')} minutes on {', '.join(sorted(set(table.on)))} (model: {models})"
     return Finding("cost of an evaluation", "23 minutes on one H100 (Gemma-2B)", measured, "not comparable",
-                   "comparable on the same model and machine only; the number is ours")
+                   "comparable on the same model and machine only; the number is ours",
+                   f"{spread(seconds, '.1f', counted=False)} minutes, {models}")
 
 
 def claim_probe_sets(runs: Sequence[StoredRun]) -> Finding:
@@ -400,7 +411,7 @@ def claim_probe_sets(runs: Sequence[StoredRun]) -> Finding:
     counts = sorted({len(run.unlearning["questions"]) for run in runs if run.unlearning is not None})
     measured = f"{' or '.join(map(str, counts))} sets in the runs" if counts else "no run with an unlearning evaluation"
     return Finding("number of probe sets", "three (1), five (5.2)", measured, "not comparable",
-                   "the paper contradicts itself; five is what it evaluates")
+                   "the paper contradicts itself; five is what it evaluates", ", ".join(map(str, counts)))
 
 
 def claim_abstraction(runs: Sequence[StoredRun]) -> Finding:
@@ -416,7 +427,8 @@ def claim_abstraction(runs: Sequence[StoredRun]) -> Finding:
             rises.append(bool(medians.is_monotonic_increasing and medians.nunique() > 1))
     return Finding("levels are levels of abstraction", "routing organises features by abstraction",
                    "; ".join(parts) or "no run with a hierarchy", verdict(rises),
-                   "a proxy: features of higher levels last longer (median autocorrelation from token to token rises)")
+                   "a proxy: features of higher levels last longer (median autocorrelation from token to token rises)",
+                   f"rises in {sum(rises)} of {len(rises)} runs" if rises else "")
 
 # %% ../../nbs/views/46_claims.ipynb #de8cf1dc
 CLAIMS: tuple[Callable[[Sequence[StoredRun]], Finding], ...] = (
@@ -425,7 +437,7 @@ CLAIMS: tuple[Callable[[Sequence[StoredRun]], Finding], ...] = (
 
 
 def claims_table(folders: Folders) -> pd.DataFrame:
-    """Each claim of the paper beside what complete runs show: claim, paper, measured, verdict, rule.
+    """Each claim of the paper beside what complete runs show, a row for each `Finding`.
 
     Raises `UserError` where there is no complete run.
     """
@@ -441,6 +453,13 @@ def _found(claim: Callable[[Sequence[StoredRun]], Finding], runs: Sequence[Store
         said = str(error) if isinstance(error, UserError) else f"this failed; the full report is in {report_of(error)}"
         return Finding(claim.__name__.removeprefix("claim_").replace("_", " "), (claim.__doc__ or "").strip(" ."), said,
                        "not computed", "")
+
+
+def claims_overview(table: pd.DataFrame) -> "Styler":
+    """What `claims_table` comes to, to be read: the verdict first, and one number for each claim."""
+    left: list[Any] = [{"selector": "th, td", "props": "text-align: left; vertical-align: top"}]
+    shown = table[["verdict", "claim", "paper", "number"]]
+    return shown.style.set_uuid("claims").hide(axis="index").set_table_styles(left)
 
 # %% ../../nbs/views/46_claims.ipynb #e09cc053
 class _Cells(HTMLParser):
@@ -472,4 +491,4 @@ def stored_claims(notebook: Path) -> list[Finding]:
     cells = [cell for cell in read_json(notebook)["cells"]
              if "".join(cell["source"]).startswith("claims_table(") and cell.get("outputs")]
     rows = _Cells("".join(cells[0]["outputs"][0]["data"]["text/html"])).rows if cells else []
-    return [Finding(*row[1:]) for row in rows[1:]]  # in front stands a number, above all the names of columns
+    return [Finding(**dict(zip(rows[0][1:], row[1:], strict=True))) for row in rows[1:]]  # in front stands a number

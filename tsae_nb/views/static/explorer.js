@@ -623,7 +623,8 @@ function featureTable(parts, { about, columns, rowOf, label, own, named, tell, s
     }
     parts.space.style.height = `${view.length * ROW}px`;
     drawHead();
-    parts.foot.textContent = `${view.length.toLocaleString("en")} of ${columns.feature.length.toLocaleString("en")} features${found ? "" : `, ${about().dead.toLocaleString("en")} dead`} · j k / Enter x`;
+    if (text && !view.length) parts.foot.textContent = `nothing listed is like “${parts.search.value.trim()}”: Enter looks for it in the text`;
+    else parts.foot.textContent = `${view.length.toLocaleString("en")} of ${columns.feature.length.toLocaleString("en")} features${found ? "" : `, ${about().dead.toLocaleString("en")} dead`} · j k / Enter x`;
     draw();
   }
 

@@ -84,7 +84,8 @@ function Legend({ settings }) {
     <dt>multiplier, in norms</dt><dd>${multipliers.map((value) => html`<span>${sample({ multiplier_norms: value, retain_threshold: thresholds[0] }, "any")}${number(value, 2)}</span>`)}</dd>
     <dt>retain threshold</dt><dd>${thresholds.map((value) => html`<span>${sample({ retain_threshold: value }, "any")}${value}</span>`)}</dd>
     <dt>features asked for</dt><dd>${counts.map((value) => html`<span>${sample({ feature_count: value, retain_threshold: thresholds[0] }, "tsae-passed")}${value}</span>`)}</dd>
-    <dt>full, hollow</dt><dd>passes the gate, fails; dashed: random features. A thin line goes from the weakest multiplier to the strongest; dotted: the Pareto front.</dd>
+    <dt>full, hollow</dt><dd>passes the gate, fails; dashed: random features. A thin line goes from the weakest multiplier to the strongest; dotted: the Pareto front.
+      Marks that would cover one another stand aside, with a dotted line to their place: a table has the numbers.</dd>
   </dl>`;
 }
 
