@@ -113,7 +113,7 @@ def test_everything_from_a_run_to_its_export(place: Place) -> None:
     assert json.loads(cached)[0]["bytes"] > 0
     again = json.loads(again)
     assert again["metrics"]["rows"] == [16, 32] and again["settings"] == {"data.evaluation_rows": [16, 32]}
-    assert exported.strip() == "runs/tiny/topk.saelens"
+    assert re.fullmatch(r"runs/tiny/topk\.saelens \([\d.]+ [kM]B\)", exported.strip())
     assert {path.name for path in place.folder.iterdir()} == {"runs"}
 
 
