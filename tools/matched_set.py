@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import pandas as pd
-from line_sets import Command, LineSet, Part
+from line_sets import LineSet, Part, answers
 
 from tsae_nb.activations import ActivationSource, open_stream
 from tsae_nb.config import RunConfig
@@ -52,10 +52,7 @@ LINES = LineSet(PARTS, Path("runs") / "reference" / "matched.csv", Path("runs") 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    def missing(part: str) -> str:
-        return f"{len(LINES.missing(part))} of {len(LINES.wanted(part))} runs are missing"
-    return Command(__doc__, LINES, LINES.train, lambda: LINES.outdated("make it again: python tools/matched_set.py"),
-                   missing)(arguments)
+    return answers(__doc__, LINES, "tools/matched_set.py")(arguments)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from line_sets import Command, LineSet, Part
+from line_sets import LineSet, Part, answers
 
 from tsae_nb.run_folders import StoredRun
 
@@ -44,10 +44,7 @@ LINES = LineSet(PARTS, Path("runs") / "reference" / "rounding.csv", Path("runs")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    def missing(part: str) -> str:
-        return f"{len(LINES.missing(part))} of {len(LINES.wanted(part))} runs are missing"
-    return Command(__doc__, LINES, LINES.train, lambda: LINES.outdated("make it again: python tools/rounding_set.py"),
-                   missing)(arguments)
+    return answers(__doc__, LINES, "tools/rounding_set.py")(arguments)
 
 
 if __name__ == "__main__":

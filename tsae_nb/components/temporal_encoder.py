@@ -265,18 +265,19 @@ class TemporalEncoder(nn.Module):
         `centre` (d,) may be learned.
         """
         nowhere = ~valid.unsqueeze(2)
-        local = x if centre is None else x - centre
+        apart = centre if self.first_convolution is not None else None  # its gradient is
+        read = x if centre is None else x - (centre if apart is None else centre.detach())
+        read = read.masked_fill(nowhere, 0.0)
         if self.first_convolution is None and self.attention is None:
-            return local.masked_fill(nowhere, 0.0)
+            return read
         near = neighbour_masks(valid, documents, self.offsets) if self.first_convolution is not None else []
         neighbours = [there.to(x.dtype) for there in near]
         mask = attention_mask(valid, documents, self.config.causal) if self.attention is not None else None
-        apart = centre is not None and self.first_convolution is not None
-        read = (x - centre.detach() if centre is not None and apart else local).masked_fill(nowhere, 0.0)
-        arguments = (read, valid, neighbours, mask, centre if apart else None)
+        arguments = (read, valid, neighbours, mask, apart)
         if self.config.checkpointing and torch.is_grad_enabled():
             stream: Tensor = checkpoint(self._stream, *arguments, use_reentrant=False)
         else:
             stream = self._stream(*arguments)
-        stream = stream + local if self.config.residual else stream
+        if self.config.residual:
+            stream = stream + (read if apart is None else x - apart)
         return stream.masked_fill(nowhere, 0.0)
