@@ -12,8 +12,8 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from explorer_page import Served, served
+from on_a_page import LAB, barriers
 from playwright.sync_api import Locator, Page, expect
 
 from tsae_nb.language_model import LanguageModel
@@ -22,7 +22,6 @@ from tsae_nb.views.explorer import FeatureExplorer
 from tsae_nb.views.feature_index import FeatureIndex
 
 ROOT = Path(__file__).resolve().parents[1]
-LAB = {"width": 1280, "height": 800}  # a laptop; with the file browser open about 900 are left for a widget
 expect.set_options(timeout=30_000)
 
 
@@ -505,16 +504,6 @@ def test_back_forward_and_links(opened: Opening) -> None:
     it.page.evaluate("location.hash = '#feature=5&of=another'")
     it.page.wait_for_timeout(300)
     it.at(78)
-
-
-SERIOUS = ("serious", "critical")
-
-
-def barriers(page: Page) -> list[str]:
-    """What axe-core finds of the serious kinds, contrast among them."""
-    found = Axe().run(page, context=".tsae").response["violations"]
-    return [f"{one['id']}: {node['html'][:150]} {node.get('failureSummary', '')[:200]}"
-            for one in found if one["impact"] in SERIOUS for node in one["nodes"][:4]]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

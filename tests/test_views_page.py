@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from explorer_page import Served, served
+from on_a_page import LAB, barriers
 from playwright.sync_api import Locator, Page, expect
 
 from tsae_nb.language_model import LanguageModel
@@ -23,7 +23,6 @@ from tsae_nb.views.unlearning_explorer import UnlearningExplorer
 from tsae_nb.views.widget import AnsweringWidget
 
 REFERENCE = Path(__file__).resolve().parents[1] / "runs" / "reference"
-LAB = {"width": 1280, "height": 800}  # a laptop; with the file browser open about 900 are left for a widget
 expect.set_options(timeout=30_000)
 
 
@@ -61,13 +60,6 @@ def opened(page: Page) -> Iterator[Opening]:
 
         yield opening
         page.goto("about:blank")
-
-
-def barriers(page: Page) -> list[str]:
-    """What axe-core finds of the serious kinds, contrast among them."""
-    found = Axe().run(page, context=".tsae").response["violations"]
-    return [f"{one['id']}: {node['html'][:150]} {node.get('failureSummary', '')[:200]}"
-            for one in found if one["impact"] in ("serious", "critical") for node in one["nodes"][:4]]
 
 
 # -- the monitor ------------------------------------------------------------------------------------------------------
