@@ -239,14 +239,14 @@ export class FeatureList extends Component {
       <label>density at most, in % <input type="number" min="0" max="100" step="any" defaultValue=${this.was.densest} aria-label="highest density in per cent" ref=${this.ref("densest")} onInput=${() => this.changed()} /></label>
       ${explorer.backend.stored ? null : html`
         <div class="tsae-row"><button title="keep the chosen features under this name" onClick=${() => this.keepList()}>keep chosen as list</button>
-          <input placeholder="name" aria-label="name of the list" size="10" ref=${this.ref("listName")} /></div>
+          <input placeholder="name" aria-label="name of the list" size="8" ref=${this.ref("listName")} /></div>
         <div>${Object.entries(explorer.lists).map(([name, features]) => html`<div class="tsae-row" key=${name}><span dir="auto">${name} (${features.length})</span>
           <button class="tsae-small" onClick=${() => explorer.choose(features)}>choose</button>
           <button class="tsae-small" aria-label="forget the list ${name}" onClick=${() => this.forgetList(name)}>forget</button></div>`)}</div>
         <div class="tsae-row"><span>explanations</span>
-          <label class="tsae-file" title="show explanations of a file in Neuronpedia's format where a feature has no label">in <input type="file" accept=".json,.jsonl" aria-label="file of explanations"
-            onChange=${(event) => this.importFrom(event.target)} /></label>
-          <button class="tsae-small" aria-label="explanations as a file" title="labels and explanations as a file in Neuronpedia's format" onClick=${() => this.exportExplanations()}>out</button></div>`}</div>`;
+          <input type="file" hidden accept=".json,.jsonl" aria-label="file of explanations" ref=${this.ref("file")} onChange=${(event) => this.importFrom(event.target)} />
+          <button class="tsae-small" aria-label="explanations from a file" title="show explanations of a file in Neuronpedia's format where a feature has no label" onClick=${() => this.at.file.click()}>from a file</button>
+          <button class="tsae-small" aria-label="explanations to a file" title="labels and explanations as a file in Neuronpedia's format" onClick=${() => this.exportExplanations()}>to a file</button></div>`}</div>`;
   }
   head() {
     const { sort, found } = this;

@@ -136,13 +136,13 @@ export class TraceView extends View {
       return html`${notice}<p class="tsae-notice">No feature fires on this text.</p><p class="tsae-text"><${Words} tokens=${answer.texts.map((text) => ({ text }))} /></p>`;
     }
     const { rows, mine } = this.rows(traced), length = answer.texts.length, shares = floats(answer.buffers[1]), deep = answer.levels_in_all;
-    const levels = deep > 1 ? Array.from({ length: deep }, (_, i) => deep - i) : [];
+    const levels = deep > 1 ? Array.from({ length: deep }, (_, i) => i + 1) : []; // in the order of the buttons
     const routes = levels.map((level) => ({ values: Float32Array.from({ length }, (_, t) => shares[t * deep + level - 1]), highest: 1, colour: `--tsae-level${tint(level)}` }));
     const graphs = [...(routes.length ? [{ name: `share of the activation on each ${kind} along the text`, lanes: routes }] : []),
       { name: `activation of ${rows.length} features along ${length} tokens`, lanes: rows }];
     const point = (t, row = null) => {
       const said = `token ${t}: “${shown(answer.texts[t]).trim()}”${row ? ` · #${row.feature} ${explorer.said(row.feature)} ${number(row.values[t])}` : ""}${
-        deep > 1 ? ` · ${kind}s ${Array.from({ length: deep }, (_, i) => share(shares[t * deep + i])).join(" / ")}` : ""}`;
+        deep > 1 ? ` · ${kind}s ${levels.map((level) => share(shares[t * deep + level - 1])).join(" / ")}` : ""}`;
       this.reading?.setState({ of: answer, marked: t, said });
       this.graphs?.mark(t);
     };
