@@ -36,6 +36,7 @@ export class FeatureList extends Component {
     this.found = this.answer = null; // of a word: its rows by row of the table, and all that was said
     this.foot = "";
     this.seeking = false; // whether the feature on the card shall come into sight
+    this.goal = null; // how far down it does
     this.id = `tsae-row-${Math.random().toString(36).slice(2, 8)}`;
     this.kind = kindOf(groups);
     this.heads = [["feature", "#"], ["level", this.kind], ["density", "density"], ["max", "max"], ["smoothness", "jump"], ["autocorrelation", "lag-1"]]
@@ -53,7 +54,9 @@ export class FeatureList extends Component {
     drawnToFit(this.at.rows, () => this.forceUpdate());
   }
   componentDidUpdate() {
-    if (this.at.rows.scrollTop !== this.top) this.at.rows.scrollTop = this.top;
+    if (this.goal === null) return;
+    this.at.rows.scrollTop = this.goal;
+    this.goal = null;
   }
   componentWillUnmount() {
     notDrawn(this.at.rows);
@@ -273,11 +276,11 @@ export class FeatureList extends Component {
   }
   render() {
     const { view, explorer } = this, rows = this.at.rows, room = rows?.clientHeight || 480, current = explorer.get("feature"), chosen = new Set(explorer.get("selected"));
-    this.top = rows ? Math.min(rows.scrollTop, Math.max(0, view.length * ROW - room)) : 0;
-    const place = this.seeking ? this.position() * ROW : -1;
-    if (place >= 0 && (place < this.top || place + ROW > this.top + room)) this.top = Math.max(0, Math.min(place - room / 2, view.length * ROW - room));
+    const place = this.seeking ? this.position() * ROW : -1, most = Math.max(0, view.length * ROW - room);
+    let top = Math.min(rows?.scrollTop || 0, most);
+    if (place >= 0 && (place < top || place + ROW > top + room)) this.goal = top = Math.max(0, Math.min(place - room / 2, most));
     this.seeking = false;
-    const first = Math.max(0, Math.floor(this.top / ROW) - 4), last = Math.min(view.length, first + Math.ceil(room / ROW) + 8);
+    const first = Math.max(0, Math.floor(top / ROW) - 4), last = Math.min(view.length, first + Math.ceil(room / ROW) + 8);
     const inSight = Array.from({ length: Math.max(0, last - first) }, (_, i) => first + i), here = inSight.some((i) => explorer.columns.feature[view[i]] === current);
     return html`<section class="tsae-left" aria-label="features" ref=${this.ref("list")}>
       ${this.tools()}${this.head()}
