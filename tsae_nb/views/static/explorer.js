@@ -140,7 +140,8 @@ export class Explorer extends Component {
   /** A feature's number with its label or preview; in a text that it was found in, `staying` keeps that text. */
   link(feature, how = {}) {
     const label = this.label(feature);
-    return html`<button class="tsae-link" title="open feature ${feature}${label ? `: ${label}` : ""}" disabled=${!this.rowOf.has(feature)} onClick=${() => this.open(feature, how)}>#${feature}${this.named(feature)}</button>`;
+    return html`<button class="tsae-link" title="open feature ${feature}${label ? `: ${label}` : ""}"
+      disabled=${!this.rowOf.has(feature)} onClick=${() => this.open(feature, how)}>#${feature}${this.named(feature)}</button>`;
   }
   addressOf(feature) { return `#${new URLSearchParams({ feature, of: this.about.id })}`; }
   /** @returns {Promise<any>} */
@@ -325,7 +326,8 @@ export class Explorer extends Component {
     };
     return html`<div class="tsae-tabs" role="tablist" onKeyDown=${onKey}>${NAMES.map((name, i) => html`<button key=${name} role="tab" aria-selected=${String(name === this.tab)} aria-controls=${this.ids[i]}
         tabindex=${name === this.tab ? 0 : -1} onClick=${() => this.toTab(name)}>${name}</button>`)}</div>
-      ${TABS.map(([name, View], i) => html`<div key=${name} class="tsae-panel" id=${this.ids[i]} role="tabpanel" aria-label=${name} tabindex="0" hidden=${name !== this.tab} ref=${(panel) => { this.panels[String(name)] = panel; }}>
+      ${TABS.map(([name, View], i) => html`<div key=${name} class="tsae-panel" id=${this.ids[i]} role="tabpanel" aria-label=${name} tabindex="0"
+        hidden=${name !== this.tab} ref=${(panel) => { this.panels[String(name)] = panel; }}>
         <${View} explorer=${this} name=${name} /></div>`)}`;
   }
   render() {

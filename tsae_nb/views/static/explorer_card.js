@@ -128,7 +128,8 @@ export class Card extends Component {
     if (!explanations.length) return null;
     return html`<p class="tsae-imported">imported: <span dir="auto">${explanations.map((one) => one.description).join(" · ")}</span>
       <small class="tsae-faint"> (${explanations[0].explanationModelName || "by a person"}) </small>
-      ${explorer.backend.stored ? null : html`<button class="tsae-small" title="make it this feature's label" onClick=${() => explorer.useAsLabel(feature, explanations[0].description)}>use as label</button>`}</p>`;
+      ${explorer.backend.stored ? null : html`<button class="tsae-small" title="make it this feature's label"
+        onClick=${() => explorer.useAsLabel(feature, explanations[0].description)}>use as label</button>`}</p>`;
   }
   numbers({ feature, statistics }) {
     const { explorer } = this.props;

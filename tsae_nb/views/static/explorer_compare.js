@@ -28,15 +28,19 @@ class Pairs extends Component {
       const values = matrix.subarray(i * length, (i + 1) * length);
       return { values, highest: Math.max(...values), colour: `--tsae-level${tint(level)}` };
     }));
-    const rows = answer.features.map((feature, i) => ({ feature, link: explorer.link(feature), other: otherLink(answer.others[i], answer.other_names[i]), cosine: answer.cosines[i], correlation: answer.correlations[i] }));
-    const table = () => html`<${Table} head=${["feature", "other", "cosine", "r on this text"]} keys=${answer.features} rows=${rows.map(({ link, other, cosine, correlation }) => [link, other, number(cosine), number(correlation)])} />`;
+    const rows = answer.features.map((feature, i) => ({ feature, link: explorer.link(feature), other: otherLink(answer.others[i], answer.other_names[i]),
+      cosine: answer.cosines[i], correlation: answer.correlations[i] }));
+    const table = () => html`<${Table} head=${["feature", "other", "cosine", "r on this text"]} keys=${answer.features}
+      rows=${rows.map(({ link, other, cosine, correlation }) => [link, other, number(cosine), number(correlation)])} />`;
     const pointed = (at) => {
       this.graphs?.mark(at);
       this.setState({ of: answer, t: at });
     };
     return html`<${Figure} title="${answer.piece === null ? "your text" : `document ${answer.piece}`}, features in pairs" table=${table}><div class="tsae-lane-grid">
-        <div class="tsae-lane-names">${rows.flatMap(({ feature, link, other }) => [html`<div class="tsae-lane-name" key=${feature}>${link}</div>`, html`<div class="tsae-lane-name" key="other of ${feature}"><span class="tsae-faint">other</span>${other}</div>`])}</div>
-        <${Graphs} use=${(graphs) => { this.graphs = graphs; }} graphs=${[{ name: "matched features along the same text, in pairs: this SAE above, the other below", lanes }]} length=${length} of=${answer} pointed=${pointed} />
+        <div class="tsae-lane-names">${rows.flatMap(({ feature, link, other }) => [html`<div class="tsae-lane-name" key=${feature}>${link}</div>`,
+          html`<div class="tsae-lane-name" key="other of ${feature}"><span class="tsae-faint">other</span>${other}</div>`])}</div>
+        <${Graphs} use=${(graphs) => { this.graphs = graphs; }} graphs=${[{ name: "matched features along the same text, in pairs: this SAE above, the other below", lanes }]}
+          length=${length} of=${answer} pointed=${pointed} />
         <div class="tsae-lane-stats">${rows.flatMap(({ feature, cosine, correlation }) => [html`<div class="tsae-lane-name" key=${feature}>cos ${number(cosine, 2)}</div>`,
           html`<div class="tsae-lane-name" key="other of ${feature}" title="correlation of the two on this text">r ${number(correlation, 2)}</div>`])}</div></div><//>
       <p class="tsae-faint">${of === answer ? `token ${t}: “${shown(answer.texts[t]).trim()}”` : "Each pair: this SAE above, the other below."}</p>`;
@@ -98,23 +102,27 @@ export class CompareView extends View {
   }
 
   link(feature, name) {
-    return html`<button class="tsae-link" data-other=${feature} aria-pressed=${String(this.opened === feature)} title="open feature ${feature} of the other SAE: ${name}" onClick=${() => this.open(feature)}>#${feature}<span dir="auto"> ${name}</span></button>`;
+    return html`<button class="tsae-link" data-other=${feature} aria-pressed=${String(this.opened === feature)}
+      title="open feature ${feature} of the other SAE: ${name}" onClick=${() => this.open(feature)}>#${feature}<span dir="auto"> ${name}</span></button>`;
   }
   drawMatches({ feature, rows }) {
     const { groups } = this.props.explorer.about.other;
     return html`<h4>nearest to #${feature} in the other SAE</h4>
-      <${Table} head=${["cosine", "feature", ...(groups.length > 1 ? [kindOf(groups)] : []), "density", "lag-1"]} keys=${rows.map((row) => row.feature)} rows=${rows.map((row) => [number(row.cosine, 3), this.link(row.feature, row.name),
+      <${Table} head=${["cosine", "feature", ...(groups.length > 1 ? [kindOf(groups)] : []), "density", "lag-1"]}
+        keys=${rows.map((row) => row.feature)} rows=${rows.map((row) => [number(row.cosine, 3), this.link(row.feature, row.name),
         ...(groups.length > 1 ? [bare(groups[row.level - 1])] : []), share(row.density), fixed(row.autocorrelation)])} />`;
   }
   drawOther(answer) {
     const { explorer } = this.props, { feature, statistics, reverse } = answer, { groups, same_text } = explorer.about.other, current = explorer.get("feature");
     return html`<section aria-label="card of the other SAE's feature" data-feature=${feature}>
       <div class="tsae-row"><h4>other #${feature}</h4><${Badge} group=${statistics.level} groups=${groups} />
-        <input class="tsae-otherlabel" key=${feature} defaultValue=${answer.label} placeholder="label" aria-label="label of the other SAE's feature" onChange=${(event) => this.label(feature, event.target.value)} /></div>
+        <input class="tsae-otherlabel" key=${feature} defaultValue=${answer.label} placeholder="label" aria-label="label of the other SAE's feature"
+          onChange=${(event) => this.label(feature, event.target.value)} /></div>
       <p class="tsae-faint">${this.state.trouble ? html`<span class="tsae-notice" role="alert">${this.state.trouble}</span>`
         : `${active(statistics)} · max ${number(statistics.max)} · lag-1 ${fixed(statistics.autocorrelation)} · run ${number(statistics.run_length, 2)}`}</p>
       <h4>nearest to it in this SAE</h4>
-      <${Table} head=${["cosine", "feature"]} keys=${reverse.map((row) => row.feature)} rows=${reverse.map((row) => [number(row.cosine, 3), html`<span>${explorer.link(row.feature)}${row.feature === current ? " ← the one on the card" : null}</span>`])} />
+      <${Table} head=${["cosine", "feature"]} keys=${reverse.map((row) => row.feature)}
+        rows=${reverse.map((row) => [number(row.cosine, 3), html`<span>${explorer.link(row.feature)}${row.feature === current ? " ← the one on the card" : null}</span>`])} />
       <h4>contexts</h4>${answer.kinds.length ? html`<${Contexts} explorer=${explorer} answer=${answer} canTrace=${same_text} />` : html`<p class="tsae-notice">This feature is dead.</p>`}</section>`;
   }
   /** Why nothing stands side by side. */

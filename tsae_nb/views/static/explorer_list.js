@@ -239,7 +239,8 @@ export class FeatureList extends Component {
   menu() {
     const { explorer } = this;
     return html`<div class="tsae-menu">
-      <label>density at most, in % <input type="number" min="0" max="100" step="any" defaultValue=${this.was.densest} aria-label="highest density in per cent" ref=${this.ref("densest")} onInput=${() => this.changed()} /></label>
+      <label>density at most, in % <input type="number" min="0" max="100" step="any" defaultValue=${this.was.densest}
+        aria-label="highest density in per cent" ref=${this.ref("densest")} onInput=${() => this.changed()} /></label>
       ${explorer.backend.stored ? null : html`
         <div class="tsae-row"><button title="keep the chosen features under this name" onClick=${() => this.keepList()}>keep chosen as list</button>
           <input placeholder="name" aria-label="name of the list" size="8" ref=${this.ref("listName")} /></div>
@@ -248,8 +249,10 @@ export class FeatureList extends Component {
           <button class="tsae-small" aria-label="forget the list ${name}" onClick=${() => this.forgetList(name)}>forget</button></div>`)}</div>
         <div class="tsae-row"><span>explanations</span>
           <input type="file" hidden accept=".json,.jsonl" aria-label="file of explanations" ref=${this.ref("file")} onChange=${(event) => this.importFrom(event.target)} />
-          <button class="tsae-small" aria-label="explanations from a file" title="show explanations of a file in Neuronpedia's format where a feature has no label" onClick=${() => this.at.file.click()}>from a file</button>
-          <button class="tsae-small" aria-label="explanations to a file" title="labels and explanations as a file in Neuronpedia's format" onClick=${() => this.exportExplanations()}>to a file</button></div>`}</div>`;
+          <button class="tsae-small" aria-label="explanations from a file"
+            title="show explanations of a file in Neuronpedia's format where a feature has no label" onClick=${() => this.at.file.click()}>from a file</button>
+          <button class="tsae-small" aria-label="explanations to a file"
+            title="labels and explanations as a file in Neuronpedia's format" onClick=${() => this.exportExplanations()}>to a file</button></div>`}</div>`;
   }
   head() {
     const { sort, found } = this;
@@ -257,13 +260,15 @@ export class FeatureList extends Component {
       smoothness: JUMP, autocorrelation: "correlation of the activation with the one on the next token" };
     return html`<div class="tsae-head">${this.heads.map(([name, title]) => {
       const sorted = sort.column === name && (!found || sort.chosen);
-      return html`<button class="tsae-cell tsae-${name} ${name === "level" ? "tsae-levelcell" : ""}" title="${explained[name] || "number"}; click to sort${sorted ? `, now ${sort.down ? "falling" : "rising"}` : ""}"
+      return html`<button class="tsae-cell tsae-${name} ${name === "level" ? "tsae-levelcell" : ""}"
+        title="${explained[name] || "number"}; click to sort${sorted ? `, now ${sort.down ? "falling" : "rising"}` : ""}"
         onClick=${() => this.sortBy(name)}>${title}${sorted ? (sort.down ? " ▾" : " ▴") : ""}</button>`;
     })}<span class="tsae-cell tsae-name">${found ? "F1 · label" : "label"}</span></div>`;
   }
   line(i, current, chosen) {
     const { explorer, digits, found } = this, { columns, about } = explorer, row = this.view[i], feature = columns.feature[row], hit = found?.get(row);
-    const group = about.groups[columns.level[row] - 1], title = hit && `F1 ${number(hit.f1, 2)} ${hit.threshold ? `above ${number(hit.threshold)}` : "wherever it fires"}: ${hit.hits} hits, ${hit.fired - hit.hits} other tokens`;
+    const group = about.groups[columns.level[row] - 1],
+      title = hit && `F1 ${number(hit.f1, 2)} ${hit.threshold ? `above ${number(hit.threshold)}` : "wherever it fires"}: ${hit.hits} hits, ${hit.fired - hit.hits} other tokens`;
     return html`<div class="tsae-line ${columns.density[row] === 0 ? "tsae-dead" : ""}" role="option" key=${feature} id="${this.id}-${feature}" data-id=${feature} style="top: ${i * ROW}px" title=${title}
       aria-selected=${String(feature === current)} aria-posinset=${i + 1} aria-setsize=${this.view.length} onClick=${() => { explorer.open(feature); this.focus(); }}>
       <span class="tsae-cell tsae-feature">${chosen.has(feature) ? "★" : ""}${feature}</span>

@@ -16,8 +16,10 @@ function numberFrom(name, text, { low = -1e6, high = 1e6, whole = false } = {}) 
 
 /** What steering does to the residual stream: how it is called, what the strength is, and what stands above a column. */
 const WAYS = {
-  clamp: { name: "clamp where it fires", hint: "Where a chosen feature fires its activation is set to s, everywhere else nothing changes. The unlearning evaluation's multiplier m is s = −m.", column: (s) => `set to ${s}` },
-  add: { name: "add everywhere", hint: "s times a chosen feature's decoder row is added to the residual stream: a positive s turns the feature on, also where it does not fire; a negative one pushes it down.", column: (s) => `${s < 0 ? "−" : "+"}${Math.abs(s)}` },
+  clamp: { name: "clamp where it fires",
+    hint: "Where a chosen feature fires its activation is set to s, everywhere else nothing changes. The unlearning evaluation's multiplier m is s = −m.", column: (s) => `set to ${s}` },
+  add: { name: "add everywhere",
+    hint: "s times a chosen feature's decoder row is added to the residual stream: a positive s turns the feature on, also where it does not fire; a negative one pushes it down.", column: (s) => `${s < 0 ? "−" : "+"}${Math.abs(s)}` },
 };
 const WHERE = { all: "all tokens but the first", prompt: "the prompt", generated: "generated tokens", from: "from token …" };
 
@@ -34,7 +36,8 @@ function Steered({ answer: { rows, way, strengths, norm, finished } }) {
   const silent = rows.every((row) => row.cells.every((made) => !made.fired_in_prompt.some(Boolean) && !made.fired.some(Boolean)));
   return html`${rows.map((row) => (row.notice ? html`<p class="tsae-notice">${row.notice}</p>` : null))}
     ${way === "clamp" && finished && silent ? html`<p class="tsae-notice">No chosen feature fires on these prompts or what follows, so clamping changes nothing: “add everywhere” can turn it on.</p>` : null}
-    <div class="tsae-scroll-x" tabindex="0" role="group" aria-label="what the model writes"><${Table} name="tsae-grid" head=${["prompt", "untouched", ...strengths.map((s) => `${WAYS[way].column(s)} (${number(s / norm, 2)} norms)`)]}
+    <div class="tsae-scroll-x" tabindex="0" role="group" aria-label="what the model writes"><${Table} name="tsae-grid"
+      head=${["prompt", "untouched", ...strengths.map((s) => `${WAYS[way].column(s)} (${number(s / norm, 2)} norms)`)]}
       rows=${rows.map((row) => [html`<span dir="auto">${row.prompt}</span>`, ...row.cells.map((made, i) => html`<${Written} made=${made} other=${i ? row.cells[0] : null} />`)])} /></div>`;
 }
 
@@ -100,11 +103,13 @@ export class SteerView extends View {
   controls() {
     const { way, where } = this.state;
     const field = (name, value, title, size) => html`<input name=${name} defaultValue=${value} title=${title} aria-label=${title} size=${size} />`;
-    const choice = (name, title, chosen, named) => html`<select name=${name} aria-label=${title} value=${chosen} onChange=${(event) => this.setState({ [name]: event.target.value }, () => this.suggestStrengths())}>
+    const choice = (name, title, chosen, named) => html`<select name=${name} aria-label=${title} value=${chosen}
+      onChange=${(event) => this.setState({ [name]: event.target.value }, () => this.suggestStrengths())}>
       ${Object.entries(named).map(([value, one]) => html`<option value=${value}>${one.name || one}</option>`)}</select>`;
     return html`<div class="tsae-row">${choice("way", "what is done", way, WAYS)}
       <label hidden=${way !== "add"}>at ${choice("where", "where it is added", where, WHERE)}</label>
-      <input name="first" defaultValue="0" size="3" hidden=${way !== "add" || where !== "from"} title="the token from which on it is added; 0 is the first of the text" aria-label="the token from which on it is added; 0 is the first of the text" />
+      <input name="first" defaultValue="0" size="3" hidden=${way !== "add" || where !== "from"}
+        title="the token from which on it is added; 0 is the first of the text" aria-label="the token from which on it is added; 0 is the first of the text" />
       <label>s ${field("strengths", "", "strengths s, in the unit of activations; one column each", 11)}</label>
       <label>tokens ${field("tokens", "24", "new tokens", 2)}</label><label>seed ${field("seed", "0", "seed, the same for all columns", 2)}</label>
       <label>temperature ${field("temperature", "0.7", "temperature; 0 takes the likeliest token", 2)}</label></div>`;

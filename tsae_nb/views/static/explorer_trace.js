@@ -52,7 +52,8 @@ class Reading extends Component {
     return html`<div class="tsae-reading">
       <${Awaited} name="tsae-ontoken" asked=${onToken} draw=${drawToken} saying="looking what fires there …" />
       <div class="tsae-text tsae-tracetext" dir="auto" tabindex="0" role="group" aria-label="the text; arrows go from word to word, Enter shows all features on it"
-        onKeyDown=${(event) => this.onKey(event)} onMouseOver=${(event) => this.at(event, point)} onClick=${(event) => this.at(event, choose)}><${Words} tokens=${tokens} highest=${mine ? mine.highest : 0} /></div>
+        onKeyDown=${(event) => this.onKey(event)} onMouseOver=${(event) => this.at(event, point)}
+          onClick=${(event) => this.at(event, choose)}><${Words} tokens=${tokens} highest=${mine ? mine.highest : 0} /></div>
       <p class="tsae-faint tsae-readout" aria-live="polite">${marked === null ? "Point at a bar or a word; click a word for all features on it." : this.state.said}</p></div>`;
   }
 }
@@ -153,12 +154,14 @@ export class TraceView extends View {
         row.statistics.active, number(row.statistics.run_length), number(row.statistics.shuffled_run_length), number(row.statistics.autocorrelation), number(row.statistics.shuffled_autocorrelation)])} />`;
     const onToken = this.onToken?.of === nameOf(answer) ? this.onToken.asked : null;
     return html`${notice}<div class="tsae-sides">
-      <${Reading} use=${(reading) => { this.reading = reading; }} answer=${answer} mine=${mine} point=${point} choose=${(t) => this.chooseWord(answer, t)} onToken=${onToken} drawToken=${(found) => this.drawToken(found)} />
+      <${Reading} use=${(reading) => { this.reading = reading; }} answer=${answer} mine=${mine}
+        point=${point} choose=${(t) => this.chooseWord(answer, t)} onToken=${onToken} drawToken=${(found) => this.drawToken(found)} />
       <${Figure} title="${answer.fired} features fire; ${rows.length} shown" table=${table}><div class="tsae-lane-grid">
         <div class="tsae-lane-names"><div class="tsae-lane-head">feature</div>
           ${levels.map((level) => html`<div class="tsae-lane-name" key="level ${level}">${kind === "level" ? `routing L${level}` : groups[level - 1]}</div>`)}
           ${rows.map((row) => html`<div class="tsae-lane-name" key=${row.feature}><${Badge} group=${row.level} groups=${groups} />${link(row)}</div>`)}</div>
-        <${Graphs} use=${(drawn) => { this.graphs = drawn; }} head="${length} tokens${answer.length > length ? ` of ${answer.length}` : ""}, bars relative to each row's highest" graphs=${graphs} length=${length} of=${answer}
+        <${Graphs} use=${(drawn) => { this.graphs = drawn; }} head="${length} tokens${answer.length > length ? ` of ${answer.length}` : ""}, bars relative to each row's highest"
+          graphs=${graphs} length=${length} of=${answer}
           pointed=${(t, graph, lane) => point(t, graph === graphs.length - 1 ? rows[lane] : null)} />
         <div class="tsae-lane-stats"><div class="tsae-lane-head tsae-lane-numbers" title="in brackets: the same with the tokens in shuffled order"><span>run</span><span>lag-1</span></div>
           ${levels.map((level) => html`<div class="tsae-lane-name" key="level ${level}"></div>`)}
