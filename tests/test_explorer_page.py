@@ -157,6 +157,7 @@ def test_a_label_is_typed_and_something_else_pressed(opened: Opening) -> None:
     it.widget.locator(".tsae-label").fill("two")
     it.press(it.widget.locator(".tsae-star"), 400)
     expect(it.widget.locator(".tsae-star")).to_contain_text("★")
+    expect(it.widget.locator(".tsae-star")).to_be_focused()  # it is drawn again, not made anew
     assert it.explorer.selected == [0]
     it.widget.locator(".tsae-label").fill("three")
     text = lane.inner_text()
@@ -203,12 +204,20 @@ def test_the_trace_is_in_sight(opened: Opening, width: int, size: dict[str, int]
     expect(trace).to_have_attribute("data-traced", re.compile(r"\d+"))
     names = trace.locator(".tsae-lane-name:has(button)")
     assert sum(in_sight(names.nth(i), trace) for i in range(names.count())) >= lanes
+    routes = trace.locator(".tsae-lane-names .tsae-lane-name:not(:has(button))").all_inner_texts()
+    assert routes == [f"routing {name}" for name in trace.locator("button.tsae-level").all_inner_texts()]  # one order
     assert in_sight(trace.locator(".tsae-tracetext"), trace)
     assert it.widget.bounding_box()["height"] <= size["height"] - 100  # type: ignore[index]  # all of it in a notebook
     assert trace.locator(".tsae-tracetext").bounding_box()["height"] > 60  # type: ignore[index]
     trace.locator(".tsae-tracetext .tsae-token").nth(3).click()
     expect(trace.locator(".tsae-ontoken h4")).to_contain_text("features on")
     assert all(in_sight(trace.locator(f".tsae-ontoken {part}").first, trace) for part in ("h4", "td"))
+    it.widget.locator(".tsae-lists summary").click()  # nor is its menu cut, or in two lines
+    menu = it.widget.locator(".tsae-menu")
+    assert in_sight(menu, it.widget) and in_sight(it.widget.locator(".tsae-lists summary"), it.widget)
+    assert all(row.bounding_box()["height"] < 32 for row in menu.locator(".tsae-row").all())  # type: ignore[index]
+    assert menu.locator("button, input:visible").evaluate_all("all => all.every((e) => e.scrollWidth <= e.clientWidth)")
+    it.widget.locator(".tsae-lists summary").click()
     for name in ("Steer", "Ablate", "Compare"):  # nothing wider than its panel
         it.widget.get_by_role("tab", name=name).click()
         panel = it.panel(name)
@@ -252,8 +261,9 @@ def test_the_trace_follows_the_feature(opened: Opening) -> None:
     expect(trace).to_have_attribute("data-traced", strongest(70))
 
 
-COLOUR = """canvas => { // the one that most of a canvas is drawn in
-  const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data, counts = {};
+COLOUR = """(canvas, lane) => { // the one that most of a canvas, or of a lane of it, is drawn in
+  const [top, height] = lane === undefined ? [0, canvas.height] : [16 * lane, 15];
+  const all = canvas.getContext("2d").getImageData(0, top, canvas.width, height).data, counts = {};
   for (let i = 0; i < all.length; i += 4) {
     const colour = all.slice(i, i + 3).join();
     if (all[i + 3] === 255) counts[colour] = (counts[colour] || 0) + 1;
@@ -275,6 +285,8 @@ def test_drawn_again_when_the_window_or_the_theme_changes(opened: Opening) -> No
         wide, inside = canvas.evaluate("e => e.clientWidth"), room.evaluate("e => e.clientWidth")
         assert inside - 0.26 * 128 <= wide <= inside or wide == 128, (width, wide, inside)
     assert canvas.evaluate(COLOUR) == "0,105,168"
+    routes = [trace.locator(".tsae-lanes").first.evaluate(COLOUR, lane) for lane in range(3)]
+    assert routes == ["0,105,168", "169,74,0", "0,115,84"]  # levels 1 to 3, as they are named beside
     it.page.evaluate("document.body.dataset.jpThemeLight = 'false'")
     it.page.wait_for_function(f"({COLOUR})(document.querySelectorAll('.tsae-lanes')[1]) === '86,180,233'")
 
@@ -688,7 +700,7 @@ def test_explanations_go_in_and_out(opened: Opening, tmp_path: Path) -> None:
     assert FeatureIndex.open(index.folder).labels == {3: "what others say", 4: "mine"}
     it.widget.locator(".tsae-lists summary").click()
     with it.page.expect_download() as download:
-        it.press(it.widget.get_by_role("button", name="explanations as a file"))
+        it.press(it.widget.get_by_role("button", name="explanations to a file"))
     out = json.loads(Path(download.value.path()).read_text())
     assert [(one["index"], one["description"], one["explanationModelName"]) for one in out] == [
         ("3", "what others say", None), ("3", "what others say", "a model"), ("4", "mine", None),

@@ -1,6 +1,6 @@
 // Parts of the page that views share, for Preact: what is drawn again keeps its elements, and with them focus and presses.
 
-import { painted } from "./page.js";
+import { painted, released } from "./page.js";
 import { number, shown } from "./values.js";
 import htm from "./vendor/htm.mjs";
 import { Component, h } from "./vendor/preact.mjs";
@@ -10,11 +10,11 @@ import { Component, h } from "./vendor/preact.mjs";
 /** Markup in a template: html`<p class=${name}>…</p>`. */
 export const html = /** @type {(parts: TemplateStringsArray, ...values: any[]) => any} */ (htm.bind(h));
 
-/** A table from rows of cells; a row's first cell is its key. @param {{head: Child[], rows: Child[][], name?: string}} props */
-export function Table({ head, rows, name = "" }) {
+/** A table from rows of cells; rows that may change places have keys. @param {{head: Child[], rows: Child[][], name?: string, keys?: (string | number)[]}} props */
+export function Table({ head, rows, name = "", keys = [] }) {
   return html`<table class="tsae-table ${name}">
     <thead><tr>${head.map((cell) => html`<th scope="col">${cell}</th>`)}</tr></thead>
-    <tbody>${rows.map((row) => html`<tr>${row.map((cell) => html`<td>${cell}</td>`)}</tr>`)}</tbody>
+    <tbody>${rows.map((row, i) => html`<tr key=${keys[i]}>${row.map((cell) => html`<td>${cell}</td>`)}</tr>`)}</tbody>
   </table>`;
 }
 
@@ -40,10 +40,25 @@ export class Figure extends Component {
   }
 }
 
+/** Bars of counts over equal bins of (0, highest]; heights are square roots. @param {{title: string, counts: number[], highest: number}} props */
+export function Histogram({ title, counts, highest }) {
+  const width = 260, height = 64, top = Math.max(1, ...counts), bar = width / Math.max(1, counts.length);
+  const edge = (/** @type {number} */ bin) => number((highest * bin) / counts.length);
+  const table = () => html`<${Table} head=${["from", "to", "tokens"]} rows=${counts.map((count, bin) => [edge(bin), edge(bin + 1), count]).filter((row) => Number(row[2]) > 0)} />`;
+  return html`<${Figure} title=${title} table=${table}>
+    <svg class="tsae-bars" viewBox="0 0 ${width} ${height + 12}" role="img" aria-label="${title}; heights are square roots, so that rare ones stay visible">
+      ${counts.map((count, bin) => {
+        const size = count ? Math.max(1, Math.sqrt(count / top) * (height - 2)) : 0;
+        return html`<rect x=${bin * bar} y=${height - size} width=${Math.max(0.5, bar - 1)} height=${size}><title>${edge(bin)} to ${edge(bin + 1)}: ${count} tokens</title></rect>`;
+      })}
+      <line x1="0" x2=${width} y1=${height} y2=${height} /><text x="0" y=${height + 11}>0</text><text x=${width} y=${height + 11} text-anchor="end">${number(highest)}</text>
+    </svg><//>`;
+}
+
 /**
- * What was asked for, when it comes; while it is waited for, what was there before; and the reason if it fails.
- * `key` says when something else is asked; `draw` is a function of the answer.
- * @typedef {{asked: Promise<any>, draw: (answer: any) => Child, saying?: string, ondrawn?: () => void}} AwaitedProps
+ * What was asked for, when it comes and nothing in it is pressed; while it is waited for, what was there before; and the reason if it
+ * fails. Another promise is another question, `null` is none; `draw` is a function of the answer.
+ * @typedef {{asked: Promise<any> | null, draw: (answer: any) => Child, name?: string, saying?: string, ondrawn?: () => void}} AwaitedProps
  * @extends {Component<AwaitedProps, {answer?: any, error?: Error | null, slow?: boolean}>}
  */
 export class Awaited extends Component {
@@ -53,6 +68,8 @@ export class Awaited extends Component {
     this.state = {};
     /** @type {Promise<any> | null} */
     this.asked = null;
+    /** @type {HTMLElement | null} */
+    this.element = null;
   }
   componentDidMount() { this.follow(); }
   componentDidUpdate() { this.follow(); }
@@ -61,6 +78,7 @@ export class Awaited extends Component {
     const { asked, ondrawn } = this.props;
     if (asked === this.asked) return;
     this.asked = asked;
+    if (!asked) return this.setState({ answer: undefined, error: null, slow: false });
     const timer = setTimeout(() => { if (this.asked === asked) this.setState({ slow: true }); }, 150);
     /** @type {{answer?: any, error: Error | null}} */
     let changed;
@@ -69,6 +87,7 @@ export class Awaited extends Component {
     } catch (error) {
       changed = { error: /** @type {Error} */ (error) };
     }
+    if (this.element) await released(this.element);
     clearTimeout(timer);
     if (this.asked !== asked) return;
     this.setState({ ...changed, slow: false });
@@ -77,25 +96,41 @@ export class Awaited extends Component {
     if (this.asked === asked) ondrawn();
   }
   /** @param {AwaitedProps} props @param {{answer?: any, error?: Error | null, slow?: boolean}} state */
-  render({ draw, saying = "waiting for the kernel …" }, { answer, error, slow }) {
-    return html`<div class=${slow ? "tsae-waiting" : null} aria-busy=${slow ? "true" : null}>
-      ${slow ? html`<p class="tsae-pending" role="status"><span>${saying}</span></p>` : null}
+  render({ draw, name = "", saying = "waiting for the kernel …" }, { answer, error, slow }) {
+    return html`<div class="${name} ${slow ? "tsae-waiting" : ""}" aria-busy=${slow ? "true" : null}
+      ref=${(/** @type {HTMLElement | null} */ element) => { this.element = element; }}>
+      ${slow ? html`<${Pending} saying=${saying} />` : null}
       ${error ? html`<p class="tsae-notice" role="alert">${error.message}</p>` : answer === undefined ? null : draw(answer)}
     </div>`;
   }
 }
 
+/** What is waited for; it takes no room, so that nothing moves. @param {{saying: string}} props */
+export function Pending({ saying }) {
+  return html`<p class="tsae-pending" role="status"><span>${saying}</span></p>`;
+}
+
 /**
- * Tokens as running text, the space before each outside of its frame. The activation fills a token from below (height and colour), so
- * that it can be read without colour; the peak has a frame; the number is in the title.
- * @param {{tokens: {text: string, value: number, peak: boolean}[], highest: number}} props
+ * A word, the space before it outside of its frame; `part` of it, in per cent, is filled.
+ * @param {string} text
+ * @param {{name?: string, part?: number, title?: string | null, column?: number}} how
  */
-export function Words({ tokens, highest }) {
-  return tokens.map(({ text, value, peak }) => {
-    const bare = text.trim() === "" ? text : text.trimStart(), part = highest > 0 && value > 0 ? Math.min(1, value / highest) : 0;
-    return [text.slice(0, text.length - bare.length).replaceAll("\n", "↵"),
-      html`<span class="tsae-token ${part > 0 ? "tsae-active" : ""} ${peak ? "tsae-peak" : ""}" dir="auto"
-        title=${value > 0 ? `${text.trim()}  ${number(value)}` : null}
-        style=${part > 0 ? `--part: ${Math.round(12 + 88 * part)}%` : null}>${shown(bare)}</span>`];
+export function word(text, { name = "", part = 0, title = null, column }) {
+  const bare = text.trim() === "" ? text : text.trimStart();
+  return [text.slice(0, text.length - bare.length).replaceAll("\n", "↵"),
+    html`<span class="tsae-token ${name}" dir="auto" title=${title} data-column=${column} style=${part > 0 ? `--part: ${Math.round(part)}%` : null}>${shown(bare)}</span>`];
+}
+
+/**
+ * Tokens as running text. The activation fills a token from below (height and colour), so that it can be read without colour; the peak
+ * has a frame; the number is in the title.
+ * @typedef {{text: string, value?: number, peak?: boolean, unknown?: boolean, name?: string, column?: number}} Token
+ * @param {{tokens: Token[], highest?: number}} props
+ */
+export function Words({ tokens, highest = 0 }) {
+  return tokens.map(({ text, value = 0, peak = false, unknown = false, name = "", column }) => {
+    const part = highest > 0 && value > 0 ? Math.min(1, value / highest) : 0, names = [part > 0 && "tsae-active", peak && "tsae-peak", unknown && "tsae-unknown", name];
+    return word(text, { name: names.filter(Boolean).join(" "), part: part > 0 ? 12 + 88 * part : 0, column,
+      title: value > 0 ? `${text.trim()}  ${number(value)}` : unknown ? `${text.trim()} (not in the vocabulary)` : null });
   });
 }

@@ -4,14 +4,14 @@ export interface VNode { type: unknown; props: object; key: unknown; }
 export function h(type: unknown, props: object | null, ...children: Child[]): VNode;
 export function render(node: Child, parent: Element): void;
 export const Fragment: unknown;
-export abstract class Component<Props = object, State = object> {
+export class Component<Props = object, State = object> {
   constructor(props: Props);
   props: Props;
   state: State;
-  setState(changed: Partial<State>): void;
+  setState(changed: Partial<State>, done?: () => void): void;
   forceUpdate(done?: () => void): void;
   componentDidMount?(): void;
   componentDidUpdate?(before: Props): void;
   componentWillUnmount?(): void;
-  abstract render(props: Props, state: State): Child;
+  render(props: Props, state: State): Child;
 }
