@@ -809,7 +809,7 @@ TASKS = [(meaning, 1), (word, 3), (own_text, 3), (compared, 1), (steered_up, 3),
 
 
 def test_what_people_come_for_in_so_many_gestures(opened: Opening) -> None:
-    """The numbers of the table in the notebook to explore; that of the best unlearning setting is in test_views_page."""
+    """The numbers of the table in the notebook to explore; the best unlearning setting is in test_views_page."""
     it = opened()
     for task, gestures in TASKS:
         hand = Hand(it.page)
