@@ -340,7 +340,7 @@ def test_settings_at_one_place_are_one_mark(opened: Opening) -> None:
         expect(it.widget).to_have_attribute("data-shown", str(shown))
         expect(it.widget.locator(".tsae-pointed")).to_contain_text(f"32 settings at one place, 16 of them controls: "
                                                                    "forget 1.000, side 1.000, pass the gate; " + said)
-    it.widget.get_by_label("controls").uncheck()
+    it.widget.get_by_role("checkbox", name="controls").uncheck()
     expect(mark).to_have_text("×16")
 
 
