@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TERMS', 'SILENT_TOKENS', 'Terms', 'Weights', 'SAEOutput', 'Step', 'Term', 'reconstruction_loss', 'Reconstruction',
            'Nested', 'Contrast', 'Sparsity', 'Gate', 'Consistency', 'Evolution', 'Margin', 'Adversary',
-           'RoutingEntropy', 'Auxiliary', 'active_counts', 'Activity', 'Objective']
+           'RoutingEntropy', 'Auxiliary', 'Activity', 'Objective']
 
 # %% ../../nbs/components/19_objective.ipynb #45875073
 from collections.abc import Callable, Mapping
@@ -23,8 +23,7 @@ from .hierarchical_router import RoutedCodes, routing_entropy
 from .margin_ema import DynamicMargin, MarginStep, nearest_cosines, nearest_rows
 from .nested_groups import codes_between, contrast, nested_groups, nested_reconstructions, partners
 from .ranks import alike, gathered, mean_row, tokens_of_all, total, whole_rows
-from .sparse_code import Codes, Moves, SparseActivation, SparseCodes, codes_of_all, open_gates
-from .sparse_products import positive_counts
+from .sparse_code import Codes, Moves, SparseActivation, codes_of_all, open_gates
 from .temporal_consistency import adjacent_pairs, temporal_consistency
 from ..config import SAEConfig
 from ..foundation import named_generator
@@ -330,14 +329,6 @@ TERMS: dict[str, tuple[str, type[nn.Module]]] = {  # name of the term: (setting 
 }
 
 # %% ../../nbs/components/19_objective.ipynb #330f6e45
-def active_counts(codes: Codes) -> Tensor:
-    """On how many tokens each feature is active, (k,) int64."""
-    if isinstance(codes, SparseCodes):
-        active = codes.values.detach() > 0
-        return torch.bincount(codes.pattern.indices[active], minlength=codes.dictionary_size)
-    return positive_counts(codes.values.detach())
-
-
 SILENT_TOKENS = 100_000  # a feature that has not fired for so many tokens is shown as dead
 
 
@@ -362,7 +353,7 @@ class Activity(nn.Module):
     def forward(self, step: Step) -> None:
         """Put what is watched into `step.monitors`."""
         output, tokens = step.output, tokens_of_all(len(step.output.x))
-        fired = total(active_counts(output.codes))
+        fired = total(output.codes.active_counts())
         silent = (self.silent_for + tokens).masked_fill_(fired > 0, 0)
         density, averaged, moments, batches = fired / max(tokens, 1), self.averaged, self.moments, self.batches
         if tokens:  # a batch without a valid token says nothing

@@ -20,6 +20,7 @@ from .ranks import gathered, is_shared, largest_of_all, smallest_of_all, tokens_
 from tsae_nb.components.sparse_products import (
     ON_CPU,
     Pattern,
+    Summed,
     centred_bias,
     decode_all,
     decode_entries,
@@ -29,6 +30,7 @@ from tsae_nb.components.sparse_products import (
     operations_on,
     pattern_of_positions,
     pattern_of_rows,
+    positive_counts,
     rectified,
     row_blocks,
     rows_times,
@@ -73,6 +75,11 @@ class SparseCodes:
         """Each token's code times its gate (N,)."""
         return replace(self, values=self.values * gates.index_select(0, self.pattern.rows))
 
+    def active_counts(self) -> Tensor:
+        """On how many tokens each feature is active, (k,) int64."""
+        active = self.values.detach() > 0
+        return torch.bincount(self.pattern.indices[active], minlength=self.dictionary_size)
+
     def fired(self) -> Tensor:
         """(k,) bool: features active on any token."""
         fired = torch.zeros(self.dictionary_size, dtype=torch.bool, device=self.values.device)
@@ -90,6 +97,12 @@ class DenseCodes:
     values: Tensor
     steps: Tensor | None = None
     opening: Tensor | None = None
+    summed: Summed | None = None
+
+    @property
+    def known(self) -> Summed:
+        """The values, and what was seen of these very ones when they were made."""
+        return self.summed if self.summed is not None and self.summed.values is self.values else Summed(self.values)
 
     @property
     def tokens(self) -> int:
@@ -109,11 +122,17 @@ class DenseCodes:
 
     def gated(self, gates: Tensor) -> "DenseCodes":
         """Each token's code times its gate (N,)."""
-        return replace(self, values=rows_times(self.values, gates))
+        scaled = rows_times(self.values, gates)
+        return replace(self, values=scaled.values, summed=scaled)
+
+    def active_counts(self) -> Tensor:
+        """On how many tokens each feature is active, (k,) int64."""
+        counts = self.known.counts
+        return positive_counts(self.values.detach()) if counts is None else counts
 
     def fired(self) -> Tensor:
         """(k,) bool: features active on any token."""
-        return (self.values.detach() > 0).any(0)
+        return self.active_counts() > 0
 
 # %% ../../nbs/components/10_sparse_code.ipynb #70858f37
 Codes = SparseCodes | DenseCodes
@@ -137,7 +156,8 @@ def mean_l0(codes: Codes) -> Tensor:
 
 def mean_l1(codes: Codes) -> Tensor:
     """L_sparse: the mean over tokens of the L1 norm of the code (paper 3.2); codes are non-negative."""
-    return total(sum_of_all(codes.values)) / max(tokens_of_all(codes.tokens), 1)
+    known = codes.known.total if isinstance(codes, DenseCodes) else None
+    return total(sum_of_all(codes.values) if known is None else known) / max(tokens_of_all(codes.tokens), 1)
 
 # %% ../../nbs/components/10_sparse_code.ipynb #code0020
 Moves = list[tuple[Tensor, Tensor]]  # (a buffer, its value after this training batch)
@@ -167,10 +187,10 @@ class SparseActivation(nn.Module, ABC):
         """What `select` keeps at inference, where no token's code depends on the batch around it; in training too."""
         return self.select(dense)
 
-    def activate(self, entries: Tensor, pattern: Pattern | None) -> Codes:
-        """Codes from pre-activations at the kept entries (S,), or from all of them (N, k)."""
-        values = rectified(entries)
-        return DenseCodes(values) if pattern is None else SparseCodes(values, pattern)
+    def activate(self, entries: Tensor, pattern: Pattern | None, fresh: bool = False) -> Codes:
+        """Codes from pre-activations at the kept entries (S,), or from all of them (N, k), which `fresh` gives away."""
+        found = rectified(entries, fresh)
+        return DenseCodes(found.values, summed=found) if pattern is None else SparseCodes(found.values, pattern)
 
     def penalty(self, codes: Codes) -> Tensor:
         """The sparsity penalty that belongs to this activation: mean L1 norm, a scalar."""
@@ -185,7 +205,8 @@ class SparseActivation(nn.Module, ABC):
 
     def encode(self, inputs: Tensor, encoder: Tensor, bias: Tensor, centre: Tensor | None = None) -> Codes:
         """Codes of inputs (N, d), less a centre (d,) if there is one, by encoder rows (k, d) and bias (k,)."""
-        return self.activate(*encode_selected(inputs, encoder, centred_bias(bias, encoder, centre), self.select))
+        entries, pattern = encode_selected(inputs, encoder, centred_bias(bias, encoder, centre), self.select)
+        return self.activate(entries, pattern, fresh=True)
 
     def forward(self, pre_activations: Tensor, alone: bool = False) -> Codes:
         """Codes of given pre-activations (N, k); `alone`: chosen as at inference, in training too."""
@@ -251,9 +272,9 @@ class BatchTopK(SparseActivation):
     def select_alone(self, dense: Tensor) -> Pattern | None:
         return entries_above(dense, self.threshold.to(dense.dtype))
 
-    def activate(self, entries: Tensor, pattern: Pattern | None) -> Codes:
+    def activate(self, entries: Tensor, pattern: Pattern | None, fresh: bool = False) -> Codes:
         cut = entries.masked_fill(entries <= self.threshold, 0.0) if pattern is None else entries
-        return super().activate(cut, pattern)
+        return super().activate(cut, pattern, fresh or pattern is None)
 
     @torch.no_grad()
     def moves(self, codes: Codes) -> Moves:
@@ -298,26 +319,33 @@ class _Jump(torch.autograd.Function):
 class _JumpAll(torch.autograd.Function):
     """The same of a matrix (N, k) on a processor and of thresholds of at least 0, where a value tells who is active.
 
-    Block by block, so that each entry is fetched once; sums run in the same order.
+    Block by block, so that each entry is fetched once; sums run in the same order. Also gives how many entries of
+    each column are active (k,); what is `fresh` is overwritten.
     """
 
     @staticmethod
-    def forward(ctx: Any, entries: Tensor, thresholds: Tensor, bandwidth: float) -> tuple[Tensor, Tensor]:
-        values, count, near = kept_like(entries), 0, []
+    def forward(
+        ctx: Any, entries: Tensor, thresholds: Tensor, bandwidth: float, fresh: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        values, near = entries if fresh else kept_like(entries), []
+        counts = torch.zeros(entries.shape[1], dtype=torch.int64)
         lower, upper, find = thresholds - bandwidth / 2, thresholds + bandwidth / 2, ON_CPU.true_positions
         for rows in row_blocks(entries):
             here, above = entries[rows], entries[rows] - thresholds
-            torch.ops.aten.threshold_backward.grad_input(here, above, 0, grad_input=values[rows])
-            count += int((above > 0).count_nonzero())
             near.append(find((here > lower) ^ (here >= upper)))
+            torch.ops.aten.threshold_backward.grad_input(here, above, 0, grad_input=values[rows])
+            counts += (above > 0).float().sum(0).long()
+        if fresh:
+            ctx.mark_dirty(entries)
         ctx.save_for_backward(values, thresholds)
+        ctx.mark_non_differentiable(counts)
         ctx.near, ctx.bandwidth = near, bandwidth
-        return values, entries.new_tensor(count)
+        return values, counts.sum().to(entries.dtype), counts
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         values, thresholds = ctx.saved_tensors
-        to_values, to_steps = gradients
+        to_values, to_steps, _ = gradients
         to_entries, to_thresholds = kept_like(values), torch.zeros_like(thresholds)
         for rows, near in zip(row_blocks(values), ctx.near, strict=True):
             here = to_values[rows]
@@ -325,7 +353,7 @@ class _JumpAll(torch.autograd.Function):
             features, at_near = near % len(thresholds), here.reshape(-1).index_select(0, near)
             each = (thresholds.index_select(0, features) * at_near + to_steps) / -ctx.bandwidth
             to_thresholds.index_add_(0, features, each)
-        return to_entries, to_thresholds, None
+        return to_entries, to_thresholds, None, None
 
 # %% ../../nbs/components/10_sparse_code.ipynb #code0030
 def expected_l0(codes: Codes) -> Tensor:
@@ -346,15 +374,16 @@ class JumpReLU(SparseActivation):
         margin = self.bandwidth / 2 if self.training else 0.0
         return entries_above(dense, (self.threshold.detach() - margin).to(dense.dtype))
 
-    def activate(self, entries: Tensor, pattern: Pattern | None) -> Codes:
+    def activate(self, entries: Tensor, pattern: Pattern | None, fresh: bool = False) -> Codes:
         threshold, width = self.threshold, self.bandwidth
         if pattern is not None:
             values, steps = _Jump.apply(entries, threshold, pattern.indices, width)  # type: ignore[no-untyped-call]
             return SparseCodes(values, pattern, steps)
         blocks = entries.device.type == "cpu" and entries.dtype == threshold.dtype and bool((threshold >= 0).all())
-        values, steps = (_JumpAll.apply(entries, threshold, width) if blocks  # type: ignore[no-untyped-call]
-                         else _Jump.apply(entries, threshold, None, width))  # type: ignore[no-untyped-call]
-        return DenseCodes(values, steps)
+        if not blocks:
+            return DenseCodes(*_Jump.apply(entries, threshold, None, width))  # type: ignore[no-untyped-call]
+        values, steps, counts = _JumpAll.apply(entries, threshold, width, fresh)  # type: ignore[no-untyped-call]
+        return DenseCodes(values, steps, summed=Summed(values, counts=counts))
 
     def penalty(self, codes: Codes) -> Tensor:
         """The expected L0, whose gradient reaches the thresholds."""
@@ -389,9 +418,11 @@ class Gated(SparseActivation):
     def encode(self, inputs: Tensor, encoder: Tensor, bias: Tensor, centre: Tensor | None = None) -> Codes:
         less, opens_at = centred_bias(torch.zeros_like(bias), encoder, centre), -bias.detach()
         entries, pattern = encode_selected(inputs, encoder, less, lambda dense: entries_above(dense, opens_at))
-        return self.activate(entries, pattern, bias)
+        return self.activate(entries, pattern, bias=bias)
 
-    def activate(self, entries: Tensor, pattern: Pattern | None, bias: Tensor | None = None) -> Codes:
+    def activate(
+        self, entries: Tensor, pattern: Pattern | None, fresh: bool = False, bias: Tensor | None = None
+    ) -> Codes:
         """Codes from W(x − b_dec) at the kept entries (S,), or from all (N, k); bias (k,) of the gates, None: 0."""
         def own(numbers: Tensor) -> Tensor:
             return numbers if pattern is None else numbers.index_select(0, pattern.indices)

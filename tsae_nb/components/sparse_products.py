@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['GROUP', 'SAMPLE', 'ON_CPU', 'ON_ACCELERATOR', 'OPERATIONS', 'LEAST_KEPT', 'MOST_FREE', 'ALIGNMENT', 'BLOCK',
            'Pattern', 'pattern_of_rows', 'pattern_of_positions', 'Operations', 'operations_on', 'entries_above',
-           'decode_entries', 'kept_memory', 'kept_like', 'rectified', 'decode_all', 'sum_of_all', 'row_blocks',
-           'rows_times', 'beside', 'positive_counts', 'encode_selected', 'centred_bias']
+           'decode_entries', 'kept_memory', 'kept_like', 'row_blocks', 'positive_counts', 'Summed', 'rectified',
+           'decode_all', 'sum_of_all', 'rows_times', 'beside', 'encode_selected', 'centred_bias']
 
 # %% ../../nbs/components/09_sparse_products.ipynb #prod0003
 import sys
@@ -321,21 +321,58 @@ def _in_kept_memory(*tensors: Tensor) -> bool:
     return plain and not torch.is_autocast_enabled("cpu")
 
 
+BLOCK = 2**18  # entries that are looked at in one go, and stay in a processor's cache
+
+
+def row_blocks(matrix: Tensor) -> list[slice]:
+    """The rows of a matrix (N, k) in parts of at most `BLOCK` entries."""
+    rows = max(1, BLOCK // max(matrix.shape[1], 1))
+    return [slice(start, start + rows) for start in range(0, len(matrix), rows)]
+
+
+def positive_counts(matrix: Tensor) -> Tensor:
+    """Of each column of a matrix (N, k) how many entries are above 0, (k,) int64."""
+    if matrix.device.type != "cpu":
+        return (matrix > 0).sum(0)
+    counts = torch.zeros(matrix.shape[1], dtype=torch.int64)
+    for rows in row_blocks(matrix):
+        counts += (matrix[rows] > 0).float().sum(0).long()
+    return counts
+
+
+def _with_that_of_the_sum(to_values: Tensor | None, to_total: Tensor | None, rows: slice, work: Tensor) -> Tensor:
+    """The gradient of some rows of values of which the sum was wanted too, in `work` if need be."""
+    if to_values is None:
+        return work.copy_(to_total) if to_total is not None else work.zero_()
+    return to_values[rows] if to_total is None else torch.add(to_values[rows], to_total, out=work)
+
+
 class _Rectify(torch.autograd.Function):
-    """ReLU of a matrix."""
+    """ReLU of a matrix, the sum of it, and its positive counts; what is `fresh` is overwritten."""
 
     @staticmethod
-    def forward(ctx: Any, entries: Tensor) -> Tensor:
-        values = torch.clamp_min(entries, 0, out=kept_like(entries))
+    def forward(ctx: Any, entries: Tensor, fresh: bool) -> tuple[Tensor, Tensor, Tensor]:
+        values = entries if fresh else kept_like(entries)
+        total, counts = torch.zeros((), dtype=torch.float64), torch.zeros(entries.shape[1], dtype=torch.int64)
+        for rows in row_blocks(entries):
+            here = torch.clamp_min(entries[rows], 0, out=values[rows])
+            total += here.sum()
+            counts += (here > 0).float().sum(0).long()
+        if fresh:
+            ctx.mark_dirty(entries)
         ctx.save_for_backward(values)
-        return values
+        ctx.mark_non_differentiable(counts)
+        ctx.set_materialize_grads(False)
+        return values, total.to(values.dtype), counts
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, None]:
         (values,) = ctx.saved_tensors
         into = kept_like(values)
-        torch.ops.aten.threshold_backward.grad_input(gradients[0], values, 0, grad_input=into)
-        return into
+        for rows in row_blocks(values):
+            here = _with_that_of_the_sum(gradients[0], gradients[1], rows, into[rows])
+            torch.ops.aten.threshold_backward.grad_input(here, values[rows], 0, grad_input=into[rows])
+        return into, None
 
 
 class _DecodeAll(torch.autograd.Function):
@@ -369,12 +406,19 @@ class _Total(torch.autograd.Function):
         return kept_like(ctx.saved_tensors[0]).copy_(gradients[0])
 
 
-def rectified(entries: Tensor) -> Tensor:
-    """ReLU of entries (S,) or (N, k)."""
-    if not _in_kept_memory(entries):
-        return entries.relu()
-    values: Tensor = _Rectify.apply(entries)  # type: ignore[no-untyped-call]
-    return values
+class Summed(NamedTuple):
+    """A matrix, and what is known of it from when it was at hand; None: nothing."""
+
+    values: Tensor  # (N, k)
+    total: Tensor | None = None  # () the sum of all, with a gradient
+    counts: Tensor | None = None  # (k,) int64, the positive entries of each column
+
+
+def rectified(entries: Tensor, fresh: bool = False) -> Summed:
+    """ReLU of entries (S,) or (N, k); `fresh`: nobody else wants them, so that they may be overwritten."""
+    if entries.ndim < 2 or not _in_kept_memory(entries):
+        return Summed(entries.relu())
+    return Summed(*_Rectify.apply(entries, fresh))  # type: ignore[no-untyped-call]
 
 
 def decode_all(values: Tensor, decoder: Tensor) -> Tensor:
@@ -393,29 +437,24 @@ def sum_of_all(values: Tensor) -> Tensor:
     return summed
 
 
-BLOCK = 2**18  # entries that are looked at in one go, and stay in a processor's cache
-
-
-def row_blocks(matrix: Tensor) -> list[slice]:
-    """The rows of a matrix (N, k) in parts of at most `BLOCK` entries."""
-    rows = max(1, BLOCK // max(matrix.shape[1], 1))
-    return [slice(start, start + rows) for start in range(0, len(matrix), rows)]
-
-
 class _RowsTimes(torch.autograd.Function):
-    """Each row of values (N, k) times a factor (N,) of its own."""
+    """Each row of values (N, k) times a factor (N,) of its own, and the sum of all."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, factors: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(values, factors)
-        return torch.mul(values, factors.unsqueeze(1), out=kept_like(values))
+        ctx.set_materialize_grads(False)
+        scaled, total = kept_like(values), torch.zeros((), dtype=torch.float64)
+        for rows in row_blocks(values):
+            total += torch.mul(values[rows], factors[rows].unsqueeze(1), out=scaled[rows]).sum()
+        return scaled, total.to(values.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, Tensor]:
         values, factors = ctx.saved_tensors
         to_values, to_factors = kept_like(values), torch.empty_like(factors)
         for rows in row_blocks(values):  # so that the gradient is fetched once
-            here = gradients[0][rows]
+            here = _with_that_of_the_sum(gradients[0], gradients[1], rows, to_values[rows])
             torch.sum(here * values[rows], 1, out=to_factors[rows])
             torch.mul(here, factors[rows].unsqueeze(1), out=to_values[rows])
         return to_values, to_factors
@@ -436,12 +475,11 @@ class _Beside(torch.autograd.Function):
         return parts
 
 
-def rows_times(values: Tensor, factors: Tensor) -> Tensor:
+def rows_times(values: Tensor, factors: Tensor) -> Summed:
     """Each row of values (N, k) times a factor (N,) of its own."""
     if not _in_kept_memory(values, factors):
-        return values * factors.unsqueeze(1)
-    scaled: Tensor = _RowsTimes.apply(values, factors)  # type: ignore[no-untyped-call]
-    return scaled
+        return Summed(values * factors.unsqueeze(1))
+    return Summed(*_RowsTimes.apply(values, factors))  # type: ignore[no-untyped-call]
 
 
 def beside(parts: Sequence[Tensor]) -> Tensor:
@@ -450,16 +488,6 @@ def beside(parts: Sequence[Tensor]) -> Tensor:
         return torch.cat([*parts], 1)
     joined: Tensor = _Beside.apply(*parts)  # type: ignore[no-untyped-call]
     return joined
-
-
-def positive_counts(matrix: Tensor) -> Tensor:
-    """Of each column of a matrix (N, k) how many entries are above 0, (k,) int64."""
-    if matrix.device.type != "cpu":
-        return (matrix > 0).sum(0)
-    counts = torch.zeros(matrix.shape[1], dtype=torch.int64)
-    for rows in row_blocks(matrix):
-        counts += (matrix[rows] > 0).float().sum(0).long()
-    return counts
 
 # %% ../../nbs/components/09_sparse_products.ipynb #prod0034
 def encode_selected(

@@ -21,7 +21,6 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from .. import world
-from ..components.objective import active_counts
 from ..config import DensityCorpusConfig, QuestionSetConfig, UnlearningConfig
 from tsae_nb.corpus import (
     Documents,
@@ -464,7 +463,7 @@ def density_counts(
                 if kept is not None:
                     kept[start] = hidden
             for sae, count in zip(saes, counts, strict=True):
-                count += active_counts(codes_of_valid(sae, *_where_it_lies(sae, hidden, valid, documents)))
+                count += codes_of_valid(sae, *_where_it_lies(sae, hidden, valid, documents)).active_counts()
             bar.update(tokens.numel())
     return [count.cpu().numpy() for count in counts]
 
