@@ -318,7 +318,8 @@ def test_the_best_unlearning_setting_in_so_many_gestures(opened: Opening, unlear
     passing = [one for one in settings if one["passed"] and not one["control"]]
     best = min(passing, key=lambda one: float(one["forget_accuracy"]))
     expect(it.widget).to_have_attribute("data-shown", str(best["setting"]))
-    expect(it.widget).to_contain_text(f"retain threshold {best['retain_threshold']} · passes the gate · the best setting")
+    said = f"retain threshold {best['retain_threshold']} · passes the gate · the best setting"
+    expect(it.widget).to_contain_text(said)
     assert hand.gestures == 0
     back = it.widget.get_by_role("button", name="best setting")
     expect(back).to_have_count(0)
@@ -338,7 +339,7 @@ def test_settings_at_one_place_are_one_mark(opened: Opening) -> None:
     for shown, said in ((0, "the 1. is shown"), (1, "the 2. is shown")):
         mark.click()
         expect(it.widget).to_have_attribute("data-shown", str(shown))
-        expect(it.widget.locator(".tsae-pointed")).to_contain_text(f"32 settings at one place, 16 of them controls: "
+        expect(it.widget.locator(".tsae-pointed")).to_contain_text("32 settings at one place, 16 of them controls: "
                                                                    "forget 1.000, side 1.000, pass the gate; " + said)
     it.widget.get_by_role("checkbox", name="controls").uncheck()
     expect(mark).to_have_text("×16")
