@@ -21,7 +21,6 @@ CARRIED = (
     "nbs/experiments/run_variants.ipynb",
     "nbs/experiments/figures.ipynb",
     "nbs/experiments/claims.ipynb",
-    "figures/plotly.min.js",
     "figures/explorer.png",
     "figures/time_explorer.png",
     "figures/training_monitor.png",

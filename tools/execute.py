@@ -1,6 +1,6 @@
 """Run notebooks top to bottom and keep their outputs, leaving out the cells a plain test run leaves out.
 
-What goes to stderr (progress, warnings) differs from run to run: it is shown here and not kept.
+What goes to stderr (progress, warnings) differs from run to run: it is shown here and not kept. Pictures become small.
 
     python tools/execute.py nbs/01_world.ipynb [more notebooks]
 """
@@ -12,15 +12,10 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from pictures import kept
 
 DIRECTIVE = re.compile(r"^#\s*\|\s*(slow|cuda|eval:\s*false)\b", re.MULTILINE)
 VOLATILE_METADATA = ("execution", "widgets")
-
-
-def kept(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The output without its widget, which is an error message where no kernel runs; its text stays."""
-    output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
-    return output
 
 
 def execute(path: Path, root: Path) -> None:

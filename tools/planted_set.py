@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 from line_sets import Command, LineSet, Part, Run, signed
+from pictures import shrink
 
 from tsae_nb.config import RunConfig, settings_of
 from tsae_nb.foundation import content_hash
@@ -92,7 +93,9 @@ class PlantedSet:
         if "batch_topk" not in set(table.get("method", ())):
             return False
         path = self.lines.root / FIGURE
-        save_figure(figure3(table), path)
+        for file in save_figure(figure3(table), path):
+            if file.suffix == ".png":
+                shrink(file)
         path.with_suffix(".csv").write_bytes(recovery_csv(table))
         return True
 

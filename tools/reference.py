@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from pictures import keep_figures, shrink
 from readme import DIRECTIVE, render
 from trials import ROOT, changed, git, status_of
 
@@ -248,9 +249,11 @@ class Making:
             keep_all(of_part, stored / part, explored(of_part) if part == "tiny" else set())
         print("the figures", flush=True)
         draw(stored / "tiny", new / "figures")
+        keep_figures(new / "figures")
         print("the claims", flush=True)
         command("-m", "papermill", "nbs/experiments/claims.ipynb", stored / "claims.ipynb", "-k", "python3",
                 "--cwd", ".", "-p", "root", self.runs, "--no-progress-bar")
+        shrink(stored / "claims.ipynb")
         write_json(stored / SUMMARY, self.summary(new, runs))
         new.rename(self.set)
 

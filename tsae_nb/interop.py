@@ -228,29 +228,21 @@ def name_there(names: Mapping[str, str], kind: str, library: str) -> str:
         raise UserError(f"{library}: sparse code {kind!r} cannot be represented there; allowed: {', '.join(names)}")
     return names[kind]
 
-# %% ../nbs/22_interop.ipynb #s7ea7064
-MEANINGS = {  # names that are known, and stand for what cannot be represented
-    **dict.fromkeys(("W_skip", "affine_skip_connection"), "a skip connection beside the two matrices"),
-    **dict.fromkeys(("r_mag", "b_gate", "b_mag", "gate_bias", "mag_bias"), "a gate in an SAE without one"),
-    **dict.fromkeys(("b_dec_out", "b_skip"), "a part of a transcoder, which writes another place than it reads"),
-    **dict.fromkeys(("scaling_factor", "finetuning_scaling_factor"), "a factor on each feature"),
-}
-
-
+# %% ../nbs/22_interop.ipynb #7e0eaa98
 def _shown(value: Any) -> str:
     """A value of a foreign file for one sentence: one line, not long."""
     return shortened(" ".join(repr(value).split()), 100)
 
 
-class Entries:
-    """What a file holds by name, asked for by name; what nobody has asked for is refused by `end`."""
+class _Asked:
+    """What a file holds by name, asked for by name."""
 
     def __init__(self, path: Path, entries: Any, within: str = "") -> None:
         if not isinstance(entries, dict):
             raise CorruptFileError(f"{path}: {within.rstrip('.') or 'the file'!r} holds {type(entries).__name__} "
                                    f"{str(entries)[:40]!r}, not entries by name: fetch it again")
         self.path, self.found, self.within = path, entries, within
-        self.asked, self.parts = set[str](), list[Entries]()
+        self.asked = set[str]()
 
     def refused(self, name: str, why: str) -> CorruptFileError:
         """The sentence on an entry: file, key, what is wrong."""
@@ -268,6 +260,15 @@ class Entries:
             there = ", ".join(sorted(map(str, self.found)))[:300]
             raise self.refused(name, f"is missing; there is {there or 'nothing'}")
         return value
+
+    def harmless(self, names: Collection[str] | None = None) -> Self:
+        """Entries that cannot change what the SAE computes; all that there are, where none is named."""
+        self.asked.update(self.found if names is None else names)
+        return self
+
+# %% ../nbs/22_interop.ipynb #c382ec78
+class _Settings(_Asked):
+    """Entries that are settings, each of a kind."""
 
     def only(
         self, name: str, allowed: Collection[Any], default: Any = None, why: Mapping[str, str] | None = None
@@ -311,15 +312,26 @@ class Entries:
         if value is not None and (isinstance(value, bool) or value != known):
             raise self.refused(name, f"is {_shown(value)}, but {what} {known!r}: which is right is not said")
 
+# %% ../nbs/22_interop.ipynb #s7ea7064
+MEANINGS = {  # names that are known, and stand for what cannot be represented
+    **dict.fromkeys(("W_skip", "affine_skip_connection"), "a skip connection beside the two matrices"),
+    **dict.fromkeys(("r_mag", "b_gate", "b_mag", "gate_bias", "mag_bias"), "a gate in an SAE without one"),
+    **dict.fromkeys(("b_dec_out", "b_skip"), "a part of a transcoder, which writes another place than it reads"),
+    **dict.fromkeys(("scaling_factor", "finetuning_scaling_factor"), "a factor on each feature"),
+}
+
+
+class Entries(_Settings):
+    """What a file holds by name, asked for by name; what nobody has asked for is refused by `end`."""
+
+    def __init__(self, path: Path, entries: Any, within: str = "") -> None:
+        super().__init__(path, entries, within)
+        self.parts: list[Entries] = []
+
     def part(self, name: str) -> "Entries":
         """Entries within an entry; nothing, where it is missing."""
         self.parts.append(Entries(self.path, self.get(name, {}), f"{self.within}{name}."))
         return self.parts[-1]
-
-    def harmless(self, names: Collection[str] | None = None) -> Self:
-        """Entries that cannot change what the SAE computes; all that there are, where none is named."""
-        self.asked.update(self.found if names is None else names)
-        return self
 
     def end(self, ignored: Collection[str] = ()) -> None:
         """Refuse what nobody has asked for."""

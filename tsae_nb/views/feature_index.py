@@ -506,9 +506,6 @@ def threshold_bounds(
     return bound.max(1), possible.argmax(1)
 
 # %% ../../nbs/views/41a_feature_index.ipynb #5464f697
-LOOKED_AT = 1024  # features that fire on a word most often
-
-
 @dataclass(frozen=True)
 class Matched:
     """What a word was taken for: whether it is a whole word, and the words of the corpus it stands for, most first."""
@@ -518,8 +515,8 @@ class Matched:
     tokens: list[str]
 
 
-class Search:
-    """Where words are, and which features are about them."""
+class _Words:
+    """Where the words of a text are in the corpus."""
 
     def __init__(self, arrays: IndexArrays) -> None:
         self._arrays = arrays
@@ -573,6 +570,13 @@ class Search:
                 ends = ends[np.isin(arrays.tokens[ends - last + number], ids)]
         ends = ends[arrays.piece_of(ends - last) == arrays.piece_of(ends)]
         return ends
+
+# %% ../../nbs/views/41a_feature_index.ipynb #2dfcf1fd
+LOOKED_AT = 1024  # features that fire on a word most often
+
+
+class Search(_Words):
+    """Where words are, and which features are about them."""
 
     def features(self, text: str, count: int = 25, sample: int = 8192) -> pd.DataFrame:
         """Features about a word or phrase, best first; see `about`."""

@@ -32,9 +32,9 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from ..carried import carried
 from ..config import VARIANTS
 from ..foundation import UserError, find_chrome, taken_apart
 from ..run_folders import Folders, StoredRun, curves_of, place_of, stored_runs
@@ -1112,7 +1112,7 @@ def save_figure(figure: go.Figure, stem: str | Path) -> list[Path]:
     Returns the files written. Raises `UserError` where the folder cannot be written.
     """
     stem = Path(stem)
-    script, code = stem.with_name(SCRIPT), (carried() / "figures" / SCRIPT).read_bytes()
+    script, code = stem.with_name(SCRIPT), get_plotlyjs().encode()
     if not script.is_file() or script.stat().st_size != len(code):
         _write(script, code)
     files = [_write(stem.with_suffix(".json"), (figure.to_json() + "\n").encode()),
