@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import pytest
 from explorer_page import Served, served
-from on_a_page import LAB, barriers
+from on_a_page import LAB, Hand, barriers, press
 from playwright.sync_api import Locator, Page, expect
 
 from tsae_nb.language_model import LanguageModel
@@ -74,14 +74,7 @@ class Opened:
 
     def press(self, place: Locator, milliseconds: int = 120) -> None:
         """A click as a hand holds it."""
-        box = None
-        while box is None:  # it may just be drawn again
-            expect(place).to_be_visible()
-            box = place.bounding_box()
-        self.page.mouse.move(box["x"] + min(40, box["width"] / 2), box["y"] + box["height"] / 2)
-        self.page.mouse.down()
-        self.page.wait_for_timeout(milliseconds)
-        self.page.mouse.up()
+        press(self.page, place, milliseconds)
 
 
 Opening = Callable[..., Opened]
@@ -89,9 +82,8 @@ Opening = Callable[..., Opened]
 
 @pytest.fixture
 def opened(explored: Explored, page: Page, tmp_path: Path) -> Iterator[Opening]:
-    """Opens an explorer over a copy of the index, `width` pixels wide, in a window of a size and a theme."""
-    folder = tmp_path / "temporal" / "index"
-    shutil.copytree(explored.folder, folder)
+    """Opens an explorer over a copy of the run, `width` pixels wide, in a window of a size and a theme."""
+    folder = shutil.copytree(explored.folder.parent, tmp_path / "temporal") / "index"
     with ExitStack() as stack:
 
         def opening(width: int = 900, size: dict[str, int] = LAB, theme: str = "light", compare: bool = True,
@@ -739,55 +731,36 @@ def test_a_card_as_json_and_its_link(opened: Opening, tmp_path: Path) -> None:
     assert first["activations"] == pytest.approx(same["activations"], rel=1e-2)
 
 
-class Hand:
-    """Counts gestures: a click, a key, a text typed or pasted in one go; looking costs nothing."""
-
-    def __init__(self, it: Opened) -> None:
-        self.it, self.gestures = it, 0
-
-    def click(self, place: Locator) -> None:
-        self.it.press(place)
-        self.gestures += 1
-
-    def key(self, key: str) -> None:
-        self.it.page.keyboard.press(key)
-        self.gestures += 1
-
-    def write(self, text: str) -> None:
-        self.it.page.keyboard.insert_text(text)
-        self.gestures += 1
+def meaning(hand: Hand, it: Opened) -> None:
+    hand.click(it.widget.locator(".tsae-line").nth(3))
+    expect(it.widget.locator(".tsae-card h3")).to_have_text("#3")
+    assert in_sight(it.widget.locator(".tsae-card .tsae-context").first, it.widget)
 
 
-def meaning(hand: Hand) -> None:
-    hand.click(hand.it.widget.locator(".tsae-line").nth(3))
-    expect(hand.it.widget.locator(".tsae-card h3")).to_have_text("#3")
-    assert in_sight(hand.it.widget.locator(".tsae-card .tsae-context").first, hand.it.widget)
-
-
-def word(hand: Hand) -> None:
+def word(hand: Hand, it: Opened) -> None:
     hand.key("/")
     hand.write("is")
     hand.key("Enter")
-    expect(hand.it.widget.locator(".tsae-found-here")).to_contain_text("fires above")
+    expect(it.widget.locator(".tsae-found-here")).to_contain_text("fires above")
 
 
-def own_text(hand: Hand) -> None:
-    trace = hand.it.panel("Trace")
+def own_text(hand: Hand, it: Opened) -> None:
+    trace = it.panel("Trace")
     hand.click(trace.get_by_label("text to read"))
     hand.write("The Fennow is covered in bark .")
     hand.click(trace.get_by_role("button", name="Read"))
     expect(trace).to_have_attribute("data-traced", "text")
 
 
-def compared(hand: Hand) -> None:
-    hand.click(hand.it.widget.get_by_role("tab", name="Compare"))
-    expect(hand.it.panel("Compare").locator(".tsae-other .tsae-context").first).to_be_visible()
-    expect(hand.it.panel("Compare")).to_have_attribute("data-compared", re.compile(r"\d+"))
+def compared(hand: Hand, it: Opened) -> None:
+    hand.click(it.widget.get_by_role("tab", name="Compare"))
+    expect(it.panel("Compare").locator(".tsae-other .tsae-context").first).to_be_visible()
+    expect(it.panel("Compare")).to_have_attribute("data-compared", re.compile(r"\d+"))
 
 
-def steered_up(hand: Hand) -> None:
-    steer = hand.it.panel("Steer")
-    hand.click(hand.it.widget.get_by_role("tab", name="Steer"))
+def steered_up(hand: Hand, it: Opened) -> None:
+    steer = it.panel("Steer")
+    hand.click(it.widget.get_by_role("tab", name="Steer"))
     expect(steer.locator("textarea")).not_to_have_value("")  # the feature's own context is offered as prompt
     steer.locator("[name=way]").focus()
     hand.key("a")  # add everywhere, as a hand chooses in a list
@@ -797,54 +770,66 @@ def steered_up(hand: Hand) -> None:
     expect(steer.locator("thead th").nth(2)).to_contain_text("+")
 
 
-def ablated(hand: Hand) -> None:
-    ablate = hand.it.panel("Ablate")
-    hand.click(hand.it.widget.get_by_role("tab", name="Ablate"))
+def ablated(hand: Hand, it: Opened) -> None:
+    ablate = it.panel("Ablate")
+    hand.click(it.widget.get_by_role("tab", name="Ablate"))
     expect(ablate.locator("textarea")).not_to_have_value("")
     hand.click(ablate.get_by_role("button", name="Ablate"))
     expect(ablate).to_contain_text("nats a token")
 
 
-def labelled(hand: Hand) -> None:
+def labelled(hand: Hand, it: Opened) -> None:
     for feature in range(3, 23):
-        line = hand.it.widget.locator(f".tsae-line[data-id='{feature}']")
+        line = it.widget.locator(f".tsae-line[data-id='{feature}']")
         line.scroll_into_view_if_needed()
         hand.click(line)
-        expect(hand.it.widget.locator(".tsae-card h3")).to_have_text(f"#{feature}")
-        hand.click(hand.it.widget.locator(".tsae-label"))
+        expect(it.widget.locator(".tsae-card h3")).to_have_text(f"#{feature}")
+        hand.click(it.widget.locator(".tsae-label"))
         hand.write(f"label of {feature}")
     hand.key("Enter")
-    expect(hand.it.widget.locator(".tsae-line[data-id='22'] .tsae-name")).to_have_text(" label of 22")
-    labels = FeatureIndex.open(hand.it.explorer.index.folder).labels
+    expect(it.widget.locator(".tsae-line[data-id='22'] .tsae-name")).to_have_text(" label of 22")
+    labels = FeatureIndex.open(it.explorer.index.folder).labels
     assert labels == {feature: f"label of {feature}" for feature in range(3, 23)}  # none is lost
 
 
-def shared(hand: Hand) -> None:
-    hand.it.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    hand.click(hand.it.widget.get_by_role("link", name="link"))
-    expect(hand.it.widget.get_by_role("link", name="link copied")).to_be_visible()
-    assert "feature=" in hand.it.page.evaluate("navigator.clipboard.readText()")
+def shared(hand: Hand, it: Opened) -> None:
+    it.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    hand.click(it.widget.get_by_role("link", name="link"))
+    expect(it.widget.get_by_role("link", name="link copied")).to_be_visible()
+    assert "feature=" in it.page.evaluate("navigator.clipboard.readText()")
 
 
-def saved_card(hand: Hand) -> None:
-    with hand.it.page.expect_download():
-        hand.click(hand.it.widget.get_by_role("button", name="card as JSON"))
+def exported(hand: Hand, it: Opened) -> None:
+    run = it.explorer.index.folder.parent
+    hand.command(f"tsae export {run} --best 20")
+    with it.page.context.expect_page() as another:  # a page of its own: the explorer stays open
+        it.page.evaluate("open('about:blank')")
+    shared_page = another.value
+    shared_page.goto(run.with_suffix(".html").as_uri())
+    expect(shared_page.locator(".tsae-line")).to_have_count(20)
+    expect(shared_page.locator(".tsae-card .tsae-context").first).to_be_visible()
+    shared_page.close()
+
+
+def saved_card(hand: Hand, it: Opened) -> None:
+    with it.page.expect_download():
+        hand.click(it.widget.get_by_role("button", name="card as JSON"))
 
 
 TASKS = [(meaning, 1), (word, 3), (own_text, 3), (compared, 1), (steered_up, 3), (ablated, 2), (shared, 1),
-         (saved_card, 1), (labelled, 61)]
+         (saved_card, 1), (exported, 2), (labelled, 61)]
 
 
 def test_what_people_come_for_in_so_many_gestures(opened: Opening) -> None:
-    """The numbers of the table in the notebook to explore; the page and the unlearning setting are done elsewhere."""
+    """The numbers of the table in the notebook to explore; the best unlearning setting is in test_views_page."""
     it = opened()
     for task, gestures in TASKS:
-        hand = Hand(it)
+        hand = Hand(it.page)
         if task is not labelled:
             it.widget.locator(".tsae-rows").focus()
         else:
             it.widget.locator("input[type=search]").press("Escape")  # the list of the word
             it.page.keyboard.press("Home")
             it.at(0)
-        task(hand)
+        task(hand, it)
         assert hand.gestures == gestures, f"{task.__name__}: {hand.gestures}"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from explorer_page import Served, served
-from on_a_page import LAB, barriers
+from on_a_page import LAB, Hand, barriers
 from playwright.sync_api import Locator, Page, expect
 
 from tsae_nb.language_model import LanguageModel
@@ -182,6 +182,24 @@ def test_a_run_under_way_says_how_fast_and_how_long(opened: Opening, runs: Runs)
     expect(it.widget.locator('[data-chart="l0"] td', has_text="390")).to_be_visible()
 
 
+def test_complete_runs_have_no_pace_and_what_is_left_of_variance_is_drawn(opened: Opening, runs: Runs) -> None:
+    shutil.rmtree(runs.folder / "growing.partial")
+    it = opened(TrainingMonitor(runs.folder, seconds=0.2))
+    left = it.box(curve(it, "variance left").locator(".u-over"))
+    heads = it.widget.locator(".tsae-runs thead th").all_inner_texts()
+    assert heads == ["run", "", "state", "step", "loss", "L0", "dead", "alerts"]
+    assert it.widget.locator(".tsae-runs tbody tr").first.locator("td").count() == len(heads)
+    said = it.widget.locator('[data-chart="variance left"] figcaption')
+    expect(said).to_contain_text("1 − explained variance, logarithmic")
+    it.page.mouse.move(left["x"] + 0.4 * left["width"], left["y"] + 20)
+    readout = it.widget.locator(".tsae-readout")
+    expect(readout).to_contain_text("variance left at step")
+    step = float(re.search(r"at step (\d+)", readout.inner_text())[1])  # type: ignore[index]
+    shown = float(re.search(r"temporal ([\d.]+)", readout.inner_text())[1])  # type: ignore[index]
+    assert shown == pytest.approx(1 - logged(runs, "temporal", "explained_variance", step), rel=6e-3)
+    expect(it.widget.locator('[data-chart="explained_variance"]')).to_have_count(0)
+
+
 def test_what_runs_differ_in(opened: Opening, runs: Runs) -> None:
     it = opened(TrainingMonitor(runs.folder, seconds=0.2))
     curve(it, "loss")
@@ -291,6 +309,40 @@ def test_marks_say_multiplier_and_threshold(opened: Opening, unlearned: Path) ->
     key = it.widget.locator(".tsae-key")
     for value in ("0.25", "2", "0.001", "0.01", "10", "20"):
         expect(key.get_by_text(value, exact=True)).to_be_visible()
+
+
+def test_the_best_unlearning_setting_in_so_many_gestures(opened: Opening, unlearned: Path) -> None:
+    """It is there at once; from another setting one click leads back. The last of the table of ten tasks."""
+    it = opened(unlearning(unlearned))
+    hand, settings = Hand(it.page), it.behind.widget._about["settings"]  # type: ignore[attr-defined]
+    passing = [one for one in settings if one["passed"] and not one["control"]]
+    best = min(passing, key=lambda one: float(one["forget_accuracy"]))
+    expect(it.widget).to_have_attribute("data-shown", str(best["setting"]))
+    said = f"retain threshold {best['retain_threshold']} · passes the gate · the best setting"
+    expect(it.widget).to_contain_text(said)
+    assert hand.gestures == 0
+    back = it.widget.get_by_role("button", name="best setting")
+    expect(back).to_have_count(0)
+    hand.click(it.widget.locator('.tsae-plane [data-setting="15"]'))
+    expect(it.widget).to_have_attribute("data-shown", "15")
+    hand.click(back)
+    expect(it.widget).to_have_attribute("data-shown", str(best["setting"]))
+    assert hand.gestures == 2
+
+
+def test_settings_at_one_place_are_one_mark(opened: Opening) -> None:
+    """Of a run in tables, in which nothing was selected: all its settings have the same accuracies."""
+    it = opened(UnlearningExplorer(REFERENCE / "tiny" / "temporal-seed1"))
+    mark = it.widget.locator(".tsae-plane g[role=button]")
+    expect(mark).to_have_count(1)
+    expect(mark).to_have_text("×32")
+    for shown, said in ((0, "the 1. is shown"), (1, "the 2. is shown")):
+        mark.click()
+        expect(it.widget).to_have_attribute("data-shown", str(shown))
+        expect(it.widget.locator(".tsae-pointed")).to_contain_text("32 settings at one place, 16 of them controls: "
+                                                                   "forget 1.000, side 1.000, pass the gate; " + said)
+    it.widget.get_by_role("checkbox", name="controls").uncheck()
+    expect(mark).to_have_text("×16")
 
 
 def test_what_was_forgotten_comes_first(opened: Opening, unlearned: Path) -> None:

@@ -65,13 +65,16 @@ class Folder(click.Path):
         return str(value)
 
 
+_MARKS = ("config.yaml", "manifest.json", "stored.json")  # files that runs have, whole or damaged
+
+
 def _in_tables(folder: Path) -> bool:
     """Whether a run without a folder is in the tables beside it; nothing is imported where there are none."""
     if not Path(folder.parent, "tables").is_dir():
         return False
     from tsae_nb.packed import is_kept
 
-    return is_kept(folder / "config.yaml")
+    return any(is_kept(folder / mark) for mark in _MARKS)
 
 
 class Run(Folder):
@@ -81,7 +84,7 @@ class Run(Folder):
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         folder = Path(super().convert(value, parameter, context))
-        marks = ("config.yaml", "manifest.json", "stored.json", "evaluated.json")  # of one that lost some of its files
+        marks = (*_MARKS, "evaluated.json")  # of one that lost some of its files
         under_way = Path(os.path.abspath(folder) + ".partial", "config.yaml")
         there = under_way.is_file() or any((folder / mark).is_file() for mark in marks)
         if not there and not _in_tables(folder):
@@ -326,6 +329,7 @@ def _listing(runs: Sequence[Any]) -> Iterator[str]:
     others = "; ".join([*(column.title for row, column in columns if not row.always),
                         *(name for name, some in measured.items() if some)])
     yield f"{'run':{longest}}  {'state':11} {titles}  {others}"
+    first_with: dict[str, str] = {}
     for run in runs:
         numbers, said = list[str](), list[str]()
         for row in rows:
@@ -338,7 +342,10 @@ def _listing(runs: Sequence[Any]) -> Iterator[str]:
         for row in parts:
             if results := flat(run.results.get(row.file, {}).get(row.part or "", {})):
                 said.append(_said(row.columns, results, named=True))
-        told = "; ".join(part for part in (*said, run.reason) if part)
+        reason = run.reason  # a damaged table is one reason of many runs
+        if reason and first_with.setdefault(reason, run.name) != run.name:
+            reason = f"as {first_with[reason]}"
+        told = "; ".join(part for part in (*said, reason) if part)
         yield f"{run.name:{longest}}  {run.state:11} {' '.join(numbers)}  {told}".rstrip()
 
 # %% ../nbs/51_cli.ipynb #ce6cb351
@@ -363,7 +370,9 @@ def list_command(root: str, as_json: bool) -> None:
     """
     from tsae_nb.config import UserError
 
-    none = UserError(f"there is no run below {root}: make some with  tsae run tiny")
+    reference = Path(root, "reference")
+    seen = f", or see those that come along:  tsae list {reference}" if reference.is_dir() else ""
+    none = UserError(f"there is no run below {root}: make some with  tsae run tiny{seen}")
     if not Path(root).is_dir() and not as_json:
         raise none  # before anything heavy is imported
     _load("comparison")
@@ -639,7 +648,8 @@ def verify_command(folder: str) -> None:
     for path, problem in problems.items():
         print(f"{path} {problem}")
     for run in summaries(folder):
-        if run.state == "damaged" and not any(path in run.reason for path in problems):
+        told = any(path in run.reason for path in problems) or run.reason in problems.values()
+        if run.state == "damaged" and not told:
             print(run.reason)
             problems[run.name] = run.reason
     if problems:

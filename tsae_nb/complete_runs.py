@@ -277,7 +277,8 @@ def _export_features(
         kind = {"html": "page", "cards": "file of cards", "explanations": "file of explanations"}[format_name]
         raise UserError(f"{out} is there and is no {kind} of ours: choose another name (--out)")
     index = FeatureIndex.of_run(folder)
-    chosen = best_features(index, best, by) if best is not None else None if features is None else list(features)
+    named = None if features is None else [*dict.fromkeys(features)]  # each once
+    chosen = named if best is None else best_features(index, best, by)
     if format_name == "html":
         return FeatureExplorer(index).export_html(out, chosen)
     if format_name == "cards":

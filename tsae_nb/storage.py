@@ -40,7 +40,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .foundation import CorruptFileError, UserError, content_hash, explained_os_errors, shortened
-from .packed import file_content, is_kept, json_text
+from .packed import file_content, holding_file, is_kept, json_text
 
 # %% ../nbs/00b_storage.ipynb #e3f23b09
 def sync(path: Path) -> None:
@@ -439,7 +439,8 @@ class Stored:
         """Whether a file is there with the length it was written with; `CorruptFileError` if not."""
         path = self.folder / name
         if not is_kept(path) or (path.is_file() and path.stat().st_size != self.files[name]["size"]):
-            raise CorruptFileError(f"{path} is missing or cut short: {self.advice}")
+            where = holding_file(path)  # a table that is not there: one sentence for all its runs
+            raise CorruptFileError(f"{path if where.is_file() else where} is missing or cut short: {self.advice}")
 
     def json(self, name: str) -> Any:
         """A JSON file."""

@@ -2,11 +2,22 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { aside, loggedAt, onAxis, placeOf, scaleOf, smoothed, termOrder, together } from "../../tsae_nb/views/static/curves.js";
+import { aside, drawnAs, endsOf, isCount, loggedAt, onAxis, placeOf, scaleOf, smoothed, termOrder, together } from "../../tsae_nb/views/static/curves.js";
+
+test("of explained variance what is left is drawn, all else as it is logged", () => {
+  const values = Float32Array.from([-0.5, 0.75, NaN]), [name, left] = drawnAs("explained_variance", values);
+  assert.deepEqual([name, ...left], ["variance left", 1.5, 0.25, NaN]);
+  assert.deepEqual(drawnAs("l0", values), ["l0", values]);
+});
+
+test("an axis of zeros ends at 1, any other where its values do; counts are whole", () => {
+  assert.deepEqual([[0, 0], [null, null], [0, 3], [5, 5]].map(([low, high]) => endsOf(low, high)), [[0, 1], [0, 1], null, null]);
+  assert.deepEqual(["dead_features", "dead_features/level1", "l0", "loss"].map(isCount), [true, true, false, false]);
+});
 
 test("the loss comes first, then its terms, what is watched, and weights last", () => {
-  assert.deepEqual(termOrder(["weight/margin", "dead_features", "l0", "term/margin", "density/p10", "loss", "term/adversary"]),
-    ["loss", "term/adversary", "term/margin", "l0", "dead_features", "density/p10", "weight/margin"]);
+  assert.deepEqual(termOrder(["weight/margin", "variance left", "dead_features", "l0", "term/margin", "density/p10", "loss", "term/adversary"]),
+    ["loss", "variance left", "term/adversary", "term/margin", "l0", "dead_features", "density/p10", "weight/margin"]);
   assert.deepEqual(["weight/x", "learning_rate", "gradient_norm", "loss", "gradient"].map(aside), [true, true, true, false, false]);
 });
 
@@ -54,6 +65,7 @@ test("a scale is said, and never one that leaves a value out", () => {
   assert.deepEqual(scaleOf("loss", [[2, 1, NaN]], true), { logarithmic: true, said: "logarithmic" });
   assert.equal(scaleOf("loss", [[2, 1]], false).said, "linear");
   assert.equal(scaleOf("l0", [[2, 1]], true).said, "linear");
-  assert.equal(scaleOf("explained_variance", [[0.2, 0.9]], true).logarithmic, false);
+  assert.deepEqual(scaleOf("variance left", [[0.2, 0.9]], true), { logarithmic: true, said: "1 − explained variance, logarithmic" });
+  assert.equal(scaleOf("dead_features/level1", [[2, 1]], true).said, "linear");
   assert.deepEqual(scaleOf("term/margin", [[2, 1], [0, 3]], true), { logarithmic: false, said: "linear, as it is not always above 0" });
 });

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { apart, forgetFirst, levelsOf, looksOf, outline, trajectories } from "../../tsae_nb/views/static/plane.js";
+import { apart, forgetFirst, levelsOf, looksOf, nextOf, outline, piled, trajectories } from "../../tsae_nb/views/static/plane.js";
 
 const settings = [0, 1].flatMap((control) => [0.01, 0.001].flatMap((retain_threshold) => [10, 20].flatMap((feature_count) => [2, 0.25, 1].map((multiplier_norms) =>
   ({ setting: 0, control, retain_threshold, feature_count, multiplier_norms, side_accuracy: 1, forget_accuracy: 1, passed: true })))));
@@ -39,6 +39,15 @@ test("settings that differ in strength alone are one way through the plane, weak
   const ways = trajectories(settings);
   assert.equal(ways.length, 8);
   for (const way of ways) assert.deepEqual(way.map((one) => one.multiplier_norms), [0.25, 1, 2]);
+});
+
+test("many settings at one place are one mark, through which one goes; few stand beside each other", () => {
+  const at = (/** @type {number[][]} */ ...places) => places.map(([side_accuracy, forget_accuracy], setting) => ({ setting, side_accuracy, forget_accuracy }));
+  const same = Array.from({ length: 7 }, () => [1, 1]);
+  assert.deepEqual(piled(at([1, 0.5], ...same, [0.9, 1])).map((pile) => pile.map((one) => one.setting)), [[0], [1, 2, 3, 4, 5, 6, 7], [8]]);
+  assert.equal(piled(at(...same.slice(1))).length, 6);
+  const [pile] = piled(at(...same));
+  assert.deepEqual([-1, 0, 3, 6, 99].map((shown) => nextOf(pile, shown)), [0, 1, 4, 0, 0]);
 });
 
 test("the forget set comes first, the others as they were", () => {

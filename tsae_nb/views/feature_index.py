@@ -206,7 +206,8 @@ class Labels(Mapping[int, str]):
         self._arrays.check_feature(feature)
         folder = self._arrays.folder
         with locked(labels_lock(folder), "labelling"):
-            changed = {**self._saved(), feature: text.strip()}
+            whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # no file holds half a character
+            changed = {**self._saved(), feature: whole.strip()}
             kept = {key: value for key, value in sorted(changed.items()) if value}
             write_sealed(folder / "labels.json", "labels", {str(key): value for key, value in kept.items()})
         self._known = kept

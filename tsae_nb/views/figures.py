@@ -504,11 +504,14 @@ def _add_levels(sheet: Sheet, runs: Sequence[StoredRun]) -> None:
                 _say(sheet, "not measured", place)
             for edge in [*offset.values()][1:]:
                 sheet.figure.add_vline(x=edge, line={"color": "#999", "width": 1, "dash": "dot"}, **place)
+    under = _upright_names(runs) if sheet.narrow else 20
     for block, place in itertools.product(offset, sheet.panels("density").values()):
         part = table[table.block == block]
+        name = part.grouping.iloc[0]
         sheet.figure.add_annotation(
-            text=part.grouping.iloc[0], x=offset[block] + (int(part.group.max()) - 1) / 2 + 1, y=0, yref="y domain",
-            yanchor="top", yshift=-46 if sheet.narrow else -20, font_size=11, showarrow=False, **place)
+            text=name.replace(" ", "<br>") if sheet.narrow else name, yshift=-under, yanchor="top", y=0,
+            yref="y domain", x=offset[block] + (int(part.group.max()) - 1) / 2 + 1, font_size=11, showarrow=False,
+            **place)
 
 
 def _say(sheet: Sheet, text: str, place: Any) -> None:
@@ -528,12 +531,23 @@ def _add_groups(sheet: Sheet, part: pd.DataFrame, x: pd.Series, floor: float, st
         marker=_marker(style, 5 if sheet.narrow else 6.5), hovertemplate="%{customdata:.4g}", **place)
 
 
+def _short_label(label: str) -> str:
+    """A group's name under its tick; what kind of groups they are stands below."""
+    return label.removesuffix(" third").removeprefix("level ")
+
+
+def _upright_names(runs: Iterable[StoredRun]) -> int:
+    """Pixels that the names of groups take where they stand upright: some 5 for each letter."""
+    labels = [group["label"] for run in runs for group in run.evaluation["levels"]["groups"]]
+    return round(10 + 5.2 * max((len(_short_label(label)) for label in labels), default=0))
+
+
 def _group_ticks(table: pd.DataFrame, offset: Mapping[str, int], narrow: bool) -> dict[str, Any]:
     """The axis of groups: their names, upright where it is narrow."""
     ticks = {}
     for block, part in table.groupby("block", sort=False):
         for group, label in part[["group", "label"]].drop_duplicates().itertuples(index=False):
-            ticks[offset[str(block)] + group] = label.removesuffix(" third").removeprefix("level ")
+            ticks[offset[str(block)] + group] = _short_label(label)
     return {"tickvals": list(ticks), "ticktext": list(ticks.values()), "tickangle": -90 if narrow else 0,
             "tickfont_size": 10 if narrow else 11, "zeroline": False, "range": [-0.6, max(ticks, default=0) + 0.6]}
 
@@ -581,7 +595,7 @@ def figure1(folders: Folders) -> go.Figure:
     runs = drawable_runs(folders)
     others = any(run.evaluation["levels"]["grouping"] == "group" for run in runs)
     sheet = _sheet1(layers_of(runs), "Activations by level, group or density third" if others else
-                    "Activations by level or density third")
+                    "Activations by level or density third", _upright_names(runs))
     _add_keys(sheet, _styles(runs), "lines+markers")
     _add_training(sheet, runs)
     _add_levels(sheet, runs)
@@ -594,8 +608,8 @@ def figure1(folders: Folders) -> go.Figure:
     return dressed(sheet, caption + _columns_note(sheet, runs, "no complete run"), (run.name for run in runs))
 
 
-def _sheet1(layers: Sequence[int], groups: str) -> Sheet:
-    """Where the panels of Figure 1 stand; `groups` is the title of 1b."""
+def _sheet1(layers: Sequence[int], groups: str, names: int) -> Sheet:
+    """Where the panels of Figure 1 stand; `groups` is the title of 1b, `names` the room of groups' names, upright."""
     if len(layers) > 1:
         training: tuple[Strip, ...] = (
             Strip("loss", 140, 36, "<b>1a</b>  Loss (levels do not compare) and variance left (they do)",
@@ -607,7 +621,7 @@ def _sheet1(layers: Sequence[int], groups: str) -> Sheet:
     return column_sheet(layers, (
         *training, Strip("mean", 104, 84 if len(layers) > 1 else 66, f"<b>1b</b>  {groups}", labelled=False),
         Strip("variance", 104, 12, labelled=False), Strip("l0", 104, 12, labelled=False), Strip("density", 104, 12),
-    ), below=70 if len(layers) > 1 else 42)
+    ), below=names + 36 if len(layers) > 1 else 42)
 
 
 def _columns_note(sheet: Sheet, runs: Sequence[StoredRun], lacking: str) -> str:

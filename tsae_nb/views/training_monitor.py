@@ -6,6 +6,7 @@
 __all__ = ['LONGEST_CURVE', 'MESSAGE_BYTES', 'MetricsTail', 'alerts', 'Pace', 'WatchedRun', 'TrainingMonitor']
 
 # %% ../../nbs/views/44_training_monitor.ipynb #5ca15b7f
+import io
 import json
 import math
 import os
@@ -14,14 +15,23 @@ import time
 from array import array
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import traitlets
 
-from ..config import differing, read_yaml
+from ..config import differing
 from ..foundation import UserError
-from ..run_folders import PARTIAL, check_files, final_folder, folders_with
+from ..packed import file_content, holding_file, is_kept
+from tsae_nb.run_folders import (
+    PARTIAL,
+    check_files,
+    final_folder,
+    folders_with,
+    read_settings,
+    runs_in_tables,
+    seen_from,
+)
 from ..storage import holder, lock_file, written_at
 from .widget import Answer, AnsweringWidget, module_source, plain, style_source
 
@@ -40,12 +50,19 @@ class MetricsTail:
         self.steps = array("d")
         self.columns: dict[str, array[float]] = {}
 
+    def _opened(self) -> tuple[BinaryIO, int]:
+        """The file, and a number that is another when a resumed run puts a shortened copy in its place."""
+        if not self.path.parent.is_dir():
+            return io.BytesIO(file_content(self.path)), 0  # in tables
+        file = open(self.path, "rb")  # noqa: SIM115
+        return file, os.fstat(file.fileno()).st_ino
+
     def read(self) -> bool:
         """Read what is new. True when what was read before no longer holds (the file was cut)."""
         cut = False
         try:
-            with open(self.path, "rb") as file:
-                number = os.fstat(file.fileno()).st_ino  # a resumed run puts a shortened copy in the file's place
+            file, number = self._opened()
+            with file:
                 replaced, self._number = number != self._number, number
                 file.seek(max(0, self.offset - len(self._seen)))
                 if file.read(len(self._seen)) != self._seen or (replaced and self.offset):
@@ -149,9 +166,9 @@ class WatchedRun:
         cut = self.tail.read()
         if self.tail.steps:
             self.pace.seen(int(self.tail.steps[-1]), time.monotonic())
-        if not self.config and (folder / "config.yaml").is_file():
+        if not self.config and is_kept(folder / "config.yaml"):
             try:
-                config = read_yaml(folder / "config.yaml")
+                config = read_settings(folder)
             except (UserError, OSError, ValueError, RecursionError):  # just being written, gone, or damaged
                 config = {}
             self.config = config if isinstance(config, dict) else {}
@@ -164,7 +181,7 @@ class WatchedRun:
 
     def _check(self, folder: Path) -> None:
         """Compare a complete run with its hashes, once."""
-        written = written_at(folder / "manifest.json")
+        written = written_at(holding_file(folder / "manifest.json"))
         if written != self.checked[0]:
             try:
                 if written:
@@ -190,7 +207,7 @@ class WatchedRun:
     def row(self, folder: Path) -> dict[str, Any]:
         """The run's row in the table; `rate` in steps a second and `left` in seconds while it runs."""
         tail, total, features = self.tail, self._count("training", "steps"), self._count("sae", "dictionary_size")
-        complete = (folder / "manifest.json").is_file()
+        complete = is_kept(folder / "manifest.json")
         age = None if complete else _seconds_since(tail.path)
         done = int(tail.steps[-1]) if tail.steps else 0
         finished = complete or (total is not None and done >= total)
@@ -260,7 +277,7 @@ MESSAGE_BYTES = 48_000
 
 
 class TrainingMonitor(AnsweringWidget):
-    """A live view of all runs below a folder (those with a `metrics.jsonl`), whoever writes them."""
+    """A live view of all runs below a folder (those with a `metrics.jsonl`), whoever writes them; packed ones too."""
 
     _esm = module_source("monitor.js")
     _css = style_source("common.css", "vendor/uPlot.css", "monitor.css")
@@ -280,15 +297,18 @@ class TrainingMonitor(AnsweringWidget):
         if not self.folder.is_dir():
             return
         places: dict[str, Path] = {}
-        for place in folders_with(self.folder, "metrics.jsonl"):
-            name = str(final_folder(place).relative_to(self.folder))
+        packed, troubles = runs_in_tables(self.folder)
+        packed = [run for run in packed if is_kept(run / "metrics.jsonl")]
+        for place in (*packed, *troubles, *folders_with(self.folder, "metrics.jsonl")):
+            name = seen_from(self.folder, final_folder(place))
             if name not in places or not place.name.endswith(PARTIAL):
                 places[name] = place
         for name, place in places.items():
             run = self.runs.setdefault(name, WatchedRun(name, place))
+            run.trouble = troubles.get(place, "")
             try:
-                run.look(place)
-                run.trouble = ""
+                if not run.trouble:
+                    run.look(place)
             except Exception as error:  # one run hides no other
                 run.trouble = self.said_of(error)
         self.runs = {name: run for name, run in self.runs.items() if name in places}

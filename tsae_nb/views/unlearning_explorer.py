@@ -16,6 +16,7 @@ import traitlets
 
 from ..evaluation.unlearning import SettingRow, UnlearningResult, columns_of
 from ..foundation import UserError, taken_apart
+from ..packed import is_kept
 from ..run_folders import check_files
 from .explorer import card
 from .feature_index import FeatureIndex, strongest_words
@@ -88,11 +89,11 @@ class UnlearningExplorer(AnsweringWidget):
 
     def __init__(self, run: str | Path, index: "FeatureIndex | str | Path | None" = None) -> None:
         self.folder = Path(run)
-        if not (self.folder / "unlearning.json").is_file():
+        if not is_kept(self.folder / "unlearning.json"):
             raise UserError(
                 f"{self.folder} holds no unlearning result (unlearning.json): its run needs a section `unlearning`"
             )
-        if (self.folder / "manifest.json").is_file():
+        if is_kept(self.folder / "manifest.json"):
             check_files(self.folder, ("manifest.json", "unlearning.json", "unlearning.parquet"))
         self.result = UnlearningResult.load(self.folder)
         self.index = FeatureIndex.open(index) if isinstance(index, (str, Path)) else index

@@ -1,9 +1,32 @@
 // Curves of runs that log at steps of their own, on one axis: functions of numbers alone, tried by tests/js.
 
-/** The terms in the order of interest: the loss, what it is made of, then what is watched. @param {Iterable<string>} names */
+const VARIANCE_LEFT = "variance left";
+
+/**
+ * What is drawn of a logged term: its name and values. Explained variance is near 1 soon; what it leaves has a logarithmic axis.
+ * @param {string} term @param {Float32Array} values @returns {[string, Float32Array]}
+ */
+export function drawnAs(term, values) {
+  return term === "explained_variance" ? [VARIANCE_LEFT, values.map((value) => 1 - value)] : [term, values];
+}
+
+/** Whether a term's values are whole numbers: then ticks are, too. @param {string} term */
+export function isCount(term) {
+  return /^dead/.test(term);
+}
+
+/**
+ * The values at the ends of a linear axis; null where those of the data decide. One of zeros, or of nothing, ends at 1.
+ * @param {number | null} low @param {number | null} high @returns {[number, number] | null}
+ */
+export function endsOf(low, high) {
+  return low === null || high === null || (low === 0 && high === 0) ? [0, 1] : null;
+}
+
+/** The terms in the order of interest: the loss, what is left of variance, what the loss is made of, then what is watched. @param {Iterable<string>} names */
 export function termOrder(names) {
   /** @param {string} name */
-  const rank = (name) => (name === "loss" ? 0 : name.startsWith("term/") ? 1 : /^l0/.test(name) ? 2 : /^dead/.test(name) ? 3
+  const rank = (name) => (name === "loss" ? 0 : name === VARIANCE_LEFT ? 0.5 : name.startsWith("term/") ? 1 : /^l0/.test(name) ? 2 : /^dead/.test(name) ? 3
     : /^(weight|gradient)\//.test(name) ? 5 : 4);
   return [...names].sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
 }
@@ -84,9 +107,10 @@ export function onAxis(length, at, values, logarithmic) {
  * @param {string} term @param {ArrayLike<number>[]} curves @param {boolean} wanted whether logarithmic axes are
  */
 export function scaleOf(term, curves, wanted) {
-  if (!wanted || /^dead|^l0|entropy|^explained|^density/.test(term)) return { logarithmic: false, said: "linear" };
+  const of = term === VARIANCE_LEFT ? "1 − explained variance, " : "";
+  if (!wanted || isCount(term) || /^l0|entropy|^density/.test(term)) return { logarithmic: false, said: `${of}linear` };
   for (const values of curves) {
-    for (let i = 0; i < values.length; i += 1) if (values[i] <= 0) return { logarithmic: false, said: "linear, as it is not always above 0" };
+    for (let i = 0; i < values.length; i += 1) if (values[i] <= 0) return { logarithmic: false, said: `${of}linear, as it is not always above 0` };
   }
-  return { logarithmic: true, said: "logarithmic" };
+  return { logarithmic: true, said: `${of}logarithmic` };
 }

@@ -1,4 +1,4 @@
-import { aside, loggedAt, onAxis, placeOf, scaleOf, smoothed, termOrder, together } from "./curves.js";
+import { aside, drawnAs, endsOf, isCount, loggedAt, onAxis, placeOf, scaleOf, smoothed, termOrder, together } from "./curves.js";
 import { colourAt, drawnToFit, kernelBackend, notDrawn, rootIn } from "./page.js";
 import { Awaited, Figure, Table, html } from "./parts.js";
 import { amount, duration, floats, missing, number } from "./values.js";
@@ -18,6 +18,7 @@ const colourOf = (look) => `--tsae-run${look % 8}`;
 const dashOf = (look) => DASHES[(look + Math.floor(look / 8)) % 8];
 /** @type {Record<string, string>} */
 const STATES = { complete: "✓ complete", running: "▶ running", measuring: "… measuring", stopped: "■ stopped" };
+const WHOLE = Array.from({ length: 9 }, (_, i) => 10 ** i).flatMap((one) => [one, 2 * one, 5 * one]); // between ticks of counts
 const SMOOTHINGS = [[0, "as logged"], [0.6, "a little"], [0.9, "smooth"], [0.97, "very smooth"]];
 
 /** What is on the axis: steps, or the tokens that were read until then. @param {Run} run @param {boolean} tokens */
@@ -95,12 +96,12 @@ class Curve extends Component {
       },
       scales: {
         x: { time: false, range: () => { const { zoom, last } = this.props; return zoom ? [zoom.min, zoom.max] : [0, last]; } },
-        y: logarithmic ? { distr: 3 } : {},
+        y: logarithmic ? { distr: 3 } : { range: (_, low, high) => endsOf(low, high) || uPlot.rangeNum(low, high, 0.1, true) },
       },
       series: [{ label: unit }, ...runs.flatMap((run) => (weight > 0 ? [series(run, {}), series(run, { alpha: 0.25, width: 1, dash: [] })] : [series(run, {})]))],
       axes: [
         { ...axis, size: 18, label: unit, labelSize: 14, labelGap: 0, labelFont: axis.font, gap: 2, values: (_, ticks) => ticks.map((tick) => (unit === "step" ? tick.toLocaleString("en") : amount(tick))) },
-        { ...axis, size: 48, gap: 3, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))) },
+        { ...axis, size: 48, gap: 3, ...(isCount(term) ? { incrs: WHOLE } : {}), values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))) },
       ],
       hooks: {
         setSelect: [(chart) => {
@@ -132,16 +133,16 @@ function Swatch({ run }) {
     <polyline points="0,5 34,5" style="stroke: var(${colourOf(run.look)})" stroke-dasharray=${dashOf(run.look).join(" ")} stroke-width="2.5" /></svg>`;
 }
 
-/** @param {{run: Run, shown: boolean, toggle: () => void}} props */
-function RunRow({ run, shown, toggle }) {
+/** `pace`: whether some run is under way, so that there are columns of speed and time left. @param {{run: Run, shown: boolean, pace: boolean, toggle: () => void}} props */
+function RunRow({ run, shown, pace, toggle }) {
   const row = run.row;
   return html`<tr>
     <td><label><input type="checkbox" checked=${shown} aria-label="show ${run.name}" onChange=${toggle} /> ${run.name}</label></td>
     <td><${Swatch} run=${run} /></td>
     <td>${STATES[row.state] || ""}${row.resumed ? ` (resumed ${row.resumed}×)` : ""}</td>
     <td>${row.steps ? `${row.step}/${row.steps}` : row.step ?? ""}</td>
-    <td>${missing(row.rate) ? "" : `${number(row.rate, 2)} steps/s${row.tokens ? `, ${amount(row.rate * row.tokens)} tokens/s` : ""}`}</td>
-    <td>${missing(row.left) ? "" : duration(row.left)}</td>
+    ${pace ? html`<td>${missing(row.rate) ? "" : `${number(row.rate, 2)} steps/s${row.tokens ? `, ${amount(row.rate * row.tokens)} tokens/s` : ""}`}</td>
+    <td>${missing(row.left) ? "" : duration(row.left)}</td>` : null}
     <td>${number(row.loss)}</td><td>${number(row.l0)}</td>
     <td>${missing(row.dead) ? "–" : `${number(row.dead)}${row.features ? `/${row.features}` : ""}`}</td>
     <td>${row.alerts.length ? html`<span class="tsae-alert">${row.alerts.join("; ")}</span>` : ""}</td>
@@ -212,10 +213,11 @@ class Monitor extends Component {
       const mine = this.run(update.name), part = floats(buffers[i]), names = ["step", ...update.terms];
       if (update.first) mine.data = {};
       mine.stride = update.stride;
-      names.forEach((name, row) => {
+      names.forEach((logged, row) => {
+        const [name, values] = drawnAs(logged, part.subarray(row * update.points, (row + 1) * update.points));
         const old = mine.data[name] || new Float32Array(0), joined = new Float32Array(old.length + update.points);
         joined.set(old);
-        joined.set(part.subarray(row * update.points, (row + 1) * update.points), old.length);
+        joined.set(values, old.length);
         mine.data[name] = joined;
       });
     });
@@ -261,7 +263,7 @@ class Monitor extends Component {
   /** @param {MonitorProps} _ @param {MonitorState} state */
   render(_, { logarithmic, all, weight, zoom, pointed, news, open, ...state }) {
     const folder = this.about.folder, runs = [...this.runs.values()];
-    const shown = runs.filter((run) => !this.hidden.has(run.name));
+    const shown = runs.filter((run) => !this.hidden.has(run.name)), pace = runs.some((run) => run.row.state === "running");
     const counted = shown.length > 0 && shown.every((run) => run.row.tokens), tokens = state.tokens && counted, unit = tokens ? "tokens" : "step";
     const names = new Set(shown.flatMap((run) => Object.keys(run.data)));
     names.delete("step");
@@ -296,8 +298,8 @@ class Monitor extends Component {
         <span class="tsae-faint" role="status">${news}</span>
       </div>
       ${runs.length ? html`<div class="tsae-scroll" tabindex="0" role="group" aria-label="runs"><table class="tsae-table tsae-runs">
-          <thead><tr>${["run", "", "state", "step", "speed", "left", "loss", "L0", "dead", "alerts"].map((name) => html`<th scope="col">${name}</th>`)}</tr></thead>
-          <tbody>${runs.map((run) => html`<${RunRow} key=${run.name} run=${run} shown=${!this.hidden.has(run.name)} toggle=${() => {
+          <thead><tr>${["run", "", "state", "step", ...(pace ? ["speed", "left"] : []), "loss", "L0", "dead", "alerts"].map((name) => html`<th scope="col">${name}</th>`)}</tr></thead>
+          <tbody>${runs.map((run) => html`<${RunRow} key=${run.name} run=${run} shown=${!this.hidden.has(run.name)} pace=${pace} toggle=${() => {
             if (!this.hidden.delete(run.name)) this.hidden.add(run.name);
             this.forceUpdate();
           }} />`)}</tbody></table></div>

@@ -74,6 +74,26 @@ export function apart(points, room, gap = 2, rounds = 200) {
   return places.map(({ x, y }, i) => ({ x, y, moved: Math.hypot(x - points[i].x, y - points[i].y) > points[i].radius }));
 }
 
+/**
+ * Settings by mark: where more than so many have the same accuracies they are one mark, as no shift says where they are.
+ * @template {{side_accuracy: number | null, forget_accuracy: number | null}} T @param {T[]} settings
+ * @returns {T[][]}
+ */
+export function piled(settings, most = 6) {
+  /** @type {Map<string, T[]>} */
+  const found = new Map();
+  for (const one of settings) {
+    const key = JSON.stringify([one.side_accuracy, one.forget_accuracy]);
+    found.set(key, [...(found.get(key) || []), one]);
+  }
+  return [...found.values()].flatMap((pile) => (pile.length > most ? [pile] : pile.map((one) => [one])));
+}
+
+/** The setting of a pile that comes after the one shown, from the last the first. @param {{setting: number}[]} pile @param {number} shown */
+export function nextOf(pile, shown) {
+  return pile[(pile.findIndex((one) => one.setting === shown) + 1) % pile.length].setting;
+}
+
 /** The sets of a setting with what should be forgotten first. @template {{role: string}} T @param {T[]} sets */
 export function forgetFirst(sets) {
   return [...sets].sort((a, b) => Number(b.role === "forget") - Number(a.role === "forget"));

@@ -1,6 +1,6 @@
 import { kernelBackend, painted, rootIn } from "./page.js";
 import { Awaited, Figure, Table, Words, html } from "./parts.js";
-import { apart, forgetFirst, looksOf, outline, trajectories } from "./plane.js";
+import { apart, forgetFirst, looksOf, nextOf, outline, piled, trajectories } from "./plane.js";
 import { fixed, floats, integers, number, share, shown } from "./values.js";
 import { Component, render as place } from "./vendor/preact.mjs";
 
@@ -19,6 +19,14 @@ const worded = (one) => `${one.control ? "control" : "setting"} ${one.setting}: 
   + `multiplier ${number(one.multiplier)} (${number(one.multiplier_norms, 2)} norms); forget ${fixed(one.forget_accuracy, 3)}, side ${fixed(one.side_accuracy, 3)}, `
   + `${one.passed ? "passes" : "fails"} the gate`;
 
+/** A mark in words: its setting, or how many lie there. @param {Setting[]} pile @param {number} selected */
+function wordedPile(pile, selected) {
+  if (pile.length === 1) return worded(pile[0]);
+  const [one] = pile, at = pile.findIndex((other) => other.setting === selected), controls = pile.filter((other) => other.control).length;
+  return `${pile.length} settings at one place${controls ? `, ${controls} of them controls` : ""}: forget ${fixed(one.forget_accuracy, 3)}, side ${fixed(one.side_accuracy, 3)}, `
+    + `${one.passed ? "pass" : "fail"} the gate; ${at < 0 ? "a click shows the first" : `the ${at + 1}. is shown, a click shows the next`}`;
+}
+
 /** What Enter and the space bar do on what is no button. @param {() => void} act */
 const pressing = (act) => (/** @type {KeyboardEvent} */ event) => {
   if (event.key !== "Enter" && event.key !== " ") return;
@@ -27,11 +35,12 @@ const pressing = (act) => (/** @type {KeyboardEvent} */ event) => {
   event.stopPropagation();
 };
 
+const PILE = { radius: 14, shape: "circle", tint: 0 }; // of settings at one place
 const SIZE = { width: 460, height: 380 }, ROOM = { left: 46, right: 448, top: 20, bottom: 344 };
 
 /**
  * The settings over side and forget accuracy. Size is the multiplier, shape the threshold, colour the count of features, full what passes.
- * @param {{settings: Setting[], all: Setting[], gate: number, selected: number, choose: Choose, point: (setting: Setting | null) => void,
+ * @param {{settings: Setting[], all: Setting[], gate: number, selected: number, choose: Choose, point: (pile: Setting[] | null) => void,
  *   layout: typeof apart}} props
  */
 function Plane({ settings, all, gate, selected, choose, point, layout }) {
@@ -41,22 +50,25 @@ function Plane({ settings, all, gate, selected, choose, point, layout }) {
   const lost = (/** @type {number} */ value) => Math.sqrt(Math.max(0, 1 - value)); // what is lost, on a square-root scale: near 1 every question counts
   const x = (/** @type {number} */ value) => ROOM.left + 12 + (1 - lost(value) / lost(lowest)) * (ROOM.right - ROOM.left - 42);
   const y = (/** @type {number} */ value) => ROOM.bottom - (value / 1.06) * (ROOM.bottom - ROOM.top);
-  const { lookOf } = looksOf(all);
-  const looks = drawn.map(lookOf), belongs = drawn.map((one) => ({ x: x(Number(one.side_accuracy)), y: y(Number(one.forget_accuracy)) }));
+  const { lookOf } = looksOf(all), piles = piled(drawn);
+  const looks = piles.map((pile) => (pile.length > 1 ? PILE : lookOf(pile[0])));
+  const belongs = piles.map(([one]) => ({ x: x(Number(one.side_accuracy)), y: y(Number(one.forget_accuracy)) }));
   const edge = x(gate), side = (/** @type {Setting} */ one) => (one.passed ? { low: edge } : { high: edge - 1 }); // none is moved over the gate
-  const places = layout(belongs.map((where, i) => ({ ...where, radius: looks[i].radius, ...(Number(drawn[i].side_accuracy) >= gate === drawn[i].passed ? side(drawn[i]) : {}) })), ROOM);
-  const at = new Map(drawn.map((one, i) => [one, places[i]]));
+  const places = layout(belongs.map((where, i) => ({ ...where, radius: looks[i].radius, ...(Number(piles[i][0].side_accuracy) >= gate === piles[i][0].passed ? side(piles[i][0]) : {}) })), ROOM);
+  const at = new Map(piles.flatMap((pile, i) => pile.map((one) => [one, places[i]])));
   const ways = trajectories(drawn).map((way) => way.map((one) => at.get(one)).map((where) => `${where?.x},${where?.y}`).join(" "));
   const front = all.filter((one) => one.pareto).sort((a, b) => Number(a.side_accuracy) - Number(b.side_accuracy))
     .map((one) => `${x(Number(one.side_accuracy))},${y(Number(one.forget_accuracy))}`).join(" ");
-  const mark = (/** @type {Setting} */ one, /** @type {number} */ i) => {
-    const where = places[i], look = looks[i], name = `tsae-mark tsae-tint${look.tint}${one.passed ? " tsae-passed" : ""}${one.control ? " tsae-control" : ""}${one.setting === selected ? " tsae-here" : ""}`;
-    const act = () => choose(one.setting);
-    return html`<g key=${one.setting} role="button" tabindex="0" data-setting=${one.setting} aria-label=${worded(one)} aria-pressed=${String(one.setting === selected)} onClick=${act} onKeyDown=${pressing(act)}
-      onMouseEnter=${() => point(one)} onFocus=${() => point(one)} onMouseLeave=${() => point(null)} onBlur=${() => point(null)}>
+  const mark = (/** @type {Setting[]} */ pile, /** @type {number} */ i) => {
+    const where = places[i], look = looks[i], [one] = pile, here = pile.find((other) => other.setting === selected);
+    const name = `tsae-mark tsae-tint${look.tint}${one.passed ? " tsae-passed" : ""}${one.control && pile.length === 1 ? " tsae-control" : ""}${here ? " tsae-here" : ""}`;
+    const act = () => choose(nextOf(pile, selected)), tell = () => point(pile);
+    return html`<g key=${one.setting} role="button" tabindex="0" data-setting=${one.setting} data-count=${pile.length} aria-label=${wordedPile(pile, selected)} aria-pressed=${String(Boolean(here))}
+      onClick=${act} onKeyDown=${pressing(act)} onMouseEnter=${tell} onFocus=${tell} onMouseLeave=${() => point(null)} onBlur=${() => point(null)}>
       ${where.moved ? html`<line class="tsae-from" x1=${where.x} y1=${where.y} x2=${belongs[i].x} y2=${belongs[i].y} />` : null}
       <circle cx=${where.x} cy=${where.y} r=${look.radius + 3} fill="transparent" />
       <path class=${name} d=${outline(look.shape, where.x, where.y, look.radius)} />
+      ${pile.length > 1 ? html`<text class="tsae-count" x=${where.x} y=${where.y + 3.5} text-anchor="middle">×${pile.length}</text>` : null}
     </g>`;
   };
   return html`<svg class="tsae-plane" viewBox="0 0 ${SIZE.width} ${SIZE.height}" role="group" aria-label="settings: forget accuracy over side accuracy">
@@ -69,13 +81,13 @@ function Plane({ settings, all, gate, selected, choose, point, layout }) {
     <text x="12" y=${SIZE.height / 2} text-anchor="middle" transform="rotate(-90 12 ${SIZE.height / 2})">← forget accuracy (lower forgets more)</text>
     <polyline class="tsae-front" points=${front} />
     ${ways.map((points) => html`<polyline class="tsae-way" points=${points} />`)}
-    ${drawn.map(mark)}
+    ${piles.map(mark)}
   </svg>`;
 }
 
 /** What shapes, sizes and colours say. @param {{settings: Setting[]}} props */
 function Legend({ settings }) {
-  const { multipliers, thresholds, counts, lookOf } = looksOf(settings);
+  const { multipliers, thresholds, counts, lookOf } = looksOf(settings), most = Math.max(...piled(settings).map((pile) => pile.length));
   const sample = (/** @type {Partial<Setting>} */ change, /** @type {string} */ more = "") => {
     const look = lookOf({ ...settings[0], multiplier_norms: multipliers[Math.floor(multipliers.length / 2)], ...change });
     return html`<svg viewBox="0 0 24 24" role="presentation"><path class="tsae-mark tsae-tint${more === "any" ? "0" : look.tint} ${more}" d=${outline(look.shape, 12, 12, look.radius)} /></svg>`;
@@ -86,6 +98,7 @@ function Legend({ settings }) {
     <dt>features asked for</dt><dd>${counts.map((value) => html`<span>${sample({ feature_count: value, retain_threshold: thresholds[0] }, "tsae-passed")}${value}</span>`)}</dd>
     <dt>full, hollow</dt><dd>passes the gate, fails; dashed: random features. A thin line goes from the weakest multiplier to the strongest; dotted: the Pareto front.
       Marks that would cover one another stand aside, with a dotted line to their place: a table has the numbers.</dd>
+    ${most > 1 ? html`<dt>×${most}</dt><dd>so many settings at one place: a click shows the first, another the next</dd>` : null}
   </dl>`;
 }
 
@@ -129,7 +142,7 @@ function Flips({ setting, about }) {
 
 /**
  * @typedef {{model: Model, root: HTMLElement}} Props
- * @typedef {{own: boolean, pointed: Setting | null, said: string}} State
+ * @typedef {{own: boolean, pointed: Setting[] | null, said: string}} State
  * @extends {Component<Props, State>}
  */
 class Unlearning extends Component {
@@ -228,9 +241,10 @@ class Unlearning extends Component {
       <div class="tsae-two">
         <div>
           <${Figure} title="${all.length} settings" table=${() => html`<${SettingsTable} settings=${settings} selected=${selected} choose=${this.choose} />`}>
-            <${Plane} settings=${settings} all=${all} gate=${about.gate} selected=${selected} choose=${this.choose} layout=${this.layout} point=${(/** @type {Setting | null} */ one) => this.setState({ pointed: one })} /><//>
-          <p class="tsae-faint tsae-pointed">${pointed ? worded(pointed) : "Point at a mark: what it is stands here."}</p>
+            <${Plane} settings=${settings} all=${all} gate=${about.gate} selected=${selected} choose=${this.choose} layout=${this.layout} point=${(/** @type {Setting[] | null} */ pile) => this.setState({ pointed: pile })} /><//>
+          <p class="tsae-faint tsae-pointed">${pointed ? wordedPile(pointed, selected) : "Point at a mark: what it is stands here."}</p>
           ${all.length ? html`<${Legend} settings=${all} />` : null}
+          ${about.best !== null && about.best !== selected ? html`<button class="tsae-small" onClick=${() => this.choose(about.best)}>best setting</button> ` : null}
           ${all.some((one) => one.control) ? html`<label class="tsae-faint"><input type="checkbox" checked=${own} onChange=${() => this.setState({ own: !own })} /> controls</label>` : null}
         </div>
         <section aria-label="setting">${this.detail(all.find((one) => one.setting === selected), about)}</section>
