@@ -60,6 +60,13 @@ def test_a_failing_test_fails_the_check(project: Path) -> None:
     assert checked(project, 60).returncode != 0
 
 
+def test_what_the_types_say_is_waited_for(project: Path) -> None:
+    tool(project, "nbdev_test", "true")
+    tool(project, "mypy", "sleep 1; echo 'a wrong type'; exit 3")
+    done = checked(project, 60)
+    assert done.returncode == 3 and "a wrong type" in done.stdout and "pytest" not in done.stdout
+
+
 def test_that_the_time_was_up_is_said(project: Path) -> None:
     tool(project, "nbdev_test", "exec sleep 100")
     done = checked(project, 1)
