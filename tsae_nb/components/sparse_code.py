@@ -80,6 +80,10 @@ class SparseCodes:
         active = self.values.detach() > 0
         return torch.bincount(self.pattern.indices[active], minlength=self.dictionary_size)
 
+    def sum(self) -> Tensor:
+        """The sum of all codes, a scalar."""
+        return sum_of_all(self.values)
+
     def fired(self) -> Tensor:
         """(k,) bool: features active on any token."""
         fired = torch.zeros(self.dictionary_size, dtype=torch.bool, device=self.values.device)
@@ -130,6 +134,11 @@ class DenseCodes:
         counts = self.known.counts
         return positive_counts(self.values.detach()) if counts is None else counts
 
+    def sum(self) -> Tensor:
+        """The sum of all codes, a scalar."""
+        known = self.known.total
+        return sum_of_all(self.values) if known is None else known
+
     def fired(self) -> Tensor:
         """(k,) bool: features active on any token."""
         return self.active_counts() > 0
@@ -156,8 +165,7 @@ def mean_l0(codes: Codes) -> Tensor:
 
 def mean_l1(codes: Codes) -> Tensor:
     """L_sparse: the mean over tokens of the L1 norm of the code (paper 3.2); codes are non-negative."""
-    known = codes.known.total if isinstance(codes, DenseCodes) else None
-    return total(sum_of_all(codes.values) if known is None else known) / max(tokens_of_all(codes.tokens), 1)
+    return total(codes.sum()) / max(tokens_of_all(codes.tokens), 1)
 
 # %% ../../nbs/components/10_sparse_code.ipynb #code0020
 Moves = list[tuple[Tensor, Tensor]]  # (a buffer, its value after this training batch)
@@ -334,7 +342,7 @@ class _JumpAll(torch.autograd.Function):
             here, above = entries[rows], entries[rows] - thresholds
             near.append(find((here > lower) ^ (here >= upper)))
             torch.ops.aten.threshold_backward.grad_input(here, above, 0, grad_input=values[rows])
-            counts += (above > 0).float().sum(0).long()
+            counts += positive_counts(above)
         if fresh:
             ctx.mark_dirty(entries)
         ctx.save_for_backward(values, thresholds)

@@ -357,7 +357,7 @@ class _Rectify(torch.autograd.Function):
         for rows in row_blocks(entries):
             here = torch.clamp_min(entries[rows], 0, out=values[rows])
             total += here.sum()
-            counts += (here > 0).float().sum(0).long()
+            counts += positive_counts(here)
         if fresh:
             ctx.mark_dirty(entries)
         ctx.save_for_backward(values)

@@ -26,7 +26,7 @@ export function endsOf(low, high) {
 /** The terms in the order of interest: the loss, what is left of variance, what the loss is made of, then what is watched. @param {Iterable<string>} names */
 export function termOrder(names) {
   /** @param {string} name */
-  const rank = (name) => (name === "loss" ? 0 : name === VARIANCE_LEFT ? 0.5 : name.startsWith("term/") ? 1 : /^l0/.test(name) ? 2 : /^dead/.test(name) ? 3
+  const rank = (name) => (name === "loss" ? 0 : name === VARIANCE_LEFT ? 0.5 : name.startsWith("term/") ? 1 : /^l0/.test(name) ? 2 : isCount(name) ? 3
     : /^(weight|gradient)\//.test(name) ? 5 : 4);
   return [...names].sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
 }

@@ -75,18 +75,25 @@ export function apart(points, room, gap = 2, rounds = 200) {
 }
 
 /**
+ * What has the same key, in the order in which keys come. @template T @param {T[]} all @param {(one: T) => unknown[]} keyOf @returns {T[][]}
+ */
+function grouped(all, keyOf) {
+  /** @type {Map<string, T[]>} */
+  const found = new Map();
+  for (const one of all) {
+    const key = JSON.stringify(keyOf(one));
+    found.set(key, [...(found.get(key) || []), one]);
+  }
+  return [...found.values()];
+}
+
+/**
  * Settings by mark: where more than so many have the same accuracies they are one mark, as no shift says where they are.
  * @template {{side_accuracy: number | null, forget_accuracy: number | null}} T @param {T[]} settings
  * @returns {T[][]}
  */
 export function piled(settings, most = 6) {
-  /** @type {Map<string, T[]>} */
-  const found = new Map();
-  for (const one of settings) {
-    const key = JSON.stringify([one.side_accuracy, one.forget_accuracy]);
-    found.set(key, [...(found.get(key) || []), one]);
-  }
-  return [...found.values()].flatMap((pile) => (pile.length > most ? [pile] : pile.map((one) => [one])));
+  return grouped(settings, (one) => [one.side_accuracy, one.forget_accuracy]).flatMap((pile) => (pile.length > most ? [pile] : pile.map((one) => [one])));
 }
 
 /** The setting of a pile that comes after the one shown, from the last the first. @param {{setting: number}[]} pile @param {number} shown */
@@ -101,11 +108,5 @@ export function forgetFirst(sets) {
 
 /** The settings that differ in the multiplier only, weakest first. @param {Setting[]} settings */
 export function trajectories(settings) {
-  /** @type {Map<string, Setting[]>} */
-  const found = new Map();
-  for (const one of settings) {
-    const key = JSON.stringify([Boolean(one.control), one.retain_threshold, one.feature_count]);
-    found.set(key, [...(found.get(key) || []), one]);
-  }
-  return [...found.values()].map((group) => group.sort((a, b) => a.multiplier_norms - b.multiplier_norms));
+  return grouped(settings, (one) => [Boolean(one.control), one.retain_threshold, one.feature_count]).map((group) => group.sort((a, b) => a.multiplier_norms - b.multiplier_norms));
 }
