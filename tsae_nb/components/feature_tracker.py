@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from .ranks import mean_or_zero
+from .sparse_products import kept_memory
 from .temporal_consistency import adjacent_pairs
 from ..config import TrackerConfig
 
@@ -46,17 +47,19 @@ class _Recurrence(torch.autograd.Function):
     ) -> Tensor:
         tokens, width = len(x), hidden_weight.shape[1]
         at_gates, at_new = slice(2 * width), slice(2 * width, None)
-        entering = hidden_bias.repeat(tokens, 1)  # r and z before the sigmoid, and W_n h + b_n
+        entering = kept_memory((tokens, 3 * width), x.dtype, x.device)  # r and z before the sigmoid, and W_n h + b_n
+        entering[:, at_new] = hidden_bias[at_new]
         gate_bias = input_bias[at_gates] + hidden_bias[at_gates]
         torch.addmm(gate_bias, x, input_weight[at_gates].t(), out=entering[:, at_gates])
-        new = torch.addmm(input_bias[at_new], x, input_weight[at_new].t())
+        new = kept_memory((tokens, width), x.dtype, x.device)
+        torch.addmm(input_bias[at_new], x, input_weight[at_new].t(), out=new)
         hidden, before = x.new_empty(tokens, width), x.new_zeros(sizes[0], width)
         by_state = hidden_weight.t().contiguous()
         of_steps = (hidden, entering, entering[:, at_gates], *entering.split(width, 1), new)
         for after, all_three, both, reset, update, recalled, candidate in zip(
             *(part.split(sizes) for part in of_steps), strict=True
         ):
-            before = before[: len(after)]
+            before = before if len(before) == len(after) else before[: len(after)]
             all_three.addmm_(before, by_state)
             both.sigmoid_()
             candidate.addcmul_(reset, recalled).tanh_()
@@ -72,9 +75,11 @@ class _Recurrence(torch.autograd.Function):
         x, input_weight, hidden_weight, entering, new, hidden = ctx.saved_tensors
         sizes, (tokens, width) = ctx.sizes, hidden.shape
         reset, update, recalled = entering.split(width, 1)
-        goes_on = zip(hidden.split(sizes), sizes[1:], strict=False)
-        before = torch.cat([hidden.new_zeros(sizes[0], width), *(states[:size] for states, size in goes_on)])
-        factors = x.new_empty(tokens, 4, width)  # of h', for W_n h, r and z before the sigmoid, and a_n
+        steps = torch.tensor(sizes)
+        one_earlier = torch.arange(sizes[0], tokens) - steps[:-1].repeat_interleave(steps[1:])
+        before = torch.cat([hidden.new_zeros(sizes[0], width), hidden.index_select(0, one_earlier)])
+        # of h', for W_n h, r and z before the sigmoid, and a_n
+        factors = kept_memory((tokens, 4, width), x.dtype, x.device)
         of_recalled, of_reset, of_update, of_new = factors.unbind(1)
         torch.ops.aten.tanh_backward.grad_input(1 - update, new, grad_input=of_new)
         torch.mul(of_new, reset, out=of_recalled)
@@ -82,12 +87,13 @@ class _Recurrence(torch.autograd.Function):
         torch.ops.aten.sigmoid_backward.grad_input(before - new, update, grad_input=of_update)
         flat, by_part = factors.view(tokens, 4 * width), hidden_weight.roll(width, 0)  # its rows as the factors stand
         of_hidden, of_inputs = flat[:, : 3 * width], flat[:, width:]
-        of_steps = gradient.clone(), update, factors, of_hidden
-        of_states, kept, parts, through_state = (part.split(sizes) for part in of_steps)
+        gradient = gradient.clone()
+        of_steps = gradient, gradient.unsqueeze(1), update, factors, of_hidden
+        of_states, for_parts, kept, parts, through_state = (part.split(sizes) for part in of_steps)
         for t in range(len(sizes) - 1, -1, -1):
-            parts[t].mul_(of_states[t].unsqueeze(1))
+            parts[t].mul_(for_parts[t])
             if t:
-                earlier = of_states[t - 1][: sizes[t]]
+                earlier = of_states[t - 1] if sizes[t - 1] == sizes[t] else of_states[t - 1][: sizes[t]]
                 earlier.addcmul_(of_states[t], kept[t]).addmm_(through_state[t], by_part)
         of_x = of_inputs @ input_weight if ctx.needs_input_grad[0] else None
         of_weight, of_bias = of_hidden.t() @ before, of_hidden.sum(0)

@@ -7,7 +7,6 @@ __all__ = ['LONGEST_KEPT', 'BLOCK_ROWS', 'BLOCK_QUERIES', 'neighbour_masks', 'at
            'DocumentAttention', 'TemporalEncoder']
 
 # %% ../../nbs/components/11_temporal_encoder.ipynb #12343e4a
-from collections.abc import Iterator
 from math import prod
 from typing import Any
 
@@ -58,10 +57,11 @@ class _Near(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, offsets: range, *masks: Tensor) -> Tensor:
         rows, tokens, width = x.shape
-        near = x.new_zeros(rows, tokens, len(masks), width)
+        near = kept_memory((rows, tokens, len(masks), width), x.dtype, x.device)
         for place, (offset, mask) in enumerate(zip(offsets, masks, strict=True)):
             here, there = _Near.pairs(offset, tokens)
             torch.mul(x[:, there], mask[:, here], out=near[:, here, place])
+            near[:, : here.start, place] = near[:, here.stop :, place] = 0.0
         ctx.save_for_backward(*masks)
         ctx.offsets = offsets
         return near.view(rows, tokens, len(masks) * width)
@@ -127,29 +127,43 @@ class _Attention(torch.autograd.Function):
     """softmax(QᵀK / √c + bias) Vᵀ of parts (B·heads, 3, c, T) → (B·heads, c, T); the bias (B, 1, T, T) is 0 or −∞."""
 
     @staticmethod
-    def blocks(heads: int, lengths: list[int], tokens: int, causal: bool) -> Iterator[tuple[slice, ...]]:
-        """Rows, their heads, queries, and the keys that these may read; none where all rows have ended."""
+    def blocks(
+        heads: int, lengths: list[int], tokens: int, causal: bool
+    ) -> list[tuple[int, int, tuple[int, int, int]]]:
+        """The block of rows, that of queries, and the shape (heads, queries, keys); none where all rows have ended."""
+        found = []
         for row in range(0, len(lengths), BLOCK_ROWS):
-            for start in range(0, max(lengths[row : row + BLOCK_ROWS]), BLOCK_QUERIES):
+            together = lengths[row : row + BLOCK_ROWS]
+            for start in range(0, max(together), BLOCK_QUERIES):
                 stop = min(start + BLOCK_QUERIES, tokens)
-                yield (slice(row, row + BLOCK_ROWS), slice(row * heads, (row + BLOCK_ROWS) * heads), slice(start, stop),
-                       slice(stop if causal else tokens))
+                shape = (heads * len(together), stop - start, stop if causal else tokens)
+                found.append((row // BLOCK_ROWS, start // BLOCK_QUERIES, shape))
+        return found
+
+    @staticmethod
+    def asked(by_head: Tensor, heads: int) -> list[tuple[Tensor, ...]]:
+        """A matrix (B·heads, c, T) by blocks of rows, and these by blocks of queries."""
+        return [rows.split(BLOCK_QUERIES, 2) for rows in by_head.split(max(BLOCK_ROWS * heads, 1))]
 
     @staticmethod
     def forward(ctx: Any, parts: Tensor, bias: Tensor, lengths: list[int], causal: bool) -> Tensor:
         (every, _, channels, tokens), rows = parts.shape, len(bias)
+        heads = every // max(rows, 1)
+        ctx.heads, ctx.blocks = heads, _Attention.blocks(heads, lengths, tokens, causal)
         query, key, value = parts.unbind(1)
-        read, kept, heads = parts.new_zeros(every, channels, tokens), [], every // max(rows, 1)
-        ctx.blocks = list(_Attention.blocks(heads, lengths, tokens, causal))
-        shapes = [(len(query[here]), len(range(tokens)[asked]), keys.stop) for _, here, asked, keys in ctx.blocks]
-        sizes = [*map(prod, shapes)]
+        read, kept = parts.new_zeros(every, channels, tokens), []
+        queries, into = _Attention.asked(query, heads), _Attention.asked(read, heads)
+        keys, values = (each.split(max(BLOCK_ROWS * heads, 1)) for each in (key, value))
+        allowed = [of_rows.split(BLOCK_QUERIES, 2) for of_rows in bias.split(BLOCK_ROWS)]
+        sizes = [prod(shape) for _, _, shape in ctx.blocks]
         memory = kept_memory((sum(sizes),), parts.dtype, parts.device).split(sizes)
-        for (row, here, asked, keys), shape, free in zip(ctx.blocks, shapes, memory, strict=True):
-            scores = torch.bmm(query[here, :, asked].transpose(1, 2), key[here, :, keys], out=free.view(shape))
+        for (row, block, shape), free in zip(ctx.blocks, memory, strict=True):
+            here, until = queries[row][block].transpose(1, 2), shape[2]
+            scores = torch.bmm(here, keys[row].narrow(2, 0, until), out=free.view(shape))
             by_row = scores.view(-1, heads, *shape[1:])
-            torch.add(bias[row, :, asked, keys], by_row, alpha=channels**-0.5, out=by_row)
+            torch.add(allowed[row][block].narrow(3, 0, until), by_row, alpha=channels**-0.5, out=by_row)
             kept.append(torch.softmax(scores, 2, out=scores))
-            read[here, :, asked] = torch.bmm(value[here, :, keys], scores.transpose(1, 2))
+            into[row][block].copy_(torch.bmm(values[row].narrow(2, 0, until), scores.transpose(1, 2)))
         ctx.save_for_backward(parts, read, *kept)
         return read
 
@@ -157,20 +171,36 @@ class _Attention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         parts, read, *kept = ctx.saved_tensors
-        query, key, value = parts.unbind(1)
-        of_parts = torch.zeros_like(parts)
-        of_query, of_key, of_value = of_parts.unbind(1)
-        gradient = gradient.contiguous()
-        mean = (gradient * read).sum(1).unsqueeze(2)  # of the gradient of the probabilities, weighted by them
-        for (_, here, asked, keys), probabilities in zip(ctx.blocks, kept, strict=True):
-            of_read = gradient[here, :, asked]
-            of_value[here, :, keys] += torch.bmm(of_read, probabilities)
-            of_scores = torch.bmm(of_read.transpose(1, 2), value[here, :, keys])
-            of_scores.sub_(mean[here, asked]).mul_(probabilities)
-            of_query[here, :, asked] = torch.bmm(key[here, :, keys], of_scores.transpose(1, 2))
-            of_key[here, :, keys] += torch.bmm(query[here, :, asked], of_scores)
+        of_parts, gradient, together = torch.zeros_like(parts), gradient.contiguous(), max(BLOCK_ROWS * ctx.heads, 1)
+        mean = (gradient * read).sum(1).unsqueeze(1)  # of the gradient of the probabilities, weighted by them
+        whole = parts[:, 0], of_parts[:, 0], gradient, mean
+        queries, of_queries, of_reads, means = (_Attention.asked(each, ctx.heads) for each in whole)
+        whole = parts[:, 1], of_parts[:, 1], parts[:, 2], of_parts[:, 2]
+        keys, of_keys, values, of_values = (each.split(together) for each in whole)
+        for (row, block, (_, _, until)), probabilities in zip(ctx.blocks, kept, strict=True):
+            of_read = of_reads[row][block]
+            of_values[row].narrow(2, 0, until).add_(torch.bmm(of_read, probabilities))
+            of_scores = torch.bmm(of_read.transpose(1, 2), values[row].narrow(2, 0, until))
+            of_scores.sub_(means[row][block].transpose(1, 2)).mul_(probabilities)
+            of_queries[row][block].copy_(torch.bmm(keys[row].narrow(2, 0, until), of_scores.transpose(1, 2)))
+            of_keys[row].narrow(2, 0, until).add_(torch.bmm(queries[row][block], of_scores))
         of_parts[:, :2] *= parts.shape[2] ** -0.5
         return of_parts, None, None, None
+
+
+class _InOrder(torch.autograd.Function):
+    """Rows (B, …) in another order, every one once: so its backward pass has nothing to add up."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, order: Tensor) -> Tensor:
+        ctx.save_for_backward(order)
+        return rows.index_select(0, order)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (order,) = ctx.saved_tensors
+        return gradient.index_select(0, order.argsort()), None
 
 # %% ../../nbs/components/11_temporal_encoder.ipynb #a80dc165
 class DocumentAttention(nn.Module):
@@ -208,12 +238,13 @@ class DocumentAttention(nn.Module):
         rows, tokens, width = x.shape
         lengths, order = (valid * torch.arange(1, tokens + 1)).amax(1).sort(descending=True)  # alike in a block
         by_head = self.projections.view(width, 3, self.heads, -1).permute(2, 1, 3, 0).reshape(3 * width, width)
-        by_channel = x.index_select(0, order).transpose(1, 2)
+        by_channel = _InOrder.apply(x, order).transpose(1, 2)  # type: ignore[no-untyped-call]
         parts = torch.bmm(by_head.expand(rows, -1, -1), by_channel)
         parts = parts.view(rows * self.heads, 3, width // self.heads, tokens)
         bias = x.new_zeros(()).where(mask.index_select(0, order), -torch.inf)
         read: Tensor = _Attention.apply(parts, bias, lengths.tolist(), causal)  # type: ignore[no-untyped-call]
-        return read.view(rows, width, tokens).transpose(1, 2).index_select(0, order.argsort())
+        found: Tensor = _InOrder.apply(read.view(rows, width, tokens), order.argsort())  # type: ignore[no-untyped-call]
+        return found.transpose(1, 2)
 
 # %% ../../nbs/components/11_temporal_encoder.ipynb #b098a853
 class TemporalEncoder(nn.Module):
