@@ -336,7 +336,8 @@ def positive_counts(matrix: Tensor) -> Tensor:
         return (matrix > 0).sum(0)
     counts = torch.zeros(matrix.shape[1], dtype=torch.int64)
     for rows in row_blocks(matrix):
-        counts += (matrix[rows] > 0).float().sum(0).long()
+        active = torch.empty(matrix[rows].shape)  # 1.0 or 0.0: many times faster than by way of bool
+        counts += torch.gt(matrix[rows], 0, out=active).sum(0).long()
     return counts
 
 
