@@ -132,7 +132,7 @@ def rehearsal(request: pytest.FixtureRequest) -> Iterator[Rehearsal]:
         folder = Path(name)
         done = Rehearsal(folder, short(folder))
         started = time.monotonic()
-        repositories = write_hub(folder / "hub", forget_questions=8, side_questions=3)
+        repositories = write_hub(folder / "hub", forget_questions=5, side_questions=2)
         done.seconds["models and data"] = time.monotonic() - started
         run = [TSAE, "run", PRESET, "--root", str(folder / "runs")]
         run += [part for setting in done.settings for part in ("--set", setting)]
@@ -291,7 +291,7 @@ def test_something_is_computed_above_every_layer_of_the_preset() -> None:
 
 def test_the_preset_s_questions_are_understood(tmp_path: Path) -> None:
     """In bfloat16, under the chat prompt, in all 24 orders; the template makes the embedded model's own prompt."""
-    repositories = write_hub(tmp_path, forget_questions=2, side_questions=2)
+    repositories = write_hub(tmp_path, forget_questions=1, side_questions=1)
     model = LanguageModel.load(repositories["google/gemma-2-2b-it"], "bfloat16", device="cpu")
     config = expand(load_experiment(ROOT / PRESET))[0].unlearning
     assert isinstance(config, UnlearningConfig)
