@@ -143,7 +143,9 @@ class PretendDevice(TorchDispatchMode):
         if name in PLAIN or to_processor:
             return found
         whole = rules.each_tensor(PretendTensor, found)
-        return return_and_correct_aliasing(operation, tuple(args), kwargs, whole) if rules.may_alias(operation) else whole
+        if not rules.may_alias(operation):
+            return whole
+        return return_and_correct_aliasing(operation, tuple(args), kwargs, whole)
 
     def _count(
         self, name: str, args: Sequence[Any], kwargs: dict[str, Any], inner_args: Sequence[Any], found: Any,
