@@ -295,6 +295,7 @@ def test_the_preset_s_questions_are_understood(tmp_path: Path) -> None:
     model = LanguageModel.load(repositories["google/gemma-2-2b-it"], "bfloat16", device="cpu")
     config = expand(load_experiment(ROOT / PRESET))[0].unlearning
     assert isinstance(config, UnlearningConfig)
+    asked = understood = 0
     for one in (config.forget, *config.side):
         [file] = repositories[f"datasets/{one.path}"].glob(f"{one.subset}/test-*.parquet")
         questions = load_questions(type(one)(one.name, source="file", path=str(file)))
@@ -309,4 +310,5 @@ def test_the_preset_s_questions_are_understood(tmp_path: Path) -> None:
 
         answers = [question.answer for question in questions]
         found = qualifying(model, tokens, answers, Options(model.tokenizer), 16384)
-        assert len(found) >= len(questions) / 2, (one.name, found)
+        asked, understood = asked + len(questions), understood + len(found)
+    assert understood >= asked / 2, (understood, asked)
