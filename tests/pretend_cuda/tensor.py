@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils._pytree import tree_map
 
 from . import rules
 from .counts import Counts, project_line
@@ -125,7 +124,7 @@ class PretendDevice(TorchDispatchMode):
         """One operation that a pretend tensor takes part in, or that makes one."""
         name = operation.overloadpacket.__name__
         rules.check(operation, name, args, kwargs, project_line)
-        inner_args, inner_kwargs = tree_map(_inner, args), tree_map(_inner, kwargs)
+        inner_args, inner_kwargs = rules.each_tensor(_inner, args), rules.each_tensor(_inner, kwargs)
         device = kwargs.get("device")
         if device is not None:
             _must_exist(torch.device(device))
@@ -143,7 +142,9 @@ class PretendDevice(TorchDispatchMode):
             self._count(name, args, kwargs, inner_args, found, to_processor)
         if name in PLAIN or to_processor:
             return found
-        whole = tree_map(lambda value: PretendTensor(value) if isinstance(value, Tensor) else value, found)
+        whole = rules.each_tensor(PretendTensor, found)
+        if not rules.may_alias(operation):
+            return whole
         return return_and_correct_aliasing(operation, tuple(args), kwargs, whole)
 
     def _count(
@@ -188,8 +189,7 @@ def _computed(operation: Any, name: str, args: Sequence[Any], kwargs: dict[str, 
     tensors = rules.tensors_in(args)
     if any(tensor.dtype != torch.bfloat16 for tensor in tensors) or tensors[-2].shape[-2] < FEWEST_ROWS:
         return operation(*args, **kwargs)
-    wide = tree_map(lambda value: value.float() if isinstance(value, Tensor) else value, args)
-    return operation(*wide, **kwargs).bfloat16()
+    return operation(*rules.each_tensor(Tensor.float, args), **kwargs).bfloat16()
 
 
 @contextmanager
