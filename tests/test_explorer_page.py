@@ -349,6 +349,84 @@ def test_fifty_rapid_keys(opened: Opening) -> None:
     assert it.widget.locator(".tsae-rows").get_attribute("aria-activedescendant") == selected.get_attribute("id")
 
 
+def test_elements_serve_the_next_feature(opened: Opening) -> None:
+    """Rows and contexts are drawn in the elements that are there, in order; nothing of the feature before is left."""
+    it = opened()
+    it.widget.locator("input[type=search]").press_sequentially("zzz")  # no row at all, more than once
+    it.widget.locator("input[type=search]").fill("")
+    mark = "elements => elements.forEach((element) => { element.old = true; })"
+    rows, contexts = it.widget.locator(".tsae-line"), it.widget.locator(".tsae-card .tsae-context")
+    rows.evaluate_all(mark)
+    contexts.evaluate_all(mark)
+    expand = contexts.get_by_role("button", name="the whole window")
+    expand.nth(2).click()
+    expect(expand.nth(2)).to_have_attribute("aria-expanded", "true")
+    for feature in (300, 310, 305, 3):  # a leap, some rows on and back, a leap back
+        it.explorer.feature = feature
+        it.at(feature)
+        expect(it.widget.locator(".tsae-line[aria-selected='true']")).to_have_attribute("data-id", str(feature))
+        ids = rows.evaluate_all("all => all.map((row) => [+row.dataset.id, parseInt(row.style.top) / 22, row.old])")
+        assert ids == [[ids[0][0] + i, ids[0][0] + i, True] for i in range(len(ids))] and len(ids) < 60
+        assert contexts.evaluate_all("all => all.every((context) => context.old)")
+        assert it.widget.locator(".tsae-context [aria-expanded='true']").count() == 0
+        first = it.explorer.answer({"kind": "card", "feature": feature})[0]
+        expect(contexts.first.locator(".tsae-value")).to_contain_text(f"{first['statistics']['max']:.3g}")
+        shown = contexts.first.locator(".tsae-text").inner_text()
+        assert first["words"] and any(word.strip() in shown for word in first["words"] if word.strip())
+
+
+def test_a_typed_number_is_asked_for_before_enter(opened: Opening) -> None:
+    """Its card is there when Enter comes, though the kernel then has no time."""
+    it = opened()
+    search = it.widget.locator("input[type=search]")
+    with it.page.expect_request(lambda request: '"feature":77' in (request.post_data or "")):
+        search.fill("#77")
+    it.page.wait_for_timeout(500)
+    with it.behind.holding("card"):
+        search.press("Enter")
+        it.at(77)
+    asked = [question["feature"] for question in it.behind.asked_of("card")]
+    assert asked.count(77) == 1
+    search.fill("9999")  # no feature: nothing is asked, and Enter says so
+    search.press("Enter")
+    expect(it.widget.locator(".tsae-foot")).to_have_text("There is no feature 9999 here.")
+    assert 9999 not in [question["feature"] for question in it.behind.asked_of("card")]
+
+
+def test_a_pressed_row_stays_its_feature(opened: Opening) -> None:
+    """While a hand holds a row, Python opens a feature elsewhere: the card shows it, and the click is the row's."""
+    it = opened()
+    row = it.widget.locator(".tsae-line").nth(6)
+    wanted = int(row.get_attribute("data-id") or -1)
+    row.hover()
+    it.page.mouse.down()
+    it.explorer.feature = 400
+    it.at(400)
+    it.page.wait_for_timeout(300)
+    assert row.get_attribute("data-id") == str(wanted)
+    it.page.mouse.up()
+    it.at(wanted)
+
+
+def test_a_trace_is_not_drawn_before_the_card(opened: Opening) -> None:
+    """What was asked for before a feature was opened comes while its card is waited for."""
+    it = opened()
+    trace = it.panel("Trace")
+    expect(trace).to_have_attribute("data-traced", re.compile(r"\d+"))
+    with ExitStack() as busy:
+        busy.enter_context(it.behind.holding("trace"))
+        trace.get_by_label("document").fill("3")
+        trace.get_by_label("document").press("Enter")
+        with it.behind.holding("card"):
+            it.explorer.feature = 99
+            expect(it.widget.locator(".tsae-card > .tsae-pending")).to_have_text("opening #99 …")
+            busy.close()
+            it.page.wait_for_timeout(500)
+            expect(trace).not_to_have_attribute("data-traced", "3")
+    it.at(99)
+    expect(trace).to_have_attribute("data-traced", "3")
+
+
 def test_jump_grows_where_a_feature_is_rough(opened: Opening) -> None:
     """What the metrics call smoothness is the largest jump: the table calls it so, and says what is low."""
     it = opened()

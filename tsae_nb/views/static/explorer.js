@@ -87,6 +87,7 @@ export class Explorer extends Component {
     this.drawn = /** @type {{feature: number, answer: Answer | null, error: Error | null} | null} */ (null); // what the card shows
     this.waits = /** @type {number | null} */ (null); // the feature that a card is waited for
     this.turn = 0; // how often a card was wanted
+    this.shown = Promise.resolve(null); // when the card that is wanted is painted
     this.leafing = this.staying = this.started = this.sayKept = false;
     this.keeping = 0;
     this.ids = NAMES.map(() => `tsae-panel-${Math.random().toString(36).slice(2, 8)}`);
@@ -255,10 +256,12 @@ export class Explorer extends Component {
   /** Opens a feature: its card is asked for first of all, the rest is done while the kernel answers. */
   async show(feature) {
     const { root } = this.props, turn = (this.turn += 1), stays = this.staying, asked = this.answerOf(feature);
+    let done = () => {};
+    this.shown = new Promise((resolve) => { done = () => resolve(null); });
     this.opened.opened(feature, this.leafing);
     this.leafing = this.staying = false;
     if (linked(this.about) !== null && linked(this.about) !== feature) window.history.replaceState(window.history.state, "", this.addressOf(feature)); // an address that names a feature keeps up
-    const soon = setTimeout(() => { if (turn === this.turn) this.list.mark(); }, 40); // else in one frame with the card
+    const soon = setTimeout(() => { if (turn === this.turn) this.list.mark(); }, 100); // else when the card is painted: the card first
     const slow = setTimeout(() => {
       if (turn !== this.turn) return;
       this.waits = feature;
@@ -268,17 +271,18 @@ export class Explorer extends Component {
     await released(this.card);
     clearTimeout(soon);
     clearTimeout(slow);
-    if (turn !== this.turn) return;
+    if (turn !== this.turn) return done();
     this.keepTyped(feature);
     const active = document.activeElement, lost = feature !== this.drawn?.feature && active !== this.card && this.card.contains(active);
     this.drawn = drawn;
     this.waits = null;
-    this.list.mark();
     await new Promise((resolve) => { this.forceUpdate(() => resolve(null)); });
     if (lost || document.activeElement === null) this.list.focus(); // so that the keys go on working
     await painted();
     root.dataset.painted = String(feature);
     root.dispatchEvent(new CustomEvent("tsae:painted", { detail: feature }));
+    this.list.mark();
+    done();
     if (!drawn.answer) return;
     const next = this.list.beside(1);
     if (next !== null && !this.backend.stored) this.answerOf(next).catch(() => {}); // so that j answers at once

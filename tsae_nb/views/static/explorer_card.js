@@ -29,19 +29,20 @@ function cardForPrograms(answer, coactive, about, label) {
 }
 
 /**
- * One context: the peak and what is around it, the whole window at a press, and the way to the trace.
- * @typedef {{tokens: {text: string, value: number, peak: boolean}[], peak: number, highest: number, kind: string, document: number, trace: (() => void) | null}} ContextProps
- * @extends {Component<ContextProps, {whole: boolean}>}
+ * One context: the peak and what is around it, the whole window at a press, and the way to the trace. The next answer's is drawn with
+ * the same elements.
+ * @typedef {{of: Answer, tokens: {text: string, value: number, peak: boolean}[], peak: number, highest: number, kind: string, document: number, trace: (() => void) | null}} ContextProps
+ * @extends {Component<ContextProps, {whole: Answer | null}>}
  */
 class Context extends Component {
   constructor(props) {
     super(props);
-    this.state = { whole: false };
+    this.state = { whole: null }; // the answer whose window is shown whole
   }
-  render({ tokens, peak, highest, kind, document, trace }, { whole }) {
-    const [first, last] = whole ? [0, tokens.length] : [Math.max(0, peak - 18), Math.min(tokens.length, peak + 9)];
+  render({ of, tokens, peak, highest, kind, document, trace }, state) {
+    const whole = state.whole === of, [first, last] = whole ? [0, tokens.length] : [Math.max(0, peak - 18), Math.min(tokens.length, peak + 9)];
     return html`<div class="tsae-context">
-      <button class="tsae-small" aria-expanded=${String(whole)} title="the whole window" aria-label="the whole window" onClick=${() => this.setState({ whole: !whole })}>↔</button>
+      <button class="tsae-small" aria-expanded=${String(whole)} title="the whole window" aria-label="the whole window" onClick=${() => this.setState({ whole: whole ? null : of })}>↔</button>
       ${trace ? html`<button class="tsae-small" title="trace document ${document}" aria-label="trace document ${document}" onClick=${trace}>⇢</button>` : html`<span></span>`}
       <span class="tsae-faint tsae-value" title="activation at the framed token">${kind === "top" || kind === "random" ? "" : `${kind} · `}${number(tokens[peak]?.value)}</span>
       <div class="tsae-text" dir="auto">${first > 0 ? "… " : ""}<${Words} tokens=${tokens.slice(first, last)} highest=${highest} />${last < tokens.length ? " …" : ""}</div></div>`;
@@ -54,7 +55,7 @@ export function Contexts({ explorer, answer, wanted = Boolean, few = Infinity, c
   return answer.kinds.map((kind, row) => ({ kind, row })).filter(({ kind }) => wanted(kind)).slice(0, few).map(({ kind, row }) => {
     const peak = answer.peaks[row] - answer.starts[row], places = Array.from({ length: width }, (_, i) => row * width + i).filter((i) => numbers[i] >= 0);
     const tokens = places.map((place, i) => ({ text: answer.words[numbers[place]], value: values[place], peak: i === peak }));
-    return html`<${Context} key=${`${answer.feature} ${row}`} tokens=${tokens} peak=${peak} highest=${answer.statistics.max} kind=${kind} document=${answer.pieces[row]}
+    return html`<${Context} key=${row} of=${answer} tokens=${tokens} peak=${peak} highest=${answer.statistics.max} kind=${kind} document=${answer.pieces[row]}
       trace=${canTrace ? () => explorer.trace({ piece: answer.pieces[row], start: answer.begins[row] }, false) : null} />`;
   });
 }

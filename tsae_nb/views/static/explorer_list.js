@@ -37,6 +37,7 @@ export class FeatureList extends Component {
     this.foot = "";
     this.seeking = false; // whether the feature on the card shall come into sight
     this.goal = null; // how far down it does
+    this.first = this.last = this.turned = 0; // which rows are drawn, and by which elements: see `keyOf`
     this.id = `tsae-row-${Math.random().toString(36).slice(2, 8)}`;
     this.kind = kindOf(groups);
     this.heads = [["feature", "#"], ["level", this.kind], ["density", "density"], ["max", "max"], ["smoothness", "jump"], ["autocorrelation", "lag-1"]]
@@ -58,6 +59,8 @@ export class FeatureList extends Component {
     this.at.rows.scrollTop = this.goal;
     this.goal = null;
   }
+  /** Drawn when it says so itself, not with every card. */
+  shouldComponentUpdate() { return false; }
   componentWillUnmount() {
     notDrawn(this.at.rows);
   }
@@ -67,7 +70,8 @@ export class FeatureList extends Component {
   focus() { this.at.rows.focus({ preventScroll: true }); }
   focusSearch() { this.at.search.focus(); }
   /** The feature on the card comes into sight. */
-  mark() {
+  async mark() {
+    if (this.at.list) await released(this.at.list); // a row that is pressed stays the feature that it is
     this.seeking = true;
     this.forceUpdate();
   }
@@ -133,6 +137,11 @@ export class FeatureList extends Component {
     this.foot = foot;
     this.forceUpdate();
   }
+  /** Other rows are in sight; those that it has scrolled to itself are drawn. */
+  scrolled() {
+    if (this.firstAt(this.at.rows.scrollTop) !== this.first) this.forceUpdate();
+  }
+  firstAt(top) { return Math.max(0, Math.floor(top / ROW) - 4); }
   toTop() { this.at.rows.scrollTop = 0; }
   sortBy(name) {
     this.sort = { column: name, down: this.sort.column === name ? !this.sort.down : name !== "feature", chosen: true };
@@ -141,7 +150,14 @@ export class FeatureList extends Component {
   }
 
   // -- a label, a number, or a word -------------------------------------------------------------------------------------
+  /** The feature whose number stands in the field: null without a number, undefined where there is no such feature. */
+  numbered() {
+    const text = this.text().trim().replace(/^#/, ""), feature = Number(text);
+    return /^\d+$/.test(text) ? this.explorer.rowOf.has(feature) ? feature : undefined : null;
+  }
   typed() {
+    const feature = this.numbered();
+    if (feature !== null && feature !== undefined) this.explorer.answerOf(feature).catch(() => {}); // so that Enter answers at once
     this.found = null;
     if (!this.text()) this.seeking = true;
     this.changed();
@@ -156,12 +172,11 @@ export class FeatureList extends Component {
     event.stopPropagation();
   }
   async search() {
-    const { explorer } = this, { columns, rowOf } = explorer, text = this.text().trim();
+    const { explorer } = this, { columns, rowOf } = explorer, text = this.text().trim(), feature = this.numbered();
     if (!text) return;
-    if (/^#?\d+$/.test(text)) {
-      const feature = Number(text.replace("#", ""));
-      if (rowOf.has(feature)) explorer.open(feature);
-      else this.say(`There is no feature ${feature} here.`);
+    if (feature !== null) {
+      if (feature !== undefined) explorer.open(feature);
+      else this.say(`There is no feature ${text.replace("#", "")} here.`);
       return;
     }
     try {
@@ -269,7 +284,7 @@ export class FeatureList extends Component {
     const { explorer, digits, found } = this, { columns, about } = explorer, row = this.view[i], feature = columns.feature[row], hit = found?.get(row);
     const group = about.groups[columns.level[row] - 1],
       title = hit && `F1 ${number(hit.f1, 2)} ${hit.threshold ? `above ${number(hit.threshold)}` : "wherever it fires"}: ${hit.hits} hits, ${hit.fired - hit.hits} other tokens`;
-    return html`<div class="tsae-line ${columns.density[row] === 0 ? "tsae-dead" : ""}" role="option" key=${feature} id="${this.id}-${feature}" data-id=${feature} style="top: ${i * ROW}px" title=${title}
+    return html`<div class="tsae-line ${columns.density[row] === 0 ? "tsae-dead" : ""}" role="option" key=${this.keyOf(i)} id="${this.id}-${feature}" data-id=${feature} style="top: ${i * ROW}px" title=${title}
       aria-selected=${String(feature === current)} aria-posinset=${i + 1} aria-setsize=${this.view.length} onClick=${() => { explorer.open(feature); this.focus(); }}>
       <span class="tsae-cell tsae-feature">${chosen.has(feature) ? "★" : ""}${feature}</span>
       ${about.groups.length > 1 ? html`<span class="tsae-cell tsae-levelcell" title=${group}>${short(group)}</span>` : null}
@@ -279,18 +294,26 @@ export class FeatureList extends Component {
       <span class="tsae-cell tsae-autocorrelation">${fixed(columns.autocorrelation[row])}</span>
       <span class="tsae-cell tsae-name">${hit ? `${number(hit.f1, 2)} ` : null}${explorer.named(feature)}</span></div>`;
   }
+  /** As many elements as rows in sight: one that scrolls out of it comes in again on the other side, after a leap all stay where they are. */
+  keyOf(i) { return (i + this.turned) % (this.last - this.first); }
+  draws(first, last) {
+    const size = last - first, before = this.last - this.first, leap = first >= this.last || last <= this.first;
+    if (leap && size && size === before) this.turned = (((this.turned + this.first - first) % size) + size) % size;
+    [this.first, this.last] = [first, last];
+  }
   render() {
     const { view, explorer } = this, rows = this.at.rows, room = rows?.clientHeight || 480, current = explorer.get("feature"), chosen = new Set(explorer.get("selected"));
     const place = this.seeking ? this.position() * ROW : -1, most = Math.max(0, view.length * ROW - room);
     let top = Math.min(rows?.scrollTop || 0, most);
     if (place >= 0 && (place < top || place + ROW > top + room)) this.goal = top = Math.max(0, Math.min(place - room / 2, most));
     this.seeking = false;
-    const first = Math.max(0, Math.floor(top / ROW) - 4), last = Math.min(view.length, first + Math.ceil(room / ROW) + 8);
+    const first = this.firstAt(top), last = Math.min(view.length, first + Math.ceil(room / ROW) + 8);
+    this.draws(first, last);
     const inSight = Array.from({ length: Math.max(0, last - first) }, (_, i) => first + i), here = inSight.some((i) => explorer.columns.feature[view[i]] === current);
     return html`<section class="tsae-left" aria-label="features" ref=${this.ref("list")}>
       ${this.tools()}${this.head()}
       <div class="tsae-rows" role="listbox" tabindex="0" aria-label="features; j and k move" aria-activedescendant=${here ? `${this.id}-${current}` : null}
-        ref=${this.ref("rows")} onScroll=${() => this.forceUpdate()}>
+        ref=${this.ref("rows")} onScroll=${() => this.scrolled()}>
         <div class="tsae-space" role="presentation" style="height: ${view.length * ROW}px">${inSight.map((i) => this.line(i, current, chosen))}</div></div>
       <p class="tsae-faint tsae-foot" aria-live="polite">${this.foot}</p></section>`;
   }

@@ -76,8 +76,9 @@ export class TraceView extends View {
     this.forceUpdate();
   }
   ask(where, feature, selected) {
-    const { backend } = this.props.explorer, question = { feature, pinned: selected, count: SHOWN, rank: this.state.rank, ...where };
-    const asked = (where.text !== undefined ? backend.ask("prompt", question) : backend.ask("trace", question)).then((answer) => {
+    const { explorer } = this.props, { backend } = explorer, question = { feature, pinned: selected, count: SHOWN, rank: this.state.rank, ...where };
+    const asked = (where.text !== undefined ? backend.ask("prompt", question) : backend.ask("trace", question)).then(async (answer) => {
+      await explorer.shown; // drawing takes longer than a card, which may have been asked for meanwhile
       if (this.asked === asked && this.piece) this.piece.value = where.text === undefined ? where.piece : "";
       return { answer, where, feature, selected };
     });

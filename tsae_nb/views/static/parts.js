@@ -110,27 +110,50 @@ export function Pending({ saying }) {
   return html`<p class="tsae-pending" role="status"><span>${saying}</span></p>`;
 }
 
+/** The space before a word, outside of its frame, and the word. @param {string} text @returns {[string, string]} */
+function parted(text) {
+  const bare = text.trim() === "" ? text : text.trimStart();
+  return [text.slice(0, text.length - bare.length).replaceAll("\n", "↵"), bare];
+}
+/** @param {string} bare @param {string} name @param {number} part @param {string | null} title @param {number} [column] */
+function spanned(bare, name, part, title, column) {
+  return html`<span class="tsae-token ${name}" dir="auto" title=${title} data-column=${column} style=${part > 0 ? `--part: ${Math.round(part)}%` : null}>${shown(bare)}</span>`;
+}
+
 /**
  * A word, the space before it outside of its frame; `part` of it, in per cent, is filled.
  * @param {string} text
  * @param {{name?: string, part?: number, title?: string | null, column?: number}} how
  */
-export function word(text, { name = "", part = 0, title = null, column }) {
-  const bare = text.trim() === "" ? text : text.trimStart();
-  return [text.slice(0, text.length - bare.length).replaceAll("\n", "↵"),
-    html`<span class="tsae-token ${name}" dir="auto" title=${title} data-column=${column} style=${part > 0 ? `--part: ${Math.round(part)}%` : null}>${shown(bare)}</span>`];
+export function word(text, { name = "", part = 0, title = null, column } = {}) {
+  const [space, bare] = parted(text);
+  return [space, spanned(bare, name, part, title, column)];
 }
 
 /**
  * Tokens as running text. The activation fills a token from below (height and colour), so that it can be read without colour; the peak
- * has a frame; the number is in the title.
+ * has a frame; the number is in the title. Tokens of which nothing is to be said share an element.
  * @typedef {{text: string, value?: number, peak?: boolean, unknown?: boolean, name?: string, column?: number}} Token
  * @param {{tokens: Token[], highest?: number}} props
  */
 export function Words({ tokens, highest = 0 }) {
-  return tokens.map(({ text, value = 0, peak = false, unknown = false, name = "", column }) => {
-    const part = highest > 0 && value > 0 ? Math.min(1, value / highest) : 0, names = [part > 0 && "tsae-active", peak && "tsae-peak", unknown && "tsae-unknown", name];
-    return word(text, { name: names.filter(Boolean).join(" "), part: part > 0 ? 12 + 88 * part : 0, column,
-      title: value > 0 ? `${text.trim()}  ${number(value)}` : unknown ? `${text.trim()} (not in the vocabulary)` : null });
-  });
+  /** @type {Child[]} */
+  const drawn = [];
+  let silent = "";
+  const close = () => {
+    if (silent) drawn.push(html`<span class="tsae-token" dir="auto">${silent}</span>`);
+    silent = "";
+  };
+  for (const { text, value = 0, peak = false, unknown = false, name = "", column } of tokens) {
+    const part = highest > 0 && value > 0 ? Math.min(1, value / highest) : 0, names = [part > 0 && "tsae-active", peak && "tsae-peak", unknown && "tsae-unknown", name].filter(Boolean).join(" ");
+    const title = value > 0 ? `${text.trim()}  ${number(value)}` : unknown ? `${text.trim()} (not in the vocabulary)` : null;
+    const [space, bare] = parted(text);
+    if (!names && !title && column === undefined) silent += space + shown(bare);
+    else {
+      close();
+      drawn.push(space, spanned(bare, names, part > 0 ? 12 + 88 * part : 0, title, column));
+    }
+  }
+  close();
+  return drawn;
 }
