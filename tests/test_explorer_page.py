@@ -393,6 +393,23 @@ def test_a_typed_number_is_asked_for_before_enter(opened: Opening) -> None:
     assert 9999 not in [question["feature"] for question in it.behind.asked_of("card")]
 
 
+@pytest.mark.parametrize("place", [".tsae-line", ".tsae-card td .tsae-link"])
+def test_what_is_pressed_is_asked_for_before_it_is_let_go(opened: Opening, place: str) -> None:
+    it = opened()
+    link = it.widget.locator(place).nth(3)
+    found = re.search(r"\d+", link.get_attribute("data-id") or link.inner_text())
+    assert found is not None
+    feature = int(found[0])
+    with it.page.expect_request(lambda request: f'"feature":{feature}' in (request.post_data or "")):
+        link.hover()
+        it.page.mouse.down()
+    it.page.wait_for_timeout(500)
+    with it.behind.holding("card"):
+        it.page.mouse.up()
+        it.at(feature)
+    assert [question["feature"] for question in it.behind.asked_of("card")].count(feature) == 1
+
+
 def test_a_pressed_row_stays_its_feature(opened: Opening) -> None:
     """While a hand holds a row, Python opens a feature elsewhere: the card shows it, and the click is the row's."""
     it = opened()

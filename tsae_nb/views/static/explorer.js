@@ -142,11 +142,15 @@ export class Explorer extends Component {
   link(feature, how = {}) {
     const label = this.label(feature);
     return html`<button class="tsae-link" title="open feature ${feature}${label ? `: ${label}` : ""}"
-      disabled=${!this.rowOf.has(feature)} onClick=${() => this.open(feature, how)}>#${feature}${this.named(feature)}</button>`;
+      disabled=${!this.rowOf.has(feature)} onPointerDown=${() => this.foresee(feature)} onClick=${() => this.open(feature, how)}>#${feature}${this.named(feature)}</button>`;
   }
   addressOf(feature) { return `#${new URLSearchParams({ feature, of: this.about.id })}`; }
   /** @returns {Promise<any>} */
   answerOf(feature) { return this.ask(`card:${feature}`, "card", { feature }); }
+  /** A card that is likely to be wanted next is asked for, so that it is there when it is. */
+  foresee(feature) {
+    if (!this.backend.stored) this.answerOf(feature).catch(() => {});
+  }
 
   // -- what a hand does -------------------------------------------------------------------------------------------------
   open(feature, { leafing = false, staying = false } = {}) {
@@ -285,7 +289,7 @@ export class Explorer extends Component {
     done();
     if (!drawn.answer) return;
     const next = this.list.beside(1);
-    if (next !== null && !this.backend.stored) this.answerOf(next).catch(() => {}); // so that j answers at once
+    if (next !== null) this.foresee(next); // so that j answers at once
     await pause(this.backend.stored ? 0 : 120); // nobody reads a trace while leafing through
     if (turn !== this.turn) return;
     const there = !this.place || (this.follows && !stays && this.tab === "Trace");

@@ -157,7 +157,7 @@ export class FeatureList extends Component {
   }
   typed() {
     const feature = this.numbered();
-    if (feature !== null && feature !== undefined) this.explorer.answerOf(feature).catch(() => {}); // so that Enter answers at once
+    if (feature !== null && feature !== undefined) this.explorer.foresee(feature); // so that Enter answers at once
     this.found = null;
     if (!this.text()) this.seeking = true;
     this.changed();
@@ -285,7 +285,7 @@ export class FeatureList extends Component {
     const group = about.groups[columns.level[row] - 1],
       title = hit && `F1 ${number(hit.f1, 2)} ${hit.threshold ? `above ${number(hit.threshold)}` : "wherever it fires"}: ${hit.hits} hits, ${hit.fired - hit.hits} other tokens`;
     return html`<div class="tsae-line ${columns.density[row] === 0 ? "tsae-dead" : ""}" role="option" key=${this.keyOf(i)} id="${this.id}-${feature}" data-id=${feature} style="top: ${i * ROW}px" title=${title}
-      aria-selected=${String(feature === current)} aria-posinset=${i + 1} aria-setsize=${this.view.length} onClick=${() => { explorer.open(feature); this.focus(); }}>
+      aria-selected=${String(feature === current)} aria-posinset=${i + 1} aria-setsize=${this.view.length} onPointerDown=${() => explorer.foresee(feature)} onClick=${() => { explorer.open(feature); this.focus(); }}>
       <span class="tsae-cell tsae-feature">${chosen.has(feature) ? "★" : ""}${feature}</span>
       ${about.groups.length > 1 ? html`<span class="tsae-cell tsae-levelcell" title=${group}>${short(group)}</span>` : null}
       <span class="tsae-cell tsae-density">${columns.density[row] === 0 ? "dead" : share(columns.density[row])}</span>
