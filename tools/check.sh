@@ -49,7 +49,7 @@ cat "$workplace/types"
 [ "$status" = 0 ] || exit "$status"
 
 step "what a notebook cell cannot test"
-# in parts, two at a time; whoever is done takes the next: whole commands for minutes, one core each, beside all the others
+# in parts, three at a time, as each waits now and then for a command or a browser; whoever is done takes the next
 parts=() others=(--ignore=tests/test_site.py)
 for names in preset "explorer_page views_page" readme starts "explorer_browser controls_browser" ways processes resume ranks slurm; do
     part=
@@ -62,16 +62,15 @@ take() {
     trap 'kill $(jobs -p) 2> /dev/null; exit 143' TERM
     for part in "${!parts[@]}"; do
         mkdir "$workplace/part$part" 2> /dev/null || continue
-        pytest -q -rs --durations=5 ${parts[part]} > "$workplace/part$part/said" 2>&1 &
+        pytest -q -rs --durations=15 ${parts[part]} > "$workplace/part$part/said" 2>&1 &
         wait "$!" || failed=$?
         cat "$workplace/part$part/said"
     done
     return "$failed"
 }
-take & one=$!
-take & other=$!
-wait "$one" || status=$?
-wait "$other" || status=$?
+takers=()
+for _ in 1 2 3; do take & takers+=("$!"); done
+for taker in "${takers[@]}"; do wait "$taker" || status=$?; done
 cat "$workplace"/part*/said > "$workplace/tests"
 [ "$status" = 0 ] || exit "$status"
 
