@@ -25,8 +25,9 @@ activations: {calibration_rows: 4, cache: false}
 """
 
 
-def test_what_is_stored_is_of_todays_files() -> None:
+def test_what_is_stored_is_of_todays_files_and_all_there() -> None:
     assert matched_set.LINES.outdated("") == []
+    assert not [part for part in matched_set.PARTS if matched_set.LINES.missing(part)]
 
 
 def test_all_methods_have_the_same_number_of_active_features_in_every_part() -> None:
@@ -75,8 +76,9 @@ def test_what_the_readme_says_of_them_exceeds_what_seeds_differ() -> None:
     assert [*above[above].index] == ["router"]
 
 
-def test_with_half_as_many_active_features_it_is_the_same_answer() -> None:
-    table = language_lines(pd.read_csv(ROOT / matched_set.LINES.table)).query("active == 8")
+@pytest.mark.parametrize("active", [8, 32])
+def test_with_half_and_twice_as_many_active_features_it_is_the_same_answer(active: int) -> None:
+    table = language_lines(pd.read_csv(ROOT / matched_set.LINES.table)).query("active == @active")
     left = table.pivot(index="seed", columns="method", values="variance_left")
     assert len(left) == 5 and left.shape[1] == 13
     assert (left.lista < left.batch_topk).all() and (left.router < left.batch_topk).all()

@@ -24,8 +24,11 @@ activations: {calibration_rows: 4}
 """
 
 
-def test_what_is_stored_is_of_todays_files() -> None:
-    assert planted_set.PlantedSet().check() == []
+def test_what_is_stored_is_of_todays_files_and_all_there() -> None:
+    planted = planted_set.PlantedSet()
+    assert planted.check() == []
+    assert not [part for part in planted_set.PARTS if planted.lines.missing(part) or part in planted_set.WITH_ORACLES
+                and planted.blind(part)]
 
 
 def test_only_what_is_missing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,3 +91,29 @@ def test_what_the_encoder_without_residual_gains_is_not_memory_of_what_lasts() -
     assert gain["L0 8", "slow"].median() < 0 and (gain["L0 8", "fast"] < 0).all()
     without = f1["L0 16"]["slow"].one_token - f1["L0 16"]["slow"].batch_topk
     assert (without > 0).all() and 0.2 < without.median() / gain["L0 16", "slow"].median() < 0.5
+
+
+def test_with_five_times_what_is_planted_what_helps_still_helps() -> None:
+    table = pd.read_csv(ROOT / planted_set.LINES.table)
+    slow = table[(table.part == "L0 32") & (table.features == "slow")]
+    found, precision = (slow.pivot(index="seed", columns="method", values="average_precision"),
+                        slow.set_index("method").precision)
+    assert len(found) == 5 and slow[slow.method == "batch_topk"].found.median() < 0.02
+    assert precision.drop("tfa").max() < 0.2  # so that F1 is low whatever one does
+    order = ["no_residual", "batch_topk", "lista", "temporal_code"]
+    for lower, higher in zip(order, order[1:], strict=False):
+        assert (found[lower] < found[higher]).all(), (lower, higher)
+    assert found.temporal_encoder.median() < found.batch_topk.median()
+
+
+def test_what_the_readme_says_of_time_in_noise() -> None:
+    table = pd.read_csv(ROOT / planted_set.LINES.table, keep_default_na=False, na_values=[""])
+    table = table[table.features == "slow"]
+    grid = table[table.part.isin(planted_set.OF_FIGURE)]
+    f1 = grid.pivot(index=["run_length", "noise", "seed"], columns="method", values="f1").dropna()
+    look, memory = f1.lista - f1.batch_topk, f1.temporal_code - f1.lista
+    assert (memory.loc[32, 0.4] > look.loc[32, 0.4]).all()
+    assert (f1["oracle, past"] - f1["oracle, token"]).xs(0.1, level="noise").abs().max() < 0.001
+    for part, better in (("methods", False), ("hard", True)):
+        own = table[table.part == part].pivot(index="seed", columns="method", values="average_precision")
+        assert ((own.tfa > own.lista) == better).all() and (own.tfa < own.temporal_code).all(), part

@@ -122,7 +122,7 @@ CAPTION = (
     "length of slow features (tokens, logarithmic) and noise (standard deviation of a number). Above slow features, "
     "below fast ones. Points are medians, bars reach from the smallest to the largest of {seeds}. Grey: an oracle "
     "that knows the dictionary, reading each token alone (dotted) or the past too (dashed); its threshold is chosen "
-    "on the data it is scored on. {steps}")
+    "on tokens of its own. {steps}")
 
 
 def figure3(table: pd.DataFrame) -> go.Figure:
