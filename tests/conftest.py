@@ -17,6 +17,12 @@ from browser import NoBrowser, chromium, jupyter_lab  # noqa: E402
 os.environ["TSAE_PICTURES"] = "0"  # a Chrome for each notebook takes long; test_ways looks at one with a picture
 
 
+@pytest.fixture
+def without_chrome(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn as pages and tables: a Chrome for each takes long; test_ways and test_preset see pictures."""
+    monkeypatch.setattr("tsae_nb.views.figures.find_chrome", lambda: None)
+
+
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what the notebooks to explore need, with the reference runs, so that the tree stays as it is."""

@@ -19,6 +19,7 @@ from tsae_nb.run_folders import RUN, check_files, summarise
 from tsae_nb.runs import empty_cache, execute, launch
 from tsae_nb.storage import Busy, locked, record, verify
 
+pytestmark = pytest.mark.usefixtures("without_chrome")
 EXPERIMENT = {
     "name": "demo", "variants": ["topk", "baseline"], "sae": {"dictionary_size": 64},
     "data": {"rows": 32, "evaluation_rows": 8, "row_length": 32}, "activations": {"calibration_rows": 8},

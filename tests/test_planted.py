@@ -19,6 +19,7 @@ from tsae_nb.views.feature_index import FeatureIndex
 from tsae_nb.views.recovery_figure import draw_recovery
 from tsae_nb.views.time_explorer import PLAIN_SAE, PlantedGrid, found_by
 
+pytestmark = pytest.mark.usefixtures("without_chrome")
 SETTINGS = ("training.decay_fraction=0", "training.rows_per_batch=8", "planted.evaluation_rows=16",
             "activations.calibration_rows=16")
 SHORT = [part for setting in SETTINGS for part in ("--set", setting)]

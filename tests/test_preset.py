@@ -139,7 +139,7 @@ def rehearsal(request: pytest.FixtureRequest) -> Iterator[Rehearsal]:
         with LocalHub(repositories, gated=GATED, granted={TOKEN: set(GATED)}, dropping={PILE: 1}) as hub:
             environment = hub.environment(folder / "home", HF_TOKEN=TOKEN)
             if not real:
-                environment = pretend_cuda.environment(base=environment)
+                environment = pretend_cuda.environment(base=environment, counting=False)
             done.run_command("run until killed", run, environment, wait=False)
             done.log_at_kill = len(hub.log)
             kept = (*done.runs.glob("*/manifest.json"), done.runs / f"{KILLED_AT[0]}.partial" / "metrics.jsonl")

@@ -16,6 +16,7 @@ from tsae_nb.cli import main
 from tsae_nb.corpus import world_documents
 from tsae_nb.world import World
 
+pytestmark = pytest.mark.usefixtures("without_chrome")
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SETTINGS = ("training.steps=3", "training.rows_per_batch=8", "data.rows=64", "data.evaluation_rows=16",
@@ -131,9 +132,7 @@ def test_the_lines_do_what_they_say_and_again(place: Path) -> None:
             continue
         do(line, chosen[line])
         if not line.startswith(ONCE):
-            with pytest.MonkeyPatch.context() as patch:  # a Chrome for each takes long; test_ways draws anew
-                patch.setattr("tsae_nb.views.figures.find_chrome", lambda: None)
-                do(line, chosen[line])
+            do(line, chosen[line])
         if line.startswith("tsae verify"):  # everything stands, before it is removed
             made = ("own/topk/sae", "tiny/figures/figure2.html", "tiny/topk.evaluated/evaluation.json",
                     "tiny/topk.saelens/cfg.json", "tiny/topk.html", "imported/sae.json",

@@ -18,6 +18,7 @@ from tsae_nb.storage import read_json
 from tsae_nb.views.explorer import FeatureExplorer
 from tsae_nb.views.feature_index import FeatureIndex
 
+pytestmark = pytest.mark.usefixtures("without_chrome")
 COMMON = {"variants": ["topk", "temporal"], "sae": {"dictionary_size": 64}, "activations": {"calibration_rows": 8},
           "training": {"steps": 6, "rows_per_batch": 8, "checkpoint_every": 3}}
 TEXT = {"name": "text", **COMMON, "data": {"rows": 40, "evaluation_rows": 8, "row_length": 32}}

@@ -35,15 +35,19 @@ if TYPE_CHECKING:
     from .tensor import PretendDevice
 
 VARIABLE, REPORT = "TSAE_PRETEND_CUDA", "TSAE_PRETEND_CUDA_REPORT"
+UNCOUNTED = "TSAE_PRETEND_CUDA_UNCOUNTED"  # which line of the project runs what is not looked up
 SITE = Path(__file__).parent / "site"
 _device: Any = None
 
 
-def environment(report: Path | None = None, base: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment(
+    report: Path | None = None, base: Mapping[str, str] | None = None, counting: bool = True
+) -> dict[str, str]:
     """The environment of a process that shall see the device; `report`: the folder where each leaves its counts."""
     given = dict(os.environ if base is None else base)
     path = os.pathsep.join(part for part in (str(SITE), given.get("PYTHONPATH")) if part)
-    return {**given, "PYTHONPATH": path, VARIABLE: "1"} | ({REPORT: str(report)} if report else {})
+    return {**given, "PYTHONPATH": path, VARIABLE: "1"} | ({REPORT: str(report)} if report else {}) | (
+        {} if counting else {UNCOUNTED: "1"})
 
 
 def load_guard() -> None:
@@ -63,6 +67,7 @@ def switch_on() -> "PretendDevice":
 
         patches.apply()
         _device = tensor.DEVICE
+        _device.counting = not os.environ.get(UNCOUNTED)
         _device.__enter__()
         atexit.register(_end)
         if os.environ.get(REPORT):  # a kernel may be killed when its work is done
