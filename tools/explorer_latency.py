@@ -33,13 +33,7 @@ TIMED = """async ([action, n]) => {
   const root = document.querySelector(".tsae"), search = root.querySelector("input[type=search]"), taken = [];
   const press = (element, key) => element.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
   for (let i = 0; i < n; i += 1) {
-    const rows = root.querySelectorAll('.tsae-line:not([aria-selected="true"])');
-    const row = rows[Math.floor(Math.random() * rows.length)];
-    if (action === "row clicked") {
-      row.dispatchEvent(new PointerEvent("pointerdown", { bubbles: true }));
-      await new Promise((resolve) => setTimeout(resolve, 100)); // a hand lets go
-    }
-    if (["random feature", "number typed"].includes(action)) search.value = String(Math.floor(Math.random() * 1000));
+    if (action !== "next feature") search.value = String(Math.floor(Math.random() * 1000));
     if (action === "number typed") {
       search.dispatchEvent(new Event("input", { bubbles: true }));
       await new Promise((resolve) => setTimeout(resolve, 100)); // a hand's way to Enter
@@ -47,7 +41,6 @@ TIMED = """async ([action, n]) => {
     const start = performance.now();
     const painted = new Promise((resolve) => root.addEventListener("tsae:painted", resolve, { once: true }));
     if (action === "next feature") press(root, "j");
-    else if (action === "row clicked") row.click();
     else press(search, "Enter");
     await painted;
     taken.push(performance.now() - start);
@@ -110,7 +103,7 @@ def summary(taken: list[float]) -> dict[str, float]:
 
 
 def measure_browser(folder: Path, times: int) -> dict[str, dict[str, float]]:
-    """Click → painted in JupyterLab: next feature by keyboard; a row; one by its number, unforeseen, and typed."""
+    """Click → painted in JupyterLab: next feature by keyboard; one by its number, unforeseen, and typed by a hand."""
     from browser import chromium, jupyter_lab, run_all
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -129,7 +122,7 @@ def measure_browser(folder: Path, times: int) -> dict[str, dict[str, float]]:
             page.wait_for_selector(".tsae[data-painted]", timeout=120_000)
             return {
                 f"browser: {action}": summary(page.evaluate(TIMED, [action, times]))
-                for action in ("next feature", "row clicked", "random feature", "number typed")
+                for action in ("next feature", "random feature", "number typed")
             }
 
 
