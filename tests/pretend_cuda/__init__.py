@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .tensor import PretendDevice
 
 VARIABLE, REPORT = "TSAE_PRETEND_CUDA", "TSAE_PRETEND_CUDA_REPORT"
-UNCOUNTED = "TSAE_PRETEND_CUDA_UNCOUNTED"  # which line of the project runs what is not looked up
+UNCOUNTED = "TSAE_PRETEND_CUDA_UNCOUNTED"
 SITE = Path(__file__).parent / "site"
 _device: Any = None
 
@@ -43,11 +43,14 @@ _device: Any = None
 def environment(
     report: Path | None = None, base: Mapping[str, str] | None = None, counting: bool = True
 ) -> dict[str, str]:
-    """The environment of a process that shall see the device; `report`: the folder where each leaves its counts."""
+    """The environment of a process that shall see the device.
+
+    `report`: the folder where each leaves its counts; `counting` false: nothing is counted, which is faster.
+    """
     given = dict(os.environ if base is None else base)
     path = os.pathsep.join(part for part in (str(SITE), given.get("PYTHONPATH")) if part)
-    return {**given, "PYTHONPATH": path, VARIABLE: "1"} | ({REPORT: str(report)} if report else {}) | (
-        {} if counting else {UNCOUNTED: "1"})
+    chosen = {REPORT: str(report) if report else "", UNCOUNTED: "" if counting else "1"}
+    return {**given, "PYTHONPATH": path, VARIABLE: "1", **{name: value for name, value in chosen.items() if value}}
 
 
 def load_guard() -> None:
