@@ -325,7 +325,7 @@ def test_every_term_is_at_work() -> None:
         for _ in range(3):
             wanted = beside(scrambled(case), batch())[0]
             for name, value in (wanted.values | wanted.monitors).items():
-                seen.setdefault(name, []).append(float(value.detach()))
+                seen.setdefault(name, []).append(float(torch.as_tensor(value).detach()))
             seen.setdefault("λ3", []).append(wanted.weights.get("adversary", 0.1))
     for name in ("margin", "adversary", "auxiliary", "consistency", "evolution", "routing_entropy", "dead_features"):
         assert max(seen[name]) > 1e-4, f"{name} is never at work: {seen[name]}"
