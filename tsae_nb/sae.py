@@ -106,7 +106,7 @@ def _plain(sae: "SparseAutoencoder", reading: Reading) -> Encoded:
     codes = sae.sparse_codes[0].encode(reading.inputs, sae.encoder_weight, sae.encoder_bias, reading.centre)
     return Encoded(codes, codes.decode(sae.decoder_weight) + sae.decoder_bias, codes_of, [codes], [codes])
 
-
+# %% ../nbs/20_sae.ipynb #read2002
 def _by_levels(sae: "SparseAutoencoder", reading: Reading) -> Encoded:
     """From coarse to fine (notebook 16)."""
     def codes_of(features: Tensor, activation: SparseActivation) -> Codes:
@@ -146,20 +146,20 @@ def _by_looks(sae: "SparseAutoencoder", reading: Reading) -> Encoded:
     codes = activation(looked.pre_activations)
     return Encoded(codes, codes.decode(sae.decoder_weight) + sae.decoder_bias, codes_of, [codes], [codes])
 
+# %% ../nbs/20_sae.ipynb #read2003
+WAYS: dict[str, Callable[["SparseAutoencoder", Reading], Encoded]] = {  # the setting that asks for it
+    "router": _by_levels,
+    "prediction": _predicted_and_novel,
+    "temporal_code": _by_looks,
+}
 
+# %% ../nbs/20_sae.ipynb #read2005
 def _in_units(codes: Codes, scale: Tensor, row_lengths: Tensor | None) -> Codes:
     """Codes of the scaled stream in raw units, of unit rows."""
     values = codes.values / scale
     if row_lengths is not None:
         values = values * (row_lengths if isinstance(codes, DenseCodes) else row_lengths[codes.pattern.indices])
     return dataclasses.replace(codes, values=values)
-
-
-WAYS: dict[str, Callable[["SparseAutoencoder", Reading], Encoded]] = {  # the setting that asks for it
-    "router": _by_levels,
-    "prediction": _predicted_and_novel,
-    "temporal_code": _by_looks,
-}
 
 # %% ../nbs/20_sae.ipynb #seam0010
 def group_numbers(
