@@ -171,6 +171,29 @@ def group_numbers(
         numbers[torch.as_tensor(features, device=device)] = number
     return numbers
 
+# %% ../nbs/20_sae.ipynb #read2010
+def _rows_given(
+    sae: "SparseAutoencoder", activations: Tensor, valid: Tensor | None, documents: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows (B, T, d), valid (B, T) bool and documents (B, T) of what an SAE is given, as `encode_sparse` takes it."""
+    if activations.shape[-1] != sae.width:
+        raise UserError(f"this SAE reads a residual stream of width {sae.width}, not {activations.shape[-1]}: "
+                        "load the SAE of this model and layer")
+    if activations.ndim != 3 and sae.is_sequential:
+        raise UserError(f"codes of a temporal SAE depend on the sequence: give rows (B, T, {sae.width}), "
+                        f"not {tuple(activations.shape)}")
+    rows = activations if activations.ndim == 3 else activations.reshape(1, -1, sae.width)
+    for name, given in (("valid", valid), ("documents", documents)):
+        if given is not None and given.shape not in (rows.shape[:2], activations.shape[:-1]):
+            raise UserError(f"{name} is {tuple(given.shape)}, the tokens are {tuple(activations.shape[:-1])}: "
+                            "give one entry for each of them")
+    if valid is None:
+        valid = torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device)
+    valid = valid.reshape(rows.shape[:2]).to(rows.device, torch.bool)  # a tokenizer's attention_mask: 0, 1, on CPU
+    if documents is None:
+        documents = torch.arange(len(rows), device=rows.device)[:, None].expand(rows.shape[:2])
+    return rows, valid, documents.reshape(rows.shape[:2]).to(rows.device)
+
 # %% ../nbs/20_sae.ipynb #52df7331
 class SparseAutoencoder(nn.Module):
     """A sparse autoencoder on the residual stream of width d with k features, assembled from a config.
@@ -283,24 +306,9 @@ class SparseAutoencoder(nn.Module):
         valid; without `documents` a row is one document. A plain SAE takes any (…, d), as one row. Raises `UserError`
         for another width, for masks of other tokens, or for less than rows where codes depend on the sequence.
         """
-        if activations.shape[-1] != self.width:
-            raise UserError(f"this SAE reads a residual stream of width {self.width}, not {activations.shape[-1]}: "
-                            "load the SAE of this model and layer")
-        if activations.ndim != 3 and self.is_sequential:
-            raise UserError(f"codes of a temporal SAE depend on the sequence: give rows (B, T, {self.width}), "
-                            f"not {tuple(activations.shape)}")
-        rows = activations if activations.ndim == 3 else activations.reshape(1, -1, self.width)
-        for name, given in (("valid", valid), ("documents", documents)):
-            if given is not None and given.shape not in (rows.shape[:2], activations.shape[:-1]):
-                raise UserError(f"{name} is {tuple(given.shape)}, the tokens are {tuple(activations.shape[:-1])}: "
-                                "give one entry for each of them")
-        if valid is None:
-            valid = torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device)
-        valid = valid.reshape(rows.shape[:2]).to(rows.device, torch.bool)  # a tokenizer's attention_mask: 0, 1, on CPU
-        if documents is None:
-            documents = torch.arange(len(rows), device=rows.device)[:, None].expand(rows.shape[:2])
+        rows, valid, documents = _rows_given(self, activations, valid, documents)
         with self._evaluating():
-            output = self(self.scaled(rows), valid, documents.reshape(rows.shape[:2]).to(rows.device))
+            output = self(self.scaled(rows), valid, documents)
         codes = output.codes
         if output.predicted is not None:
             codes = DenseCodes(torch.cat([codes.dense(), output.predicted], 1))
