@@ -196,3 +196,17 @@ def test_a_world_in_which_nothing_is_on_is_measured(
     capsys.readouterr()
     assert main(["list", "runs/planted"]) == main(["compare", "runs/planted/batch_topk", "runs/planted/tfa"]) == 0
     assert main(["figures", "runs/planted"]) in (0, 2) and "Traceback" not in capsys.readouterr().err
+
+
+def test_a_run_that_lost_its_settings_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("--set", "training.steps=2", "--variants", "batch_topk")
+    Path("runs/planted/batch_topk/config.yaml").unlink()
+    for command in (["list", "runs/planted"], ["run", "planted", *SHORT, "--set", "training.steps=2", "--variants",
+                                               "batch_topk"], ["compare", "runs/planted/batch_topk"]):
+        capsys.readouterr()
+        assert main(command) == (0 if command[0] == "list" else 2)
+        said = "".join(capsys.readouterr())
+        assert "Errno" not in said and "batch_topk/config.yaml is missing" in said and "Put back the file" in said, said
