@@ -35,9 +35,9 @@ TORCH_INDEX ?=
 .venv/.installed: constraints.txt pyproject.toml setup.py
 	$(PYTHON) -m venv .venv
 	@echo "environment, 1 of 2: torch, by far the largest part"
-	$(BIN)/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --no-compile $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
 	@echo "environment, 2 of 2: everything else, a minute or more"
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@
 	@du -sh .venv
 

@@ -32,19 +32,32 @@ KERNEL_P95_MS, BROWSER_P95_MS, OPEN_MS = 60.0, 80.0, 2000.0
 TIMED = """async ([action, n]) => {
   const root = document.querySelector(".tsae"), search = root.querySelector("input[type=search]"), taken = [];
   const press = (element, key) => element.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  const point = (element, kind, buttons) => element.dispatchEvent(new PointerEvent(kind, { bubbles: true, buttons }));
+  const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+  const rows = root.querySelector("[role=listbox]");
   for (let i = 0; i < n; i += 1) {
-    if (action !== "next feature") search.value = String(Math.floor(Math.random() * 1000));
+    let row = null;
+    if (action === "row clicked") {
+      rows.scrollTop = Math.random() * (rows.scrollHeight - rows.clientHeight);
+      await pause(250);
+      const others = [...rows.querySelectorAll("[role=option][aria-selected=false]")];
+      row = others[Math.floor(others.length / 2)];
+      point(row, "pointerdown", 1);
+      await pause(80); // a hand's click
+      point(row, "pointerup", 0);
+    } else if (action !== "next feature") search.value = String(Math.floor(Math.random() * 1000));
     if (action === "number typed") {
       search.dispatchEvent(new Event("input", { bubbles: true }));
-      await new Promise((resolve) => setTimeout(resolve, 100)); // a hand's way to Enter
+      await pause(100); // a hand's way to Enter
     }
     const start = performance.now();
     const painted = new Promise((resolve) => root.addEventListener("tsae:painted", resolve, { once: true }));
-    if (action === "next feature") press(root, "j");
+    if (row) row.click();
+    else if (action === "next feature") press(root, "j");
     else press(search, "Enter");
     await painted;
     taken.push(performance.now() - start);
-    await new Promise((resolve) => setTimeout(resolve, 250));
+    await pause(250);
   }
   return taken;
 }"""
@@ -103,7 +116,7 @@ def summary(taken: list[float]) -> dict[str, float]:
 
 
 def measure_browser(folder: Path, times: int) -> dict[str, dict[str, float]]:
-    """Click → painted in JupyterLab: next feature by keyboard; one by its number, unforeseen, and typed by a hand."""
+    """Click → painted in JupyterLab: next feature by key; a row; a number that nothing foretells, and a typed one."""
     from browser import chromium, jupyter_lab, run_all
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -122,7 +135,7 @@ def measure_browser(folder: Path, times: int) -> dict[str, dict[str, float]]:
             page.wait_for_selector(".tsae[data-painted]", timeout=120_000)
             return {
                 f"browser: {action}": summary(page.evaluate(TIMED, [action, times]))
-                for action in ("next feature", "random feature", "number typed")
+                for action in ("next feature", "row clicked", "random feature", "number typed")
             }
 
 
