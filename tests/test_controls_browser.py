@@ -4,13 +4,18 @@ Of each notebook only what its control needs is run, all of it in one kernel, ea
 """
 
 import ast
+import itertools
 import re
 import symtable
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
+import numpy as np
+import plotly.graph_objects as go
+import pytest
 from browser import run_cells
 from conftest import ROOT
 from playwright.sync_api import Locator, Page, expect
@@ -117,6 +122,46 @@ def test_every_notebook_that_should_have_a_control_has_one_and_stores_its_pictur
         [output] = found.outputs
         assert {"application/vnd.plotly.v1+json", "image/png"} <= output.data.keys(), found.notebook
         assert "application/vnd.jupyter.widget-view+json" not in output.data, found.notebook
+
+
+def numbers(drawn: object) -> np.ndarray:
+    """The numbers along one axis of a trace; none where it has words, or nothing."""
+    try:
+        return np.asarray([] if drawn is None else drawn, dtype=float).ravel()
+    except ValueError:
+        return np.empty(0)
+
+
+def cut_off(figure: go.Figure) -> list[str]:
+    """What is drawn of no number, or outside the range that a linear axis was given."""
+    found = []
+    for trace in figure.data:
+        for letter in "xyz":
+            drawn, low, high = numbers(getattr(trace, letter, None)), -np.inf, np.inf
+            if letter != "z":
+                axis = figure.layout[f"{letter}axis{(trace[f'{letter}axis'] or letter)[1:]}"]
+                low, high = sorted(axis.range) if axis.range and axis.type != "log" else (low, high)
+            if not (np.isfinite(drawn) & (drawn >= low) & (drawn <= high)).all():
+                found.append(f"{letter} of {trace.name!r}: {drawn.min():.3g} to {drawn.max():.3g}")
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # of plotly, given a tensor
+@pytest.mark.parametrize("found", CONTROLS, ids=lambda found: found.notebook.stem)
+def test_a_picture_is_whole_wherever_its_sliders_stand(found: Found) -> None:
+    """At both ends of all sliders together, and at every place of each."""
+    space: dict[str, Any] = {}
+    exec(needed(found.before, found.expression), space)
+    control = eval(found.expression, space)
+    places = {name: [place for _, place in slider.options] for name, slider in control.sliders.items()}
+    spots = [dict(zip(places, ends, strict=True)) for ends in itertools.product(*(
+        (values[0], values[-1]) for values in places.values()))]
+    spots += [{**control.begin, name: value} for name, values in places.items() for value in values]
+    for spot in spots:
+        figure = control.picture(**spot)
+        drawn = sum(numbers(getattr(trace, letter, None)).size for trace in figure.data for letter in "yz")
+        assert drawn, f"{spot}: nothing is drawn"
+        assert not (missing := cut_off(figure)), f"{spot}: {missing}"
 
 
 def test_each_control_moved_changes_its_picture(
