@@ -129,6 +129,8 @@ def test_every_equation_can_be_drawn(served: str, page: Page) -> None:
     found = [(name, html.unescape(text)) for name in PAGES
              for text in re.findall(r'class="arithmatex">\\[(\[](.*?)\\[)\]]</', text_of(name), re.DOTALL)]
     assert len(found) > 100
+    torn = [name for name in PAGES if re.search(r'\$<span class="arithmatex">', text_of(name))]
+    assert not torn, f"equations within a line, with dollars around: {torn}"
     page.goto(f"{served}/paper.html")
     wrong = page.evaluate("""found => found.flatMap(([page, text]) => {
         try { katex.renderToString(text, {displayMode: true}); } catch (error) { return [`${page}: ${error}`]; }
@@ -175,6 +177,16 @@ def test_light_and_dark(served: str, page: Page, scheme: str) -> None:
     page.reload()
     shade = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/[0-9.]+/g)[0] > 128")
     assert shade == (scheme == "light")
+
+
+@pytest.mark.parametrize("name", ["index.html", "paper.html", MARGIN, "evaluation/34_unlearning.html"])
+def test_no_page_is_wider_than_a_phone(served: str, page: Page, name: str) -> None:
+    """Tables, code and equations that are have a bar of their own."""
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{served}/{name}")
+    width = page.evaluate("document.documentElement.scrollWidth")
+    page.set_viewport_size({"width": 1366, "height": 768})
+    assert width <= 390
 
 
 @pytest.mark.parametrize("how", ["served", "opened"])
@@ -224,3 +236,5 @@ def test_a_link_leads_where_it_led_in_the_notebook(link: str, heading: str | Non
 def test_lists_and_equations_stand_apart() -> None:
     assert blocks_apart("One:\n- a\n  b\n- c\n\n```\nx\n- y\n```") == "One:\n\n- a\n  b\n- c\n\n```\nx\n- y\n```"
     assert blocks_apart("$$a$$\n$$b\nc$$\nand") == "\n$$a$$\n\n\n$$b\nc$$\n\nand"
+    assert blocks_apart("1. One:\n   $$a$$\n   and\n2. Two:\n   $$b$$\n\nOn") == (
+        "1. One:\n\n    $$a$$\n\n    and\n\n2. Two:\n\n    $$b$$\n\n\nOn")

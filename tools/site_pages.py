@@ -14,6 +14,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from posixpath import normpath, relpath
+from textwrap import dedent, indent
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -41,6 +42,7 @@ KEPT = re.compile(r"(```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]*\$|!?\[[^\]]*\]\([^)
 CITATION = re.compile(r"((?:[A-Z][\w’-]+\s+(?:&\s+)?)?)(" + CITED.pattern.replace(" ", r"\s+") + ")")
 EQUATION = re.compile(r"^(\$\$.*?\$\$)$", re.DOTALL | re.MULTILINE)
 ITEM = re.compile(r"^([-*]|\d+\.) ")
+IN_ITEM = re.compile(r"^ +(\$\$[^$]+\$\$)\n?((?: +\S.*\n?)*)", re.MULTILINE)  # an equation, and the rest of its item
 TERMINAL = re.compile(r"\x1b\[[0-9;]*m")
 PAGES = {"references.bib": "references.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 
@@ -91,9 +93,13 @@ def cited(text: str, works: list[Work], to: str) -> str:
 
 
 def blocks_apart(text: str) -> str:
-    """Text with an empty line before lists and around equations: notebooks need none, MkDocs' Markdown does."""
+    """Text with an empty line before lists and around equations: notebooks need none, MkDocs' Markdown does.
+
+    It also wants four columns before what stands apart within an item of a list.
+    """
     lines: list[str] = []
     fenced = False
+    text = IN_ITEM.sub(lambda item: "\n" + indent(f"{item[1]}\n\n{dedent(item[2])}".rstrip(), " " * 4) + "\n\n", text)
     for line in EQUATION.sub(r"\n\1\n", text).splitlines():
         before = lines[-1] if lines else ""
         if ITEM.match(line) and not fenced and before.strip() and not before.startswith(" ") and not ITEM.match(before):
