@@ -106,3 +106,10 @@ def test_the_file_for_citing_names_works_as_the_bibliography_does() -> None:
         assert str(reference.get("year", "")) == work.fields.get("year", "")
         assert ("eprint" in work.fields) == ("url" in reference)
         assert reference.get("url", "").removeprefix("https://arxiv.org/abs/") == work.fields.get("eprint", "")
+
+
+def test_the_file_for_citing_names_the_work_of_every_sparse_code() -> None:
+    text = source(ROOT / "nbs" / "components" / "10_sparse_code.ipynb")
+    named = {reference["title"] for reference in yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["references"]}
+    cited = {work.fields["title"] for work in WORKS if work.is_in(text)}
+    assert len(cited) >= 4 and cited <= named, cited - named
