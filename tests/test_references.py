@@ -110,6 +110,7 @@ def test_the_file_for_citing_names_works_as_the_bibliography_does() -> None:
 
 def test_the_file_for_citing_names_the_work_of_every_sparse_code() -> None:
     text = source(ROOT / "nbs" / "components" / "10_sparse_code.ipynb")
-    named = {reference["title"] for reference in yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["references"]}
+    page = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    named = {reference["title"] for reference in page["references"]}
     cited = {work.fields["title"] for work in WORKS if work.is_in(text)}
     assert len(cited) >= 4 and cited <= named, cited - named
