@@ -168,3 +168,45 @@ def test_a_grid_is_of_one_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         else:
             with pytest.raises(UserError, match=said):
                 planted_grid.commit_of(runs)
+
+
+@pytest.mark.parametrize("setting, said", [
+    ("planted.noise=1e60", "less than or equal to 1000000"), ("planted.density=0.9", "less than or equal to 0.5"),
+    (f"planted.width={10**20}", "less than or equal to 1000000000"), ("sae.temporal_code.taps=10000000", "to 1024"),
+    (f"sae.dictionary_size={10**22}", "less than or equal to 1000000000"), ("planted.slow=1000000000", "too little"),
+    ("planted.evaluation_rows=1000000000", "too little"), ("training.rows_per_batch=1000000000", "too little"),
+])
+def test_what_cannot_be_drawn_or_held_is_refused_before_any_work(
+    setting: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "planted", "--variants", "temporal_code", *SHORT, "--set", setting]) == 2
+    error = capsys.readouterr().err
+    assert said in error and setting.split("=")[0] in error and "Traceback" not in error, error
+    assert not [*tmp_path.rglob("metrics.jsonl")]
+
+
+def test_a_world_in_which_nothing_is_on_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("--set", "training.steps=2", "--set", "planted.density=1e-9", "--variants", "batch_topk,tfa")
+    found = read_json("runs/planted/batch_topk/evaluation.json")["recovery"]
+    assert found["explained_variance_of_signal"] is found["slow"]["f1"] is None and 0 < found["fast"]["mcc"] < 1
+    capsys.readouterr()
+    assert main(["list", "runs/planted"]) == main(["compare", "runs/planted/batch_topk", "runs/planted/tfa"]) == 0
+    assert main(["figures", "runs/planted"]) in (0, 2) and "Traceback" not in capsys.readouterr().err
+
+
+def test_a_run_that_lost_its_settings_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("--set", "training.steps=2", "--variants", "batch_topk")
+    Path("runs/planted/batch_topk/config.yaml").unlink()
+    for command in (["list", "runs/planted"], ["run", "planted", *SHORT, "--set", "training.steps=2", "--variants",
+                                               "batch_topk"], ["compare", "runs/planted/batch_topk"]):
+        capsys.readouterr()
+        assert main(command) == (0 if command[0] == "list" else 2)
+        said = "".join(capsys.readouterr())
+        assert "Errno" not in said and "batch_topk/config.yaml is missing" in said and "Put back the file" in said, said

@@ -56,6 +56,70 @@ def test_only_what_is_missing_is_made(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(planted.lines.missing("grid")) == 4 and not planted.blind("grid")
 
 
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> planted_set.PlantedSet:
+    """A set of four runs with all their lines, made up."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "small.yaml").write_text(SMALL.replace("STEPS", "2"))
+    parts = {"grid": planted_set.Part("small", (3,), {"worlds": ["short", "noisy"]})}
+    lines = replace(planted_set.LINES, parts=parts, root=tmp_path, besides=lambda run: ())
+    for run in lines.wanted("grid"):
+        lines.add(made_up(run))
+    return planted_set.PlantedSet(lines)
+
+
+def made_up(run: line_sets.Run) -> pd.DataFrame:
+    planted = run.config.planted
+    assert planted is not None
+    return pd.DataFrame([
+        {"run": run.config.name, "method": run.config.sae.variant, "run_length": planted.run_length, "seed": 3,
+         "noise": planted.noise, "features": kind, "f1": 0.5, "part": run.part, "key": run.key}
+        for kind in ("fast", "slow")])
+
+
+def test_lines_stand_there_once_and_a_run_that_lost_one_is_missing(small: planted_set.PlantedSet) -> None:
+    lines, path = small.lines, small.lines.root / small.lines.table
+    whole, (first, *_) = path.read_bytes(), lines.wanted("grid")
+    assert len(lines.stored()) == 8 and not lines.missing("grid")
+    lines.add(made_up(first))  # by another process that made it, too
+    assert path.read_bytes() == whole
+    table = lines.stored()
+    table[(table.key != first.key) | (table.features != "slow")].to_csv(path, index=False)
+    assert [run.key for run in lines.missing("grid")] == [first.key]
+    lines.add(made_up(first))
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("content, said", [
+    (b"", "No columns"), (b"<<<<<<< HEAD\npart,run,key,method\n", "no column part"),
+    (b"part,run,kex,method\n", "no column key"), (b"part,run,key,method\n1,2,3,4,5\n1,2,3,4,5,6\n", "saw 6"),
+    (b"\xff\xfe\x00", "decode"),
+])
+def test_a_table_that_cannot_be_read_is_named(
+    content: bytes, said: str, small: planted_set.PlantedSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (small.lines.root / small.lines.table).write_bytes(content)
+    ask = line_sets.Command("", small.lines, small.make, small.check, small.missing)
+    for flag in ("--list", "--check"):
+        assert ask([flag]) == 2
+        error = capsys.readouterr().err
+        assert "planted.csv is not the table that was written" in error and said in error and "git restore" in error
+
+
+def test_what_is_missing_is_said_and_two_do_not_make_one_set(
+    small: planted_set.PlantedSet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = line_sets.Command("", small.lines, small.make, small.check, small.missing)
+    assert ask(["--check"]) == 0
+    (small.lines.root / small.lines.table).unlink()
+    assert ask(["--check"]) == 1 and "4 of 4 runs are missing" in capsys.readouterr().err
+    monkeypatch.setattr(line_sets, "changed", lambda *_: [])
+    with line_sets.locked(small.lines.root / small.lines.work, "making planted", wait=False):
+        assert ask([]) == 2
+    assert "is in use by" in capsys.readouterr().err
+
+
 def test_what_the_readme_says_of_them_exceeds_what_seeds_differ() -> None:
     table = pd.read_csv(ROOT / planted_set.LINES.table)
     methods, shuffled = (table[(table.part == part) & (table.features == "slow")] for part in ("methods", "shuffled"))

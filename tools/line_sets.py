@@ -19,7 +19,7 @@ from tsae_nb.experiments import expand_worlds, load_experiment, nested
 from tsae_nb.foundation import content_hash
 from tsae_nb.processes import Children
 from tsae_nb.run_folders import StoredRun, open_run, read_mapping
-from tsae_nb.storage import whole_file
+from tsae_nb.storage import locked, whole_file
 
 DIGITS = "%.6g"
 
@@ -75,6 +75,7 @@ class LineSet:
     lines: Callable[[StoredRun], pd.DataFrame]
     root: Path = ROOT
     besides: Callable[[Run], Iterable[str]] = lambda run: ()  # keys of other lines that belong to a run
+    each: int = 1  # lines of a run
 
     def wanted(self, part: str) -> list[Run]:
         """The runs of a part, as today's files have them."""
@@ -82,10 +83,19 @@ class LineSet:
         return [Run(part, config, world) for world, config in expand_worlds(experiment)]
 
     def stored(self) -> pd.DataFrame:
-        """All lines; without any an empty table."""
-        path = self.root / self.table
-        return pd.read_csv(path, keep_default_na=False, na_values=[""]) if path.is_file() else pd.DataFrame(
-            columns=["part", "run", "key", "method"])
+        """All lines; without any an empty table. Raises `UserError` for a file that is no such table."""
+        path, needed = self.root / self.table, ("part", "run", "key", "method")
+        if not path.is_file():
+            return pd.DataFrame(columns=[*needed])
+        try:
+            table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+            wrong = ", ".join(f"no column {name}" for name in needed if name not in table)
+        except (ValueError, OSError) as error:
+            wrong = str(error).strip()
+        if wrong:
+            raise UserError(f"{path} is not the table that was written ({wrong}): mend the line, or take the file from "
+                            f"the commit, git restore {self.table}; what is missing there is made again")
+        return table
 
     def lines_of(self, *parts: str) -> pd.DataFrame:
         """The lines of some parts."""
@@ -98,7 +108,8 @@ class LineSet:
 
     def add(self, lines: pd.DataFrame) -> None:
         """Put lines beside those that are stored; what is no longer wanted goes."""
-        before = self.stored()
+        before, again = self.stored(), set(zip(lines.part, lines.key, strict=True))
+        before = before[[pair not in again for pair in zip(before.part, before.key, strict=True)]]
         keys = {(part, key) for part in self.parts for key in self.keys(part)}
         table = pd.concat([before, lines], ignore_index=True) if len(before) else lines
         table = table[[pair in keys for pair in zip(table.part, table.key, strict=True)]]
@@ -110,8 +121,9 @@ class LineSet:
             table.to_csv(temporary, index=False, float_format=DIGITS)
 
     def missing(self, part: str) -> list[Run]:
-        """Runs of a part of which there is no line."""
-        known = set(self.lines_of(part).key)
+        """Runs of a part of which there are not all lines."""
+        counts = self.lines_of(part).key.value_counts()
+        known = set(counts.index[counts >= self.each])
         return [run for run in self.wanted(part) if run.key not in known]
 
     def train(self, parts: Iterable[str], processes: int) -> bool:
@@ -191,18 +203,20 @@ class Command:
         parser.add_argument("--check", action="store_true", help="compare what is stored with today's files")
         chosen = parser.parse_args(arguments)
         os.chdir(root)
-        if chosen.list:
-            print("\n".join(f"{part}: {self.missing(part)}" for part in chosen.parts))
-            return 0
 
         def work() -> int:
+            if chosen.list:
+                print("\n".join(f"{part}: {self.missing(part)}" for part in chosen.parts))
+                return 0
             good = True
             if not chosen.check:
                 results = (*(root / self.lines.table).parent.glob("*.csv"), root / "figures")  # another set's, too
                 if dirty := changed(*results):
                     raise UserError(f"files differ from the commit that would be noted down: {', '.join(dirty[:3])}")
-                good = self.make(chosen.parts, chosen.processes)
-            problems = self.check()
+                with locked(root / self.lines.work, f"making {self.lines.table.stem}", wait=False):
+                    good = self.make(chosen.parts, chosen.processes)
+            problems = self.check() + [f"{part}: {self.missing(part)}" for part in chosen.parts
+                                       if self.lines.missing(part)]
             print("\n".join(problems), file=sys.stderr)
             return 1 if problems or not good else 0
 

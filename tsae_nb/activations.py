@@ -60,8 +60,8 @@ def sinks(batches: Iterable[tuple[Tensor, Tensor]], above: float = 20.0) -> list
 def scale_of(mean_square: float, width: int, normalize: str) -> float:
     """The constant s with E‖s·h‖² = d, or 1 for `normalize="none"`."""
     if not 0 < mean_square < float("inf"):
-        raise UserError(f"the residual stream has a mean square of {mean_square:g}: this language model, or its layer, "
-                        "is broken or empty; choose another")
+        raise UserError(f"the activations have a mean square of {mean_square:g}: what they are of (a language model, "
+                        "its layer, a planted world without noise) is broken or empty; choose another")
     return (width / mean_square) ** 0.5 if normalize == "mean_square" else 1.0
 
 # %% ../nbs/05_activations.ipynb #ea7316bb

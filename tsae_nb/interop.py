@@ -1076,6 +1076,57 @@ class SAEBenchConfig:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+# %% ../nbs/22_interop.ipynb #read2202
+def _raw_weights(sae: SparseAutoencoder) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Encoder (d, k), decoder (k, d) with rows of length 1, and their biases (k,) and (d,), all of raw activations."""
+    scale, lengths = sae.scale.detach(), 1.0 if sae.row_lengths is None else sae.row_lengths
+    encoder, bias, *_ = sae.weights
+    times = sae.dictionary_size // len(encoder)  # novel and predicted features have the same rows
+    return (encoder.repeat(times, 1).T * lengths, sae.decoder, bias.repeat(times) * lengths / scale,
+            sae.decoder_bias / scale)
+
+# %% ../nbs/22_interop.ipynb #read2205
+class _Seen(NamedTuple):
+    """What a model was last seen to read."""
+
+    tokens: Tensor  # (B, T)
+    stream: Tensor  # (B, T, d) that they gave
+    tokenizer: "PreTrainedTokenizerBase"
+
+
+@contextmanager
+def _looking_on(model: Any, hook_name: str, remember: Callable[[_Seen], None]) -> Iterator[None]:
+    """Within it, `remember` is given what a `HookedTransformer` reads, each time its stream reaches a hook point."""
+    tokens = torch.empty(0)
+
+    def begins(_: nn.Module, given: tuple[Tensor]) -> None:
+        nonlocal tokens
+        tokens = given[0]
+
+    def reaches(_: nn.Module, given: tuple[Tensor]) -> None:
+        remember(_Seen(tokens, given[0].detach(), model.tokenizer))
+
+    hooks = (model.embed.register_forward_pre_hook(begins),
+             model.hook_dict[hook_name].register_forward_pre_hook(reaches))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+# %% ../nbs/22_interop.ipynb #read2207
+def _masks(x: Tensor, seen: _Seen | None) -> dict[str, Tensor]:
+    """What a temporal SAE is told of rows (B, T, d): `valid`, and where tokens are known `documents`, (B, T)."""
+    valid = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+    valid[:, :1] = False
+    if seen is None or seen.stream.shape != x.shape or not torch.equal(seen.stream.to(x), x):
+        return {"valid": valid}
+    from tsae_nb.corpus import ended_documents, valid_tokens  # transformers is slow to import
+
+    tokens = seen.tokens.to(x.device)
+    valid = torch.from_numpy(valid_tokens(tokens.cpu().numpy(), seen.tokenizer)).to(x.device)
+    return {"valid": valid, "documents": ended_documents(tokens, seen.tokenizer)}
+
 # %% ../nbs/22_interop.ipynb #s7e8c6a1
 class SAEBenchAdaptor(nn.Module):
     """One of our SAEs as sae_bench expects it, on raw activations of TransformerLens's `hook_resid_post`.
@@ -1093,23 +1144,12 @@ class SAEBenchAdaptor(nn.Module):
     ) -> None:
         super().__init__()
         self.sae = sae.eval()
-        size, width, scale = sae.dictionary_size, sae.width, sae.scale.detach()
-
-        def constant(tensor: Tensor) -> nn.Parameter:
-            return nn.Parameter(tensor.detach().clone(), requires_grad=False)
-
-        lengths = 1.0 if sae.row_lengths is None else sae.row_lengths
-        encoder, bias, *_ = sae.weights
-        times = size // len(encoder)  # novel and predicted features have the same rows
-        self.W_enc = constant(encoder.repeat(times, 1).T * lengths)  # (d, k)
-        self.W_dec = constant(sae.decoder)  # (k, d)
-        self.b_enc = constant(bias.repeat(times) * lengths / scale)
-        self.b_dec = constant(sae.decoder_bias / scale)
+        constants = [nn.Parameter(weight.detach().clone(), requires_grad=False) for weight in _raw_weights(sae)]
+        self.W_enc, self.W_dec, self.b_enc, self.b_dec = constants
         self.device, self.dtype = self.W_dec.device, self.W_dec.dtype
-        # tokens, the stream they gave, the tokenizer
-        self._read: tuple[Tensor, Tensor, PreTrainedTokenizerBase] | None = None
+        self._seen: _Seen | None = None
         self.cfg = SAEBenchConfig(
-            model_name, width, size, hook_layer, after_block(hook_layer),
+            model_name, sae.width, sae.dictionary_size, hook_layer, after_block(hook_layer),
             architecture=sae.config.sparse_code.kind, apply_b_dec_to_input=sae.config.subtract_decoder_bias,
             device=str(self.device), training_tokens=training_tokens,
         )
@@ -1120,39 +1160,18 @@ class SAEBenchAdaptor(nn.Module):
 
         What is encoded must be that stream, whole: activations kept from before have their first position masked only.
         """
-        tokens = torch.empty(0)
+        def remember(seen: _Seen) -> None:
+            self._seen = seen
 
-        def begins(_: nn.Module, given: tuple[Tensor]) -> None:
-            nonlocal tokens
-            tokens = given[0]
-
-        def reaches(_: nn.Module, given: tuple[Tensor]) -> None:
-            self._read = (tokens, given[0].detach(), model.tokenizer)
-
-        hooks = (model.embed.register_forward_pre_hook(begins),
-                 model.hook_dict[self.cfg.hook_name].register_forward_pre_hook(reaches))
         try:
-            yield
+            with _looking_on(model, self.cfg.hook_name, remember):
+                yield
         finally:
-            self._read = None
-            for hook in hooks:
-                hook.remove()
-
-    def _masks(self, x: Tensor) -> dict[str, Tensor]:
-        """What a temporal SAE is told of rows (B, T, d): `valid`, and where tokens are known `documents`, (B, T)."""
-        valid = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-        valid[:, :1] = False
-        if self._read is None or self._read[1].shape != x.shape or not torch.equal(self._read[1].to(x), x):
-            return {"valid": valid}
-        from tsae_nb.corpus import ended_documents, valid_tokens  # transformers is slow to import
-
-        tokens, tokenizer = self._read[0].to(x.device), self._read[2]
-        valid = torch.from_numpy(valid_tokens(tokens.cpu().numpy(), tokenizer)).to(x.device)
-        return {"valid": valid, "documents": ended_documents(tokens, tokenizer)}
+            self._seen = None
 
     def encode(self, x: Tensor) -> Tensor:
         """Raw activations (…, d) → codes (…, k) in this adaptor's dtype; (B, T, d) rows for a temporal SAE."""
-        masks = self._masks(x) if self.sae.is_sequential and x.ndim == 3 else {}
+        masks = _masks(x, self._seen) if self.sae.is_sequential and x.ndim == 3 else {}
         return self.sae.encode(x, **masks).to(self.dtype)
 
     def decode(self, feature_acts: Tensor) -> Tensor:

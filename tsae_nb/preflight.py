@@ -26,6 +26,7 @@ from .corpus import check_corpus
 from .evaluation.evaluations import EVALUATIONS, asked_of
 from .foundation import content_hash, size_text
 from .language_model import DTYPES, KnownModel, LanguageModels, check_passes, look_up, resolve_device
+from .planted import planted_bytes
 from .run_folders import partial_folder
 from .sae import SparseAutoencoder
 from .sources import open_source
@@ -219,6 +220,20 @@ def _check_model(config: RunConfig, known: KnownModel) -> None:
     parameter_counts(known.width, config.sae)
 
 
+def _check_planted(configs: Iterable[RunConfig], here: bool) -> None:
+    """Raise `UserError` where a planted world is too large to be drawn, elsewhere where it is to be looked at."""
+    for config in configs:
+        if (world := config.planted) is None:
+            continue
+        drawn, scored = planted_bytes(world, config.training.rows_per_batch if here else 1)
+        for device, needed in ((resolve_device(world.device), drawn), (torch.device("cpu"), scored if here else 0)):
+            if (free := free_memory(device)) is not None and needed > free:
+                raise UserError(
+                    f"{device} has too little memory: planted activations hold at least {size_text(needed)}, "
+                    f"{size_text(free)} are free. Choose smaller planted.slow, planted.fast, planted.width, "
+                    "planted.row_length, planted.evaluation_rows or training.rows_per_batch")
+
+
 def _check_ranks(ranks: int, named: str, device: torch.device) -> None:
     """Raise `UserError` where the device, as named, has no place for so many ranks."""
     if ranks == 1 or device.type == "cpu":
@@ -256,6 +271,7 @@ def look_over(configs: Sequence[RunConfig], root: str | Path, quiet: bool = Fals
     for evaluation in EVALUATIONS.values():
         if evaluation.check is not None:
             evaluation.check([config for config in configs if evaluation.asked(config)], known)
+    _check_planted(configs, here)
     needs, device = needs_of(configs, known, widths_of(configs, known), root), resolve_device(configs[0].source.device)
     for config in configs:
         _check_ranks(config.training.ranks or 1, config.source.device, device)

@@ -106,7 +106,7 @@ def _plain(sae: "SparseAutoencoder", reading: Reading) -> Encoded:
     codes = sae.sparse_codes[0].encode(reading.inputs, sae.encoder_weight, sae.encoder_bias, reading.centre)
     return Encoded(codes, codes.decode(sae.decoder_weight) + sae.decoder_bias, codes_of, [codes], [codes])
 
-
+# %% ../nbs/20_sae.ipynb #read2002
 def _by_levels(sae: "SparseAutoencoder", reading: Reading) -> Encoded:
     """From coarse to fine (notebook 16)."""
     def codes_of(features: Tensor, activation: SparseActivation) -> Codes:
@@ -146,20 +146,20 @@ def _by_looks(sae: "SparseAutoencoder", reading: Reading) -> Encoded:
     codes = activation(looked.pre_activations)
     return Encoded(codes, codes.decode(sae.decoder_weight) + sae.decoder_bias, codes_of, [codes], [codes])
 
+# %% ../nbs/20_sae.ipynb #read2003
+WAYS: dict[str, Callable[["SparseAutoencoder", Reading], Encoded]] = {  # the setting that asks for it
+    "router": _by_levels,
+    "prediction": _predicted_and_novel,
+    "temporal_code": _by_looks,
+}
 
+# %% ../nbs/20_sae.ipynb #read2005
 def _in_units(codes: Codes, scale: Tensor, row_lengths: Tensor | None) -> Codes:
     """Codes of the scaled stream in raw units, of unit rows."""
     values = codes.values / scale
     if row_lengths is not None:
         values = values * (row_lengths if isinstance(codes, DenseCodes) else row_lengths[codes.pattern.indices])
     return dataclasses.replace(codes, values=values)
-
-
-WAYS: dict[str, Callable[["SparseAutoencoder", Reading], Encoded]] = {  # the setting that asks for it
-    "router": _by_levels,
-    "prediction": _predicted_and_novel,
-    "temporal_code": _by_looks,
-}
 
 # %% ../nbs/20_sae.ipynb #seam0010
 def group_numbers(
@@ -170,6 +170,29 @@ def group_numbers(
     for number, features in enumerate(groups.values(), 1):
         numbers[torch.as_tensor(features, device=device)] = number
     return numbers
+
+# %% ../nbs/20_sae.ipynb #read2010
+def _rows_given(
+    sae: "SparseAutoencoder", activations: Tensor, valid: Tensor | None, documents: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows (B, T, d), valid (B, T) bool and documents (B, T) of what an SAE is given, as `encode_sparse` takes it."""
+    if activations.shape[-1] != sae.width:
+        raise UserError(f"this SAE reads a residual stream of width {sae.width}, not {activations.shape[-1]}: "
+                        "load the SAE of this model and layer")
+    if activations.ndim != 3 and sae.is_sequential:
+        raise UserError(f"codes of a temporal SAE depend on the sequence: give rows (B, T, {sae.width}), "
+                        f"not {tuple(activations.shape)}")
+    rows = activations if activations.ndim == 3 else activations.reshape(1, -1, sae.width)
+    for name, given in (("valid", valid), ("documents", documents)):
+        if given is not None and given.shape not in (rows.shape[:2], activations.shape[:-1]):
+            raise UserError(f"{name} is {tuple(given.shape)}, the tokens are {tuple(activations.shape[:-1])}: "
+                            "give one entry for each of them")
+    if valid is None:
+        valid = torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device)
+    valid = valid.reshape(rows.shape[:2]).to(rows.device, torch.bool)  # a tokenizer's attention_mask: 0, 1, on CPU
+    if documents is None:
+        documents = torch.arange(len(rows), device=rows.device)[:, None].expand(rows.shape[:2])
+    return rows, valid, documents.reshape(rows.shape[:2]).to(rows.device)
 
 # %% ../nbs/20_sae.ipynb #52df7331
 class SparseAutoencoder(nn.Module):
@@ -283,24 +306,9 @@ class SparseAutoencoder(nn.Module):
         valid; without `documents` a row is one document. A plain SAE takes any (…, d), as one row. Raises `UserError`
         for another width, for masks of other tokens, or for less than rows where codes depend on the sequence.
         """
-        if activations.shape[-1] != self.width:
-            raise UserError(f"this SAE reads a residual stream of width {self.width}, not {activations.shape[-1]}: "
-                            "load the SAE of this model and layer")
-        if activations.ndim != 3 and self.is_sequential:
-            raise UserError(f"codes of a temporal SAE depend on the sequence: give rows (B, T, {self.width}), "
-                            f"not {tuple(activations.shape)}")
-        rows = activations if activations.ndim == 3 else activations.reshape(1, -1, self.width)
-        for name, given in (("valid", valid), ("documents", documents)):
-            if given is not None and given.shape not in (rows.shape[:2], activations.shape[:-1]):
-                raise UserError(f"{name} is {tuple(given.shape)}, the tokens are {tuple(activations.shape[:-1])}: "
-                                "give one entry for each of them")
-        if valid is None:
-            valid = torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device)
-        valid = valid.reshape(rows.shape[:2]).to(rows.device, torch.bool)  # a tokenizer's attention_mask: 0, 1, on CPU
-        if documents is None:
-            documents = torch.arange(len(rows), device=rows.device)[:, None].expand(rows.shape[:2])
+        rows, valid, documents = _rows_given(self, activations, valid, documents)
         with self._evaluating():
-            output = self(self.scaled(rows), valid, documents.reshape(rows.shape[:2]).to(rows.device))
+            output = self(self.scaled(rows), valid, documents)
         codes = output.codes
         if output.predicted is not None:
             codes = DenseCodes(torch.cat([codes.dense(), output.predicted], 1))

@@ -100,7 +100,7 @@ class RecoveredKinds:
 class Recovery:
     """What was found of a planted truth, of features that last and of those that do not, where it has such."""
 
-    explained_variance_of_signal: float  # the signal is what was planted, without noise
+    explained_variance_of_signal: float | None  # of what was planted, without noise; None: that never changes
     slow: RecoveredFeatures | None = None  # of twins by the group that `SHOWN_BY` says
     fast: RecoveredFeatures | None = None
     groups: dict[str, RecoveredKinds] | None = None  # by each group of twins; None: there are no twins
@@ -139,10 +139,11 @@ def recovery(sae: SAELike, source: PlantedActivations, batch_rows: int = 32) -> 
     spread = float((signal - signal.mean((0, 1))).square().sum())
     found = {name: _of_kinds(torch.cat(codes[name]), true, cosine, world.slow.cpu())
              for name, (_, cosine) in matches.items()}
+    explained = 1 - error / spread if spread else None
     if "" in found:
-        return Recovery(1 - error / spread, **vars(found[""]))
+        return Recovery(explained, **vars(found[""]))
     shown = {kind: getattr(found[name], kind) for kind, name in SHOWN_BY.items()}
-    return Recovery(1 - error / spread, **shown, groups=found)
+    return Recovery(explained, **shown, groups=found)
 
 
 def _of_kinds(z: Tensor, planted: Tensor, cosine: Tensor, slow: Tensor) -> RecoveredKinds:

@@ -716,6 +716,61 @@ class Relations:
         texts = [self._arrays.vocabulary[token] for token in ids[feature]]
         return pd.DataFrame({"token": ids[feature], "text": texts, "logit": values[feature]})
 
+# %% ../../nbs/views/41a_feature_index.ipynb #read4101
+def _key(sae: str = "", language_model: str = "", token_rows: str = "", layer: int = 0) -> dict[str, Any]:
+    """Of what an index is made: hashes, and the layer."""
+    return {"sae": sae, "language_model": language_model, "token_rows": token_rows, "layer": layer}
+
+
+def _of_codes(
+    batches: Sequence[CodeBatch], out: str | Path, dictionary_size: int, vocabulary: Sequence[str], **options: Any
+) -> Path:
+    """The folder of an index of codes at hand."""
+    key, numbered = {**_key(), **options.pop("key", {})}, list(enumerate(batches, 1))
+    return write_index(
+        lambda first: iter(numbered[first:]), out, dictionary_size, vocabulary, key, rows=len(numbered), **options)
+
+# %% ../../nbs/views/41a_feature_index.ipynb #read4104
+_MEMORY = 2**28  # bytes: the pre-activations held and the entries sorted at a time, each
+
+
+def _of_rows(
+    sae: SAELike, language_model: LanguageModelLike, rows: TokenRows, out: str | Path, layer: int, batch_rows: int,
+    memory: int,
+) -> Path:
+    """The folder of an index of token rows that a language model reads."""
+    rows_hash = content_hash(*(np.asarray(getattr(rows, name)) for name in ("tokens", "valid", "documents")))
+    batches = read_rows(language_model, rows, layer, batch_rows)
+    return write_index(
+        encoded_rows(sae, batches, memory), out, sae.dictionary_size, token_texts(language_model.tokenizer),
+        _key(sae.content_hash(), language_model.content_hash(), rows_hash, layer),
+        groups=sae.groups, decoder=sae.decoder,
+        unembedding=language_model.unembedding if language_model.can_predict_next else None,
+        rows=len(rows), memory=memory)
+
+
+def _of_held_out(
+    sae: SAELike, source: ActivationSource, out: str | Path, batch_rows: int = 32, memory: int = _MEMORY
+) -> Path:
+    """The folder of an index of a source's held-out rows."""
+    return write_index(
+        encoded_rows(sae, held_out_from(source, batch_rows), memory), out, sae.dictionary_size, source.vocabulary,
+        _key(sae.content_hash(), token_rows=content_hash(source.provenance), layer=source.layer or 0),
+        groups=sae.groups, decoder=sae.decoder, memory=memory)
+
+# %% ../../nbs/views/41a_feature_index.ipynb #read4106
+def _of_run(run: Path, language_model: LanguageModel | None) -> Path:
+    """The folder `index` of a run, made on its held-out rows; its language model is loaded if it is not given."""
+    config, sae = checked_config(run), load_sae(run / "sae")
+    if config.language_model is None:
+        source = open_source(config, quiet=True)
+        return _of_held_out(sae.to(source.device), source, run / "index")
+    lm, data = config.text
+    language_model = language_model or LanguageModel.load(lm.path, lm.dtype, lm.device, lm.revision)
+    _, rows = token_rows(data, language_model.tokenizer, config.activations.cache_folder)
+    sae = sae.to(language_model.device)
+    return _of_rows(sae, language_model, rows, run / "index", lm.layer, lm.batch_rows, _MEMORY)
+
 # %% ../../nbs/views/41a_feature_index.ipynb #41a00019
 class FeatureIndex:
     """What an SAE's features do on a corpus, on disk: `open(folder)`, `build(sae, lm, rows, folder)`, `of_run(run)`."""
@@ -759,40 +814,25 @@ class FeatureIndex:
         **options: Any,
     ) -> "FeatureIndex":
         """Index codes at hand (a list of batches); options as of `write_index`."""
-        key = {"sae": "", "language_model": "", "token_rows": "", "layer": 0, **options.pop("key", {})}
-        numbered = list(enumerate(batches, 1))
-        return cls.open(write_index(
-            lambda first: iter(numbered[first:]), out, dictionary_size, vocabulary, key, rows=len(numbered), **options))
+        return cls.open(_of_codes(batches, out, dictionary_size, vocabulary, **options))
 
     @classmethod
     def build(
         cls, sae: SAELike, language_model: LanguageModelLike, token_rows: TokenRows, out: str | Path, *, layer: int,
-        batch_rows: int = 32, memory: int = 2**28,
+        batch_rows: int = 32, memory: int = _MEMORY,
     ) -> "FeatureIndex":
         """Encode token rows and write the index to `out`. Streams; a killed build goes on when started again.
 
         `memory` (bytes) bounds the pre-activations held and the entries sorted at a time, each.
         """
-        rows_hash = content_hash(*(np.asarray(getattr(token_rows, name)) for name in ("tokens", "valid", "documents")))
-        key = {"sae": sae.content_hash(), "language_model": language_model.content_hash(), "token_rows": rows_hash,
-               "layer": layer}
-        batches = read_rows(language_model, token_rows, layer, batch_rows)
-        return cls.open(write_index(
-            encoded_rows(sae, batches, memory), out, sae.dictionary_size, token_texts(language_model.tokenizer), key,
-            groups=sae.groups, decoder=sae.decoder,
-            unembedding=language_model.unembedding if language_model.can_predict_next else None,
-            rows=len(token_rows), memory=memory))
+        return cls.open(_of_rows(sae, language_model, token_rows, out, layer, batch_rows, memory))
 
     @classmethod
     def of_source(
-        cls, sae: SAELike, source: ActivationSource, out: str | Path, *, batch_rows: int = 32, memory: int = 2**28
+        cls, sae: SAELike, source: ActivationSource, out: str | Path, *, batch_rows: int = 32, memory: int = _MEMORY
     ) -> "FeatureIndex":
         """Encode the held-out rows of a source that has no language model; otherwise as `build`."""
-        key = {"sae": sae.content_hash(), "language_model": "", "token_rows": content_hash(source.provenance),
-               "layer": source.layer or 0}
-        return cls.open(write_index(
-            encoded_rows(sae, held_out_from(source, batch_rows), memory), out, sae.dictionary_size, source.vocabulary,
-            key, groups=sae.groups, decoder=sae.decoder, memory=memory))
+        return cls.open(_of_held_out(sae, source, out, batch_rows, memory))
 
     @classmethod
     def of_run(
@@ -807,12 +847,4 @@ class FeatureIndex:
             index = cls.open(run / "index")
             if index.manifest["sae"] == stored_hash(run / "sae"):
                 return index
-        config, sae = checked_config(run), load_sae(run / "sae")
-        if config.language_model is None:
-            source = open_source(config, quiet=True)
-            return cls.of_source(sae.to(source.device), source, run / "index")
-        lm, data = config.text
-        language_model = language_model or LanguageModel.load(lm.path, lm.dtype, lm.device, lm.revision)
-        _, evaluation = token_rows(data, language_model.tokenizer, config.activations.cache_folder)
-        sae = sae.to(language_model.device)
-        return cls.build(sae, language_model, evaluation, run / "index", layer=lm.layer, batch_rows=lm.batch_rows)
+        return cls.open(_of_run(run, language_model))
