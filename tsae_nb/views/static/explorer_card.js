@@ -131,7 +131,7 @@ export class Card extends Component {
   imported({ feature, explanations }) {
     const { explorer } = this.props;
     if (!explanations.length) return null;
-    return html`<p class="tsae-imported">imported: <span dir="auto">${explanations.map((one) => one.description).join(" · ")}</span>
+    return html`<p class="tsae-imported" tabindex="0">imported: <span dir="auto">${explanations.map((one) => one.description).join(" · ")}</span>
       <small class="tsae-faint"> (${explanations[0].explanationModelName || "by a person"}) </small>
       ${explorer.backend.stored ? null : html`<button class="tsae-small" title="make it this feature's label"
         onClick=${() => explorer.useAsLabel(feature, explanations[0].description)}>use as label</button>`}</p>`;
