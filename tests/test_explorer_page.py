@@ -694,6 +694,7 @@ def test_explorers_of_one_index_know_of_each_other(opened: Opening, explored: Ex
     it.widget.get_by_label("name of the list").fill("mine")
     it.widget.get_by_role("button", name="keep chosen as list").click()
     expect(it.widget.get_by_role("button", name="forget the list theirs")).to_be_visible()
+    it.page.wait_for_timeout(2000)  # the place is kept a second after the last change
     assert FeatureIndex.open(it.explorer.index.folder).place.read()[0]["lists"] == {"theirs": [7], "mine": [3]}
     it.widget.get_by_role("button", name="forget the list theirs").click()
     it.page.wait_for_timeout(2000)
