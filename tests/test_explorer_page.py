@@ -647,6 +647,138 @@ FIRST_RED = """async (png) => { // of a picture's first point
 }"""
 
 
+def test_a_late_answer_to_a_search_changes_nothing(opened: Opening) -> None:
+    """Whoever has left a search, or opened another feature, while the kernel was looking, stays there."""
+    it = opened(compare=False)
+    search, foot = it.widget.locator("input[type=search]"), it.widget.locator(".tsae-foot")
+    with it.behind.holding("search"):
+        search.fill("bark")
+        search.press("Enter")
+        expect(foot).to_contain_text("looking for")
+        search.press("Escape")
+        it.page.keyboard.press("j")
+        it.at(1)
+    it.page.wait_for_timeout(1000)
+    it.at(1)
+    expect(foot).to_contain_text("512 of 512 features")
+    with it.behind.holding("search"):
+        search.fill("bark")
+        search.press("Enter")
+        it.widget.locator(".tsae-card td .tsae-link").first.click()
+        expect(it.widget).not_to_have_attribute("data-painted", "1")
+        chosen = it.widget.get_attribute("data-painted") or ""
+    expect(foot).to_contain_text("best first")
+    it.page.wait_for_timeout(1000)
+    it.at(int(chosen))
+
+
+def test_explorers_of_one_index_know_of_each_other(opened: Opening, explored: Explored) -> None:
+    """Labels that are given in one stand in the others, also the labels of Compare; no list is lost."""
+    it = opened()
+    again = FeatureExplorer(FeatureIndex.open(it.explorer.index.folder))
+    beside = FeatureExplorer(FeatureIndex.open(explored.other))
+    again.answer({"kind": "label", "feature": 2, "text": "from another cell"})
+    expect(it.widget.locator(".tsae-line[data-id='2'] .tsae-name")).to_have_text("from another cell")
+    it.widget.locator(".tsae-label").fill("from here")
+    it.press(it.widget.locator(".tsae-line").nth(3))
+    it.at(3)
+    expect(it.widget.locator(".tsae-line[data-id='0'] .tsae-name")).to_have_text("from here")
+    assert again._about["labels"] == {"0": "from here", "2": "from another cell"}
+    it.explorer.answer({"kind": "label_other", "feature": 5, "text": "in the tab Compare"})
+    assert beside._about["labels"]["5"] == "in the tab Compare"
+    beside.answer({"kind": "label", "feature": 5, "text": ""})
+
+    again.answer({"kind": "keep", "place": {}, "lists": {"theirs": [7]}})
+    it.widget.locator(".tsae-star").click()
+    it.widget.locator(".tsae-lists summary").click()
+    it.widget.get_by_label("name of the list").fill("mine")
+    it.widget.get_by_role("button", name="keep chosen as list").click()
+    expect(it.widget.get_by_role("button", name="forget the list theirs")).to_be_visible()
+    it.page.wait_for_timeout(2000)  # the place is kept a second after the last change
+    assert FeatureIndex.open(it.explorer.index.folder).place.read()[0]["lists"] == {"theirs": [7], "mine": [3]}
+    it.widget.get_by_role("button", name="forget the list theirs").click()
+    it.page.wait_for_timeout(2000)
+    assert again.index.place.read()[0]["lists"] == {"mine": [3]}
+
+
+def test_a_word_is_one_of_the_text_in_sight(opened: Opening) -> None:
+    """What fires on a word is asked of that text, whatever another browser has read since."""
+    it = opened(compare=False)
+    trace = it.panel("Trace")
+    trace.locator("textarea").fill("The Fennow is covered in bark .")
+    trace.get_by_role("button", name="Read").click()
+    expect(trace).to_have_attribute("data-traced", "text")
+    expected = it.explorer.answer({"kind": "token", "text": "The Fennow is covered in bark .", "column": 5})[0]["rows"]
+    it.explorer.answer({"kind": "prompt", "text": "bark"})
+    trace.locator(".tsae-tracetext [data-column='5']").click()
+    links = trace.locator(".tsae-ontoken .tsae-link")
+    expect(links.first).to_contain_text(f"#{expected[0]['feature']}")
+    assert [int(re.findall(r"\d+", text)[0]) for text in links.all_inner_texts()] == [
+        row["feature"] for row in expected[:12]]
+
+
+def test_what_was_made_says_of_which_features(opened: Opening) -> None:
+    """A text that was made with a feature is not taken for one of the feature that is open now."""
+    it = opened(compare=False)
+    for tab, button, answer in (("Steer", "Generate", "thead"), ("Ablate", "Ablate", ".tsae-ablated thead")):
+        it.go(0)
+        it.widget.get_by_role("tab", name=tab).click()
+        panel = it.panel(tab)
+        panel.locator("textarea").fill("The Fennow is covered")
+        panel.get_by_role("button", name=button).click()
+        expect(panel.locator(answer)).to_be_visible()
+        expect(panel.locator(".tsae-of-others")).to_have_count(0)
+        it.go(1)
+        expect(panel.locator(".tsae-of-others")).to_contain_text("#0")
+
+
+def test_leafing_over_known_cards_asks_for_little(opened: Opening) -> None:
+    """Who leafs back over cards that were seen does not wait for the relations of each."""
+    it = opened(compare=False)
+    it.widget.locator(".tsae-rows").focus()
+    for feature in range(1, 31):
+        it.page.keyboard.press("j")
+        it.at(feature)
+    before = len(it.behind.asked_of("coactive"))
+    for _ in range(30):
+        it.page.keyboard.press("k")
+    it.at(0)
+    expect(it.widget.locator(".tsae-card")).to_contain_text("fires together with")
+    assert len(it.behind.asked_of("coactive")) - before < 6
+
+
+def test_a_link_to_no_feature_says_so(opened: Opening) -> None:
+    it = opened(compare=False)
+    notice, of = it.widget.get_by_role("status").first, it.explorer.index.manifest["sae"][:8]
+    it.page.goto("about:blank")
+    it.page.goto(f"{it.address}#feature=99999&of={of}")
+    expect(notice).to_contain_text("The link is to feature 99999")
+    it.at(0)
+    it.go(7)
+    expect(notice).to_be_hidden()
+    it.page.evaluate("location.hash = location.hash.replace('7', '512')")
+    expect(notice).to_contain_text("The link is to feature 512")
+    it.page.evaluate("location.hash = location.hash.replace('512', '8')")
+    it.at(8)
+    expect(notice).to_be_hidden()
+
+
+def test_a_damaged_page_says_so(opened: Opening, tmp_path: Path) -> None:
+    """A shared page that was cut or changed on its way is not an empty one."""
+    it = opened(compare=False)
+    exported = it.explorer.export_html(tmp_path / "share.html", features=[3, 5, 8])
+    whole = exported.read_text(encoding="utf-8")
+    begin = whole.index('id="archive">') + len('id="archive">')
+    end = whole.index("</script>", begin)
+    half = (begin + end) // 2
+    for damaged in (whole[:begin] + whole[end:], whole[:half] + whole[end:], whole[:half] + "!" + whole[half + 1:],
+                    whole[:half] + "AAAA" + whole[half + 4:]):
+        exported.write_text(damaged, encoding="utf-8")
+        it.page.goto("about:blank")
+        it.page.goto(exported.as_uri())
+        expect(it.widget).to_contain_text("This page is damaged")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_serious_barrier_in_a_shared_page(
     opened: Opening, tmp_path: Path, scheme: Literal["light", "dark"]

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { amount, duration, fixed, floats, integers, missing, number, remembering, share, shown } from "../../tsae_nb/views/static/values.js";
+import { amount, duration, fixed, floats, integers, missing, number, remembering, share, shown, spaced } from "../../tsae_nb/views/static/values.js";
 
 test("a number has three figures, a dash where there is none, and no long tail of zeros", () => {
   assert.deepEqual([0, 1.23456, -0.012345, 99999, 123456, 0.00012, NaN, null].map((value) => number(value)),
@@ -57,4 +57,16 @@ test("an answer is remembered, a failure is not, and the oldest is forgotten", a
   await ask("c", "card"); // a is the oldest of three
   await ask("a", "card");
   assert.equal(asked, 5);
+});
+
+test("of questions that come too soon only the last is asked, and the one that was passed can be asked again", async () => {
+  const asked = [];
+  const ask = remembering(spaced(async (kind) => { asked.push(kind); return kind; }, 40));
+  const answers = ["a", "b", "c", "d"].map((kind) => ask(kind, kind));
+  assert.deepEqual(asked, ["a"]);
+  await assert.rejects(answers[1]);
+  await assert.rejects(answers[2]);
+  assert.deepEqual([await answers[0], await answers[3]], ["a", "d"]);
+  assert.equal(await ask("b", "b"), "b");
+  assert.deepEqual(asked, ["a", "d", "b"]);
 });

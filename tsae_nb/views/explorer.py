@@ -19,6 +19,7 @@ import gzip
 import html
 import itertools
 import json
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
@@ -180,7 +181,7 @@ def drawn(logits: Tensor, temperature: float, number: float) -> Tensor:
     """A token per row of logits (B,V) by one random number in [0, 1) for all rows; temperature 0 takes the best."""
     if temperature <= 0:
         return logits.argmax(-1)
-    shares = (logits / temperature).softmax(-1)
+    shares = ((logits - logits.amax(-1, keepdim=True)) / max(temperature, 1e-30)).softmax(-1)  # without ∞ − ∞
     best, order = shares.sort(-1, descending=True)
     rank = (best.cumsum(-1) < number).sum(-1).clamp_max(logits.shape[1] - 1)
     return order.gather(-1, rank[:, None])[:, 0]
@@ -351,7 +352,7 @@ class Explored:
     index: FeatureIndex
     live: LiveModel | None = None
     comparison: IndexComparison | None = None
-    prompt_codes: Tensor | None = None  # (T,k) of the text that was pasted last
+    read: tuple[str, Tensor] | None = None  # the text that was pasted last, and its codes (T,k)
 
     def needs_live(self, what: str, predicts: bool = False) -> LiveModel:
         """The live model; `UserError` if there is none, or none that predicts where that is needed."""
@@ -429,9 +430,8 @@ def answer_explanations(explored: Explored, request: dict[str, Any]) -> Answer:
 
 
 def answer_keep(explored: Explored, request: dict[str, Any]) -> Answer:
-    """Keep what is open, chosen and listed, for the next time."""
-    explored.index.place.keep(request["place"])
-    return {}, []
+    """Keep what is open and chosen, for the next time, and the "lists" that have changed; the answer has all lists."""
+    return {"lists": explored.index.place.keep(request["place"], request.get("lists", {}))["lists"]}, []
 
 # %% ../../nbs/views/43_explorer.ipynb #43x00031
 def trace_options(request: dict[str, Any]) -> dict[str, Any]:
@@ -462,18 +462,23 @@ def answer_prompt(explored: Explored, request: dict[str, Any]) -> Answer:
     """The trace of a pasted text."""
     live = explored.needs_live("reading a text")
     prompt = live.prompt(request["text"])
-    trace, explored.prompt_codes = read_trace(live, prompt, explored.index.arrays.levels, **trace_options(request))
+    trace, codes = read_trace(live, prompt, explored.index.arrays.levels, **trace_options(request))
+    explored.read = request["text"], codes
     return trace_answer(trace, prompt.texts, piece=None, offset=0, length=len(prompt.texts), unknown=prompt.unknown,
                         notice=prompt.notice)
 
 
 def answer_token(explored: Explored, request: dict[str, Any]) -> Answer:
-    """The features active on a token: of the corpus by its `position`, of the pasted text by its `column`."""
+    """The features active on a token: of the corpus by its `position`, of a pasted `text` by its `column`."""
     if request.get("position") is not None:
         return {"rows": plain(explored.index.traces.at(request["position"]).head(30))}, []
-    if explored.prompt_codes is None:
-        raise UserError("no text has been read yet")
-    codes = explored.prompt_codes[request["column"]]
+    text, column = request["text"], int(request["column"])
+    if explored.read is None or explored.read[0] != text:  # another view has read another text since
+        answer_prompt(explored, {"text": text})
+    assert explored.read is not None
+    if not 0 <= column < len(explored.read[1]):
+        raise UserError(f"token {column}: this text has tokens 0 to {len(explored.read[1]) - 1}")
+    codes = explored.read[1][column]
     ids = (codes > 0).nonzero()[:, 0]
     ids = ids[codes[ids].argsort(descending=True)][:30]
     return {"rows": plain(pd.DataFrame({"feature": ids.numpy(), "activation": codes[ids].numpy()}))}, []
@@ -869,6 +874,9 @@ def page_of(
     return _PAGE.format(ours=_OURS, title=title, style=style, module=module, archive=archive).encode()
 
 # %% ../../nbs/views/43_explorer.ipynb #9bdbb35c
+_EXPLORERS: "weakref.WeakSet[FeatureExplorer]" = weakref.WeakSet()  # of this kernel
+
+
 class FeatureExplorer(AnsweringWidget):
     """Explore a feature index in JupyterLab. With `model` and `sae`: pasted text, steering, ablation.
 
@@ -902,7 +910,8 @@ class FeatureExplorer(AnsweringWidget):
         first = first if first is not None else int(alive[0]) if len(alive) else 0
         answers = {kind: partial(answering, self.explored)
                    for questions in TABS.values() for kind, answering in questions.items()}
-        own = {"label": self._label, "import": self._import, "keep": self._keep}
+        own = {"label": self._label, "import": self._import, "keep": self._keep, "label_other": self._label_other}
+        _EXPLORERS.add(self)
         super().__init__({**answers, **own}, feature=first,
                          selected=place.get("selected", []), _place=place,
                          _about=index_description(self.explored, self.notice), _table=table_bytes(index))
@@ -918,19 +927,36 @@ class FeatureExplorer(AnsweringWidget):
     def _label(self, request: dict[str, Any]) -> Answer:
         """Label a feature, and tell all views."""
         answer = answer_label(self.explored, request)
-        self._about = index_description(self.explored, self.notice)
+        self._tell_all(self.index)
         return answer
+
+    def _label_other(self, request: dict[str, Any]) -> Answer:
+        """Label a feature of the SAE beside, and tell all views."""
+        answer = answer_label_other(self.explored, request)
+        self._tell_all(self.explored.needs_comparison().other)
+        return answer
+
+    def _tell_all(self, changed: FeatureIndex) -> None:
+        """All explorers of an index, in whichever cell, know its labels and explanations."""
+        folder = changed.folder.resolve()
+        for explorer in list(_EXPLORERS):
+            if explorer.index.folder.resolve() == folder:
+                if explorer.index is not changed:
+                    explorer.index.labels.renew()
+                    explorer.index.explanations.renew()
+                explorer._about = index_description(explorer.explored, explorer.notice)
 
     def _import(self, request: dict[str, Any]) -> Answer:
         """Keep explanations, and tell all views."""
         answer = answer_import(self.explored, request)
-        self._about = index_description(self.explored, self.notice)
+        self._tell_all(self.index)
         return answer
 
     def _keep(self, request: dict[str, Any]) -> Answer:
         """Keep a person's place, for a page that is loaded again too."""
-        self._place = request["place"]
-        return answer_keep(self.explored, request)
+        answer = answer_keep(self.explored, request)
+        self._place = {**request["place"], **answer[0]}
+        return answer
 
     @property
     def lists(self) -> dict[str, list[int]]:
@@ -955,7 +981,7 @@ class FeatureExplorer(AnsweringWidget):
         """Show a file's explanations where a feature has no label; of several SAEs those of `sae` ("model/layer")."""
         found = read_explanations(path, self.index.dictionary_size, sae)
         self.index.explanations.replace(found)
-        self._about = index_description(self.explored, self.notice)
+        self._tell_all(self.index)
         return f"{len(found):,} explanations of {len(self.index.explanations):,} features ({found[0].sae})"
 
     def card_json(self, feature: int | None = None) -> dict[str, Any]:

@@ -99,6 +99,12 @@ class IndexArrays:
         """An array by its file's name (histogram, neighbour_id, logit_id, decoder, …), or None if there is none."""
         return self._arrays.get(name)
 
+    def written_to(self) -> Path:
+        """The folder, for what a person adds to it; `UserError` where it is no index any more."""
+        if not (self.folder / "manifest.json").is_file() and not is_stored(self.folder, INDEX_FOLDER):
+            raise UserError(f"{self.folder} was moved or removed since it was opened: nothing can be kept in it")
+        return self.folder
+
     def check_feature(self, feature: int) -> None:
         """`UserError` if there is no such feature."""
         if not 0 <= feature < self.dictionary_size:
@@ -201,10 +207,14 @@ class Labels(Mapping[int, str]):
             raise CorruptFileError(f"{path} is no table of features and labels: {advice}")
         return {int(feature): text for feature, text in saved.items()}
 
+    def renew(self) -> None:
+        """Read them again when next asked for: others may have written since."""
+        self.__dict__.pop("_known", None)
+
     def set(self, feature: int, text: str) -> None:
         """Label a feature; an empty text removes the label. Written at once, beside what others have written since."""
         self._arrays.check_feature(feature)
-        folder = self._arrays.folder
+        folder = self._arrays.written_to()
         with locked(labels_lock(folder), "labelling"):
             whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # no file holds half a character
             changed = {**self._saved(), feature: whole.strip()}
@@ -239,9 +249,13 @@ class Imported(Mapping[int, list[Explanation]]):
         """The first explanation of a feature, or ""."""
         return self._known[feature][0].description if feature in self._known else ""
 
+    def renew(self) -> None:
+        """Read them again when next asked for: others may have written since."""
+        self.__dict__.pop("_known", None)
+
     def replace(self, explanations: Sequence[Explanation]) -> None:
         """Keep these instead of the last that were imported."""
-        with locked(labels_lock(self._arrays.folder), "keeping explanations"):
+        with locked(labels_lock(self._arrays.written_to()), "keeping explanations"):
             write_sealed(self.path, "explanations", rows_of(explanations))
         self._known = by_feature(explanations)
 
@@ -274,10 +288,17 @@ class Place:
         given = features if isinstance(features, list) else []
         return [feature for feature in given if type(feature) is int and 0 <= feature < size]
 
-    def keep(self, place: Mapping[str, Any]) -> None:
-        """Keep it instead of the last."""
-        with locked(labels_lock(self._arrays.folder), "keeping the place"):
-            write_sealed(self.path, "place", dict(place))
+    def keep(self, place: Mapping[str, Any], lists: Mapping[str, Sequence[int] | None] | None = None) -> dict[str, Any]:
+        """Keep it instead of the last, with its lists, else those kept so far, changed by `lists` (None: forgotten).
+
+        Returns what is kept: other explorers of this index may have kept lists since.
+        """
+        with locked(labels_lock(self._arrays.written_to()), "keeping the place"):
+            known = place["lists"] if "lists" in place else self.read()[0].get("lists", {})
+            changed = {**known, **(lists or {})}
+            kept = {**place, "lists": {name: list(features) for name, features in changed.items() if features}}
+            write_sealed(self.path, "place", kept)
+        return kept
 
 # %% ../../nbs/views/41a_feature_index.ipynb #41a00009
 def apart(positions: np.ndarray, values: np.ndarray, pieces: np.ndarray, count: int, distance: int) -> list[int]:

@@ -207,10 +207,13 @@ def own_configs(run_length: float, noise: float, taps: int, steps: int) -> list[
     """The runs of a world of one's own: plain, without time, with time. `ConfigError` names what cannot be."""
     path = find_experiment(EXPERIMENT)
     grid = resolve(path)[0]
+    assert grid.planted is not None
+    if isinstance(taps, int) and taps > grid.planted.row_length:  # it would take all memory
+        raise UserError(f"K is {taps:,}, but a document has {grid.planted.row_length} tokens: take at most as many")
     code = {"sparse_code": {"active": grid.sae.sparse_code.active}}
     variants = {variant_of(count): {"base": "temporal_code", "sae": {**code, "temporal_code": {"taps": count}}}
                 for count in dict.fromkeys((1, taps))}
-    warmup = min(grid.training.warmup_steps, steps // 2)
+    warmup = min(grid.training.warmup_steps, int(steps or 0) // 2)
     return resolve(path, {
         "variants": {PLAIN_SAE: {}, **variants}, "worlds": {OWN: {"run_length": run_length, "noise": noise}},
         "planted": {"evaluation_rows": 64, "device": "cpu"}, "training": {"steps": steps, "warmup_steps": warmup}})

@@ -55,6 +55,11 @@ function history() {
   };
 }
 
+/** Lists of features with some changed; null ones are forgotten. */
+function withLists(lists, changed) {
+  return Object.fromEntries(Object.entries({ ...lists, ...changed }).filter(([, features]) => features));
+}
+
 /** The feature that the page's address names for this index, or null. */
 function linked(about) {
   const found = new URLSearchParams(location.hash.slice(1));
@@ -82,6 +87,7 @@ export class Explorer extends Component {
     this.place = this.was.where || null; // what the trace shows: {piece, start} or {text}
     this.follows = this.was.follows !== false; // the trace goes to the document of the feature that is opened, until somebody chooses one
     this.lists = this.was.lists || {};
+    this.listed = /** @type {Record<string, number[] | null>} */ ({}); // lists that are to be kept, or (null) forgotten: others of this index may keep some too
     this.tab = NAMES.includes(this.was.tab) ? this.was.tab : NAMES[0];
     this.notice = this.about.notice;
     this.drawn = /** @type {{feature: number, answer: Answer | null, error: Error | null} | null} */ (null); // what the card shows
@@ -98,7 +104,8 @@ export class Explorer extends Component {
     /** @type {HTMLElement} */
     this.card = null;
     this.onKey = this.onKey.bind(this);
-    this.toLinked = () => { const feature = linked(this.about); if (feature !== null) this.open(feature); };
+    this.astray = false; // whether the notice says that a link leads nowhere
+    this.toLinked = this.toLinked.bind(this);
     /** @type {(() => void)[]} */
     this.unfollow = [];
   }
@@ -113,8 +120,10 @@ export class Explorer extends Component {
       this.traits.on("_about", () => this.described()),
     ];
     if (this.about.features > 0) {
-      if (at !== null && this.rowOf.has(at) && at !== this.get("feature")) this.open(at);
-      else this.show(this.get("feature"));
+      if (at === null || !this.rowOf.has(at) || at === this.get("feature")) {
+        this.toLinked(); // before the address keeps up with what is shown
+        this.show(this.get("feature"));
+      } else this.open(at);
     }
     this.started = true;
   }
@@ -157,8 +166,18 @@ export class Explorer extends Component {
     if (feature === this.get("feature") || !this.rowOf.has(feature)) return;
     this.leafing = leafing;
     this.staying = staying;
+    if (this.astray) this.tell(this.about.notice);
+    this.astray = false;
     this.traits.set("feature", feature);
     this.remember();
+  }
+  /** Where the page's address names a feature of this index. */
+  toLinked() {
+    const feature = linked(this.about);
+    if (feature === null) return;
+    if (this.rowOf.has(feature)) return this.open(feature);
+    this.astray = true;
+    this.tell(`The link is to feature ${feature}, which is not in this ${this.backend.stored ? "page" : "index"}: another is shown.`);
   }
   travel(back) {
     const feature = this.opened.go(back);
@@ -209,8 +228,10 @@ export class Explorer extends Component {
   }
 
   // -- what is kept of a person's place ---------------------------------------------------------------------------------
-  keepLists(lists) {
-    this.lists = lists;
+  /** Keeps lists, or forgets those that are null. */
+  keepLists(changed) {
+    Object.assign(this.listed, changed);
+    this.lists = withLists(this.lists, changed);
     this.remember();
   }
   remember() {
@@ -221,9 +242,16 @@ export class Explorer extends Component {
   keep() {
     clearTimeout(this.keeping);
     this.keeping = 0;
-    const kept = { feature: this.get("feature"), selected: this.get("selected"), lists: this.lists, tab: this.tab, where: this.place, follows: this.follows, table: this.list.place() };
-    this.backend.ask("keep", { place: kept }).catch((error) => { // said once; what is asked next says it too
-      if (this.sayKept) return;
+    const kept = { feature: this.get("feature"), selected: this.get("selected"), tab: this.tab, where: this.place, follows: this.follows, table: this.list.place() };
+    const listed = this.listed;
+    this.listed = {};
+    this.backend.ask("keep", { place: kept, lists: listed }).then(async ({ lists }) => {
+      await released(this.props.root);
+      this.lists = withLists(lists, this.listed);
+      this.list.rebuild();
+    }, (error) => {
+      this.listed = { ...listed, ...this.listed };
+      if (this.sayKept) return; // said once; what is asked next says it too
       this.sayKept = true;
       this.tell(error.message);
     });
@@ -374,7 +402,16 @@ function render({ model, el }) {
 
 /** The entry point of an exported page. */
 export async function openArchive(text, el) {
-  const { traits, backend } = await archived(text), root = rootIn(el, "tsae-page");
+  const root = rootIn(el, "tsae-page");
+  /** @type {Awaited<ReturnType<typeof archived>>} */
+  let opened;
+  try {
+    opened = await archived(text);
+  } catch {
+    place(html`<p class="tsae-notice" role="alert">This page is damaged: what it should show cannot be read. Ask for it again, or export it again.</p>`, root);
+    return;
+  }
+  const { traits, backend } = opened;
   place(html`<${Explorer} root=${root} traits=${traits} backend=${backend} />`, root);
   root.focus({ preventScroll: true }); // so that j and k work at once
 }

@@ -1,6 +1,6 @@
 // The tab Ablate: how much worse each next token is predicted without the chosen features.
 
-import { Chosen, View, chosenFeatures, strongestText, suggest } from "./explorer_parts.js";
+import { Chosen, Of, View, chosenFeatures, strongestText, suggest } from "./explorer_parts.js";
 import { Awaited, Table, html, word } from "./parts.js";
 import { number } from "./values.js";
 
@@ -15,9 +15,9 @@ function Ablated({ answer, explorer }) {
     const change = answer.change[i] || 0, part = Math.abs(change) / most;
     return part > 0.05 ? word(text, { name: change > 0 ? "tsae-worse" : "tsae-better", part: 100 * part, title: `${change > 0 ? "+" : ""}${number(change)} nats` }) : word(text, {});
   });
-  return html`${answer.notice ? html`<p class="tsae-notice">${answer.notice}</p>` : null}
-    ${answer.fired ? null : html`<p class="tsae-notice">The chosen features do not fire on this text, so nothing changes.</p>`}
-    <p>Loss ${number(answer.loss)} nats a token; without the chosen features ${signed(answer.together)}.</p>
+  return html`<${Of} explorer=${explorer} features=${answer.features} />${answer.notice ? html`<p class="tsae-notice">${answer.notice}</p>` : null}
+    ${answer.fired ? null : html`<p class="tsae-notice">No such feature fires on this text, so nothing changes.</p>`}
+    <p>Loss ${number(answer.loss)} nats a token; without ${answer.features.length > 1 ? "these features" : `#${answer.features[0]}`} ${signed(answer.together)}.</p>
     <div class="tsae-text" dir="auto">${words}</div>
     <p class="tsae-faint">filled from below ▂ orange: predicted worse · from above ▔ blue: predicted better</p>
     <h4>one feature at a time</h4>

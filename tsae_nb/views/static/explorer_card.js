@@ -1,7 +1,7 @@
 // The feature explorer's card: what one feature is, where it fires, and what is near it.
 
 import { Badge, JUMP, download } from "./explorer_parts.js";
-import { painted } from "./page.js";
+import { painted, pause } from "./page.js";
 import { Awaited, Histogram, Table, Words, html } from "./parts.js";
 import { fixed, floats, integers, number, share, shown } from "./values.js";
 import { Component } from "./vendor/preact.mjs";
@@ -80,13 +80,17 @@ export class Card extends Component {
     this.related = new Set(); // the features whose relations were asked for
     this.relations = { of: null, asked: null };
   }
-  /** Asked when the card is painted, else the kernel counts while it is to be. */
+  /** Asked when the card is painted, else the kernel counts while it is to be; and where somebody leafs through, not at all. */
   askRelations(answer) {
     const { explorer } = this.props, feature = answer.feature;
     if (this.relations.of === answer) return this.relations.asked;
-    const before = this.related.has(feature) || explorer.backend.stored ? Promise.resolve() : painted();
-    this.related.add(feature);
-    this.relations = { of: answer, asked: before.then(() => explorer.ask(`coactive:${feature}`, "coactive", { feature })) };
+    const before = this.related.has(feature) || explorer.backend.stored ? Promise.resolve() : painted().then(() => pause(60));
+    const ask = () => {
+      if (this.props.answer !== answer) return new Promise(() => {}); // nobody waits for it any more
+      this.related.add(feature);
+      return explorer.ask(`coactive:${feature}`, "coactive", { feature });
+    };
+    this.relations = { of: answer, asked: before.then(ask) };
     return this.relations.asked;
   }
   async copyLink(event, of) {
@@ -127,7 +131,7 @@ export class Card extends Component {
   imported({ feature, explanations }) {
     const { explorer } = this.props;
     if (!explanations.length) return null;
-    return html`<p class="tsae-imported">imported: <span dir="auto">${explanations.map((one) => one.description).join(" · ")}</span>
+    return html`<p class="tsae-imported" tabindex="0">imported: <span dir="auto">${explanations.map((one) => one.description).join(" · ")}</span>
       <small class="tsae-faint"> (${explanations[0].explanationModelName || "by a person"}) </small>
       ${explorer.backend.stored ? null : html`<button class="tsae-small" title="make it this feature's label"
         onClick=${() => explorer.useAsLabel(feature, explanations[0].description)}>use as label</button>`}</p>`;

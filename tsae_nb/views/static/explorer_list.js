@@ -35,6 +35,7 @@ export class FeatureList extends Component {
     this.which = was.which || "";
     this.found = this.answer = null; // of a word: its rows by row of the table, and all that was said
     this.foot = "";
+    this.turn = 0; // how often something else was typed or looked for
     this.seeking = false; // whether the feature on the card shall come into sight
     this.goal = null; // how far down it does
     this.first = this.last = this.turned = 0; // which rows are drawn, and by which elements: see `keyOf`
@@ -158,6 +159,7 @@ export class FeatureList extends Component {
   typed() {
     const feature = this.numbered();
     if (feature !== null && feature !== undefined) this.explorer.foresee(feature); // so that Enter answers at once
+    this.turn += 1;
     this.found = null;
     if (!this.text()) this.seeking = true;
     this.changed();
@@ -172,7 +174,7 @@ export class FeatureList extends Component {
     event.stopPropagation();
   }
   async search() {
-    const { explorer } = this, { columns, rowOf } = explorer, text = this.text().trim(), feature = this.numbered();
+    const { explorer } = this, { columns, rowOf } = explorer, text = this.text().trim(), feature = this.numbered(), turn = (this.turn += 1), here = explorer.get("feature");
     if (!text) return;
     if (feature !== null) {
       if (feature !== undefined) explorer.open(feature);
@@ -183,6 +185,7 @@ export class FeatureList extends Component {
       this.say(`looking for “${text}” …`);
       const answer = await explorer.backend.ask("search", { text });
       await released(this.at.list);
+      if (turn !== this.turn) return; // somebody has left this search meanwhile
       if (!answer.rows.length && this.view.length) { // labels match, words do not
         this.say(`“${text}” is no word here that a feature fires on; ${this.view.length} labels or numbers match.`);
         return;
@@ -195,9 +198,9 @@ export class FeatureList extends Component {
       this.say(`${matchedAs(/** @type {any} */ (answer))}; ${answer.rows.length ? `${answer.rows.length} features, best first: F1 above each one's best threshold` : "no feature fires on it"}.`);
       const first = this.view.length ? columns.feature[this.view[0]] : null;
       if (first !== null && first === explorer.get("feature")) explorer.show(first); // the card says what was found
-      else if (first !== null) explorer.open(first);
+      else if (first !== null && here === explorer.get("feature")) explorer.open(first); // else somebody has opened another meanwhile
     } catch (error) {
-      this.say(error.message);
+      if (turn === this.turn) this.say(error.message);
     }
     await painted();
     this.at.rows.dataset.searched = text;
@@ -207,13 +210,12 @@ export class FeatureList extends Component {
   keepList() {
     const { explorer } = this, name = this.at.listName.value.trim(), selected = explorer.get("selected");
     if (!name || !selected.length) return this.say(name ? "Choose features first: ☆ or x." : "A list needs a name.");
-    explorer.keepLists({ ...explorer.lists, [name]: selected });
+    explorer.keepLists({ [name]: selected });
     this.at.listName.value = "";
     return this.forceUpdate();
   }
   forgetList(name) {
-    const { [name]: _, ...left } = this.explorer.lists;
-    this.explorer.keepLists(left);
+    this.explorer.keepLists({ [name]: null });
     this.rebuild();
   }
   async importFrom(field) {

@@ -125,6 +125,12 @@ export function Chosen({ explorer }) {
     ${chosenFeatures(explorer).map((feature) => explorer.link(feature))}</div>`;
 }
 
+/** Says of which features an answer is, once others are chosen. @param {{explorer: Explorer, features: number[]}} props */
+export function Of({ explorer, features }) {
+  if (String(features) === String(chosenFeatures(explorer))) return null;
+  return html`<div class="tsae-row tsae-of-others"><span class="tsae-notice">made with other features than those chosen now:</span>${features.map((feature) => explorer.link(feature))}</div>`;
+}
+
 /** A feature's strongest context as text to begin with: up to the peak, or whole. @param {Answer} card @param {boolean} toPeak */
 export function strongestText(card, toPeak) {
   const numbers = integers(card.buffers[0]).subarray(0, toPeak ? card.peaks[0] - card.starts[0] + 1 : card.width);

@@ -1,6 +1,6 @@
 // The tab Steer: what the model writes with the chosen features set or added, beside what it writes without.
 
-import { Chosen, View, chosenFeatures, strongestText, suggest } from "./explorer_parts.js";
+import { Chosen, Of, View, chosenFeatures, strongestText, suggest } from "./explorer_parts.js";
 import { released } from "./page.js";
 import { Table, html } from "./parts.js";
 import { number } from "./values.js";
@@ -32,9 +32,9 @@ function Written({ made, other }) {
 }
 
 /** One row a prompt, one column a strength. */
-function Steered({ answer: { rows, way, strengths, norm, finished } }) {
+function Steered({ explorer, answer: { features, rows, way, strengths, norm, finished } }) {
   const silent = rows.every((row) => row.cells.every((made) => !made.fired_in_prompt.some(Boolean) && !made.fired.some(Boolean)));
-  return html`${rows.map((row) => (row.notice ? html`<p class="tsae-notice">${row.notice}</p>` : null))}
+  return html`<${Of} explorer=${explorer} features=${features} />${rows.map((row) => (row.notice ? html`<p class="tsae-notice">${row.notice}</p>` : null))}
     ${way === "clamp" && finished && silent ? html`<p class="tsae-notice">No chosen feature fires on these prompts or what follows, so clamping changes nothing: “add everywhere” can turn it on.</p>` : null}
     <div class="tsae-scroll-x" tabindex="0" role="group" aria-label="what the model writes"><${Table} name="tsae-grid"
       head=${["prompt", "untouched", ...strengths.map((s) => `${WAYS[way].column(s)} (${number(s / norm, 2)} norms)`)]}
@@ -122,6 +122,6 @@ export class SteerView extends View {
       <div class="tsae-row tsae-prompts"><textarea name="text" rows="2" aria-label="prompts, one a line" placeholder="Prompts, one a line" />
         <button class="tsae-run" onClick=${() => (this.job ? this.cancel() : this.generate())}>${busy ? "Cancel" : "Generate"}</button><span class="tsae-faint" role="status">${progress}</span></div>
       <${Chosen} explorer=${explorer} />${this.controls()}<p class="tsae-faint">${WAYS[way].hint}</p>
-      <div class="tsae-steered">${error ? html`<p class="tsae-notice" role="alert">${error}</p>` : null}${answer ? html`<${Steered} answer=${answer} />` : null}</div></div>`;
+      <div class="tsae-steered">${error ? html`<p class="tsae-notice" role="alert">${error}</p>` : null}${answer ? html`<${Steered} explorer=${explorer} answer=${answer} />` : null}</div></div>`;
   }
 }

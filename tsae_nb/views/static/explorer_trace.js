@@ -87,8 +87,8 @@ export class TraceView extends View {
     this.asked = asked;
   }
   choose(where) { this.props.explorer.trace(where, false); }
-  chooseWord(answer, t) {
-    const question = answer.piece === null ? { column: t } : { position: answer.start + t };
+  chooseWord({ answer, where }, t) {
+    const question = answer.piece === null ? { column: t, text: where.text } : { position: answer.start + t };
     this.onToken = { of: nameOf(answer), asked: this.props.explorer.backend.ask("token", question).then((found) => ({ ...found, t, text: answer.texts[t] })) };
     this.forceUpdate();
   }
@@ -156,7 +156,7 @@ export class TraceView extends View {
     const onToken = this.onToken?.of === nameOf(answer) ? this.onToken.asked : null;
     return html`${notice}<div class="tsae-sides">
       <${Reading} use=${(reading) => { this.reading = reading; }} answer=${answer} mine=${mine}
-        point=${point} choose=${(t) => this.chooseWord(answer, t)} onToken=${onToken} drawToken=${(found) => this.drawToken(found)} />
+        point=${point} choose=${(t) => this.chooseWord(traced, t)} onToken=${onToken} drawToken=${(found) => this.drawToken(found)} />
       <${Figure} title="${answer.fired} features fire; ${rows.length} shown" table=${table}><div class="tsae-lane-grid">
         <div class="tsae-lane-names"><div class="tsae-lane-head">feature</div>
           ${levels.map((level) => html`<div class="tsae-lane-name" key="level ${level}">${kind === "level" ? `routing L${level}` : groups[level - 1]}</div>`)}

@@ -1,6 +1,6 @@
 import { kernelBackend, rootIn } from "./page.js";
 import { Awaited, Figure, Table, html } from "./parts.js";
-import { fixed, floats, remembering } from "./values.js";
+import { fixed, floats, remembering, spaced } from "./values.js";
 import { Component, render as place } from "./vendor/preact.mjs";
 
 /** @typedef {import("./page.js").Model} Model */
@@ -57,7 +57,7 @@ class Time extends Component {
     /** @type {State} which features the numbers are of; what training says */
     this.state = { kind: 0, said: "" };
     this.backend = kernelBackend(props.model);
-    this.ask = remembering((kind, question) => this.backend.ask(kind, question));
+    this.ask = remembering(spaced((kind, question) => this.backend.ask(kind, question), 150)); // a slider passes many
     this.made = 0; // how often a world of one's own was trained
     this.waiting = false;
     const later = () => { // several of these change together

@@ -1,7 +1,7 @@
 import { kernelBackend, painted, rootIn } from "./page.js";
 import { Awaited, Figure, Table, Words, html } from "./parts.js";
 import { apart, forgetFirst, looksOf, nextOf, outline, piled, trajectories } from "./plane.js";
-import { fixed, floats, integers, number, share, shown } from "./values.js";
+import { fixed, floats, integers, number, remembering, share, shown } from "./values.js";
 import { Component, render as place } from "./vendor/preact.mjs";
 
 /** @typedef {import("./page.js").Model} Model */
@@ -152,8 +152,7 @@ class Unlearning extends Component {
     /** @type {State} */
     this.state = { own: true, pointed: null, said: "" };
     this.backend = kernelBackend(props.model);
-    /** @type {Map<number, Promise<any>>} */
-    this.cards = new Map();
+    this.ask = remembering(this.backend.ask, 2000);
     /** @type {Map<string, ReturnType<typeof apart>>} */
     this.layouts = new Map();
     /** @type {typeof apart} */
@@ -193,7 +192,6 @@ class Unlearning extends Component {
   /** @param {number} feature @param {any} about */
   card(feature, about) {
     if (!about.cards) return html`<div class="tsae-mini" data-feature=${feature} key=${feature}>#${feature}</div>`;
-    if (!this.cards.has(feature)) this.cards.set(feature, this.backend.ask("card", { feature }));
     const label = about.labels[feature];
     const draw = (/** @type {any} */ answer) => {
       const numbers = integers(answer.buffers[0]), values = floats(answer.buffers[1]), width = answer.width;
@@ -208,7 +206,7 @@ class Unlearning extends Component {
         ${answer.kinds.slice(0, 3).map((/** @type {string} */ _, /** @type {number} */ row) => html`<div class="tsae-text" dir="auto"><${Words} tokens=${context(row)} highest=${answer.statistics.max} /></div>`)}
         ${answer.logits.length ? html`<div class="tsae-faint">promotes ${answer.logits.slice(0, 4).map((/** @type {any} */ one) => shown(one.text)).join(", ")}</div>` : null}`;
     };
-    return html`<div class="tsae-mini" data-feature=${feature} key=${feature}><${Awaited} asked=${this.cards.get(feature)} draw=${draw} /></div>`;
+    return html`<div class="tsae-mini" data-feature=${feature} key=${feature}><${Awaited} asked=${this.ask(`card:${feature}`, "card", { feature })} draw=${draw} /></div>`;
   }
   /** @param {Setting | undefined} setting @param {any} about */
   detail(setting, about) {

@@ -80,3 +80,32 @@ export function remembering(ask, room = 200) {
     return promise;
   };
 }
+
+/**
+ * Questions keep a distance in time: of those that come too soon only the last is asked, when it may be; the others fail.
+ * @template T
+ * @param {(kind: string, question?: object) => Promise<T>} ask
+ * @param {number} milliseconds
+ * @returns {(kind: string, question?: object) => Promise<T>}
+ */
+export function spaced(ask, milliseconds) {
+  let next = -Infinity; // when the next one may be asked
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  /** @type {((error: Error) => void) | null} */
+  let passed = null;
+  return (kind, question) => new Promise((resolve, reject) => {
+    passed?.(new Error("another question took its place"));
+    passed = null;
+    clearTimeout(timer);
+    const send = () => {
+      passed = null;
+      next = performance.now() + milliseconds;
+      ask(kind, question).then(resolve, reject);
+    };
+    const wait = next - performance.now();
+    if (wait <= 0) return send();
+    passed = reject;
+    timer = setTimeout(send, wait);
+  });
+}
