@@ -45,13 +45,18 @@ TIMED = """async ([action, n]) => {
       point(row, "pointerdown", 1);
       await pause(80); // a hand's click
       point(row, "pointerup", 0);
-    } else if (action !== "next feature") search.value = String(Math.floor(Math.random() * 1000));
+    } else if (action !== "next feature") { // another than the one that is shown
+      search.value = String((Number(root.dataset.painted) + 1 + Math.floor(Math.random() * 999)) % 1000);
+    }
     if (action === "number typed") {
       search.dispatchEvent(new Event("input", { bubbles: true }));
       await pause(100); // a hand's way to Enter
     }
     const start = performance.now();
-    const painted = new Promise((resolve) => root.addEventListener("tsae:painted", resolve, { once: true }));
+    const painted = new Promise((resolve, reject) => {
+      root.addEventListener("tsae:painted", resolve, { once: true });
+      setTimeout(() => reject(new Error(`${action}, time ${i + 1}: no card within 20 s`)), 20_000);
+    });
     if (row) row.click();
     else if (action === "next feature") press(root, "j");
     else press(search, "Enter");

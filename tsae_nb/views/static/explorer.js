@@ -246,6 +246,7 @@ export class Explorer extends Component {
     const listed = this.listed;
     this.listed = {};
     this.backend.ask("keep", { place: kept, lists: listed }).then(async ({ lists }) => {
+      if (JSON.stringify(withLists(lists, this.listed)) === JSON.stringify(this.lists)) return; // as nearly always: no row is sorted again
       await released(this.props.root);
       this.lists = withLists(lists, this.listed);
       this.list.rebuild();
