@@ -78,13 +78,16 @@ export class Card extends Component {
     super(props);
     this.state = { kind: "top", wide: false, copied: null };
     this.related = new Set(); // the features whose relations were asked for
+    this.turned = -Infinity; // when the last card came
     this.relations = { of: null, asked: null };
   }
   /** Asked when the card is painted, else the kernel counts while it is to be; and where somebody leafs through, not at all. */
   askRelations(answer) {
     const { explorer } = this.props, feature = answer.feature;
     if (this.relations.of === answer) return this.relations.asked;
-    const before = this.related.has(feature) || explorer.backend.stored ? Promise.resolve() : painted().then(() => pause(60));
+    const now = performance.now(), leafing = now - this.turned < 150;
+    this.turned = now;
+    const before = this.related.has(feature) || explorer.backend.stored ? Promise.resolve() : painted().then(() => (leafing ? pause(60) : undefined));
     const ask = () => {
       if (this.props.answer !== answer) return new Promise(() => {}); // nobody waits for it any more
       this.related.add(feature);
