@@ -103,6 +103,12 @@ def test_keys_stay_in_the_widget(lab: Lab, project: Path, page: Page) -> None:
     assert page.locator(".jp-Notebook .jp-Cell").count() == cells
     expect(widget.locator(".tsae-card h3")).to_be_visible()
 
+    search = widget.locator("input[type=search]")  # a click on lanes just drawn may have opened another
+    search.fill("3")
+    search.press("Enter")
+    expect(widget).to_have_attribute("data-painted", "3")
+    search.press("Escape")
+
     name = widget.locator(".tsae-label")  # Enter saves a label
     name.fill("a label 🦩")
     name.press("Enter")
