@@ -200,6 +200,19 @@ def test_complete_runs_have_no_pace_and_what_is_left_of_variance_is_drawn(opened
     expect(it.widget.locator('[data-chart="explained_variance"]')).to_have_count(0)
 
 
+def test_a_damaged_line_is_said_and_hides_nothing(opened: Opening, runs: Runs) -> None:
+    """Of the run that has it, while the others and its own later steps are drawn."""
+    with open(runs.folder / "growing.partial" / "metrics.jsonl", "ab") as file:
+        file.write(bytes(40) + b'"loss": 1}\n')
+    runs.write(20, 22)
+    it = opened(TrainingMonitor(runs.folder, seconds=0.2))
+    row = it.widget.locator(".tsae-runs tbody tr", has_text="growing")
+    expect(row).to_contain_text("210/1000")
+    expect(row).to_contain_text("line 21 of metrics.jsonl cannot be read, and is left out")
+    expect(it.widget.locator(".tsae-alert")).to_have_count(1)
+    expect(curve(it, "loss")).to_have_attribute("data-points", str(2 * 101 + 22))
+
+
 def test_what_runs_differ_in(opened: Opening, runs: Runs) -> None:
     it = opened(TrainingMonitor(runs.folder, seconds=0.2))
     curve(it, "loss")
@@ -209,6 +222,54 @@ def test_what_runs_differ_in(opened: Opening, runs: Runs) -> None:
     it.widget.get_by_label("show baseline").uncheck()
     expect(it.widget).to_contain_text("These 2 runs have the same settings.")
     expect(it.widget.locator('[data-chart="loss"]')).to_be_visible()
+
+
+COUNT_DRAWINGS = """() => { // each chart that is drawn clears its canvas first
+  const clear = CanvasRenderingContext2D.prototype.clearRect;
+  window.drawings = {};
+  CanvasRenderingContext2D.prototype.clearRect = function (...place) {
+    const term = this.canvas.closest(".tsae-curve")?.dataset.term;
+    window.drawings[term] = (window.drawings[term] || 0) + 1;
+    return clear.apply(this, place);
+  };
+  document.querySelectorAll(".tsae-curve canvas").forEach((canvas) => { canvas.marked = true; });
+}"""
+TICK_IN_ONE_FRAME = """async (times) => {
+  const frame = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 0)));
+  window.drawings = {};
+  await frame();
+  for (let i = 0; i < times; i += 1) document.querySelector('.tsae-runs input[aria-label="show baseline"]').click();
+  await frame();
+  await frame();
+  return window.drawings;
+}"""
+
+
+def test_a_tick_shows_or_hides_curves_and_makes_no_chart(opened: Opening, runs: Runs) -> None:
+    """Each chart is drawn once a frame, however often somebody ticks, with what it has; pointing draws none."""
+    shutil.rmtree(runs.folder / "growing.partial")
+    it = opened(TrainingMonitor(runs.folder, seconds=0.2))
+    curve(it, "loss")
+    it.page.wait_for_timeout(1000)  # all has come
+    before = it.page.evaluate(PIXELS)
+    it.page.evaluate(COUNT_DRAWINGS)
+    assert it.page.evaluate(TICK_IN_ONE_FRAME, 2) == {}
+    drawn = it.page.evaluate(TICK_IN_ONE_FRAME, 1)
+    expect(it.widget.get_by_label("show baseline")).not_to_be_checked()
+    kept = it.widget.locator(".tsae-curve").evaluate_all(
+        "(all) => all.filter((one) => one.querySelector('canvas').marked).map((one) => one.dataset.term)")
+    assert {"loss", "l0", "variance left", "dead_features"} <= set(kept), kept
+    assert set(drawn.values()) == {1} and {"loss", "l0"} <= set(drawn), drawn
+    assert it.page.evaluate(PIXELS) != before
+    expect(curve(it, "loss")).to_have_attribute("data-points", "101")
+    assert set(it.page.evaluate(TICK_IN_ONE_FRAME, 3).values()) == {1}
+    assert it.page.evaluate(PIXELS) == before
+    it.page.evaluate("window.drawings = {}")
+    box = it.box(curve(it, "loss").locator(".u-over"))
+    for part in (0.2, 0.4, 0.6):
+        it.page.mouse.move(box["x"] + part * box["width"], box["y"] + 20)
+    expect(it.widget.locator(".tsae-readout")).to_contain_text("loss at step")
+    assert it.page.evaluate("window.drawings") == {}
 
 
 PIXELS = "document.querySelector('.tsae-curve[data-term=loss] canvas').toDataURL()"

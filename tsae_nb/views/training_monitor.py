@@ -47,6 +47,8 @@ class MetricsTail:
 
     def _forget(self) -> None:
         self.offset, self._seen = 0, b""
+        self._lines, self._cut = 0, False  # read so far; whether there is text behind the last
+        self._left_out, self._first, self._last = 0, 0, 0  # lines: how many, and the first and last, counted from 1
         self.steps = array("d")
         self.columns: dict[str, array[float]] = {}
 
@@ -73,20 +75,35 @@ class MetricsTail:
         except OSError:  # between a run's partial and its final name, or no file at all
             return False
         whole = text[: text.rfind(b"\n") + 1]
-        for line in whole.splitlines():
+        for line in whole.split(b"\n")[:-1]:
             self._append(line)
+        self._cut = len(text) > len(whole)
         self.offset += len(whole)
         self._seen = (self._seen + whole)[-256:]
         self.resumed += cut
         return cut
 
+    def damage(self, ended: bool) -> list[str]:
+        """Sentences on lines that are left out; on one without an end only where nobody writes any more (`ended`)."""
+        found, name = [], self.path.name
+        if self._left_out == 1:
+            found.append(f"line {self._first} of {name} cannot be read, and is left out")
+        elif self._left_out:
+            between = f"from {self._first} to {self._last}"
+            found.append(f"{self._left_out} lines of {name}, {between}, cannot be read, and are left out")
+        if self._cut and ended:
+            found.append(f"the last line of {name} is cut short, and left out")
+        return found
+
     def _append(self, line: bytes) -> None:
+        self._lines += 1
         try:
             fields = json.loads(line)
             step = float(int(fields.pop("step")))
             values = {name: float(value) for name, value in fields.items() if isinstance(value, (int, float))}
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-            return  # not a line of ours
+            self._left_out, self._first, self._last = self._left_out + 1, self._first or self._lines, self._lines
+            return
         for name in values.keys() - self.columns.keys():
             self.columns[name] = array("d", [math.nan]) * len(self.steps)
         self.steps.append(step)
@@ -217,7 +234,7 @@ class WatchedRun:
         state = next(name for name, holds in states.items() if holds)
         last = {name: plain(column[-1]) for name, column in tail.columns.items()}
         found = alerts(tail, features, None if finished else age) if tail.steps else []
-        found = [self.checked[1], *found] if self.checked[1] else found
+        found = [*filter(None, [self.checked[1]]), *tail.damage(ended=state != "running"), *found]
         rate = self.pace.rate if state == "running" else None
         return {
             "name": self.name,

@@ -23,13 +23,20 @@ const SMOOTHINGS = [[0, "as logged"], [0.6, "a little"], [0.9, "smooth"], [0.97,
 
 /** What is on the axis: steps, or the tokens that were read until then. @param {Run} run @param {boolean} tokens */
 function placesOf(run, tokens) {
-  const steps = run.data.step || new Float32Array(0);
-  return tokens ? Float64Array.from(steps, (step) => step * (run.row.tokens || NaN)) : steps;
+  const steps = run.data.step || new Float32Array(0), each = run.row.tokens;
+  if (!tokens) return steps;
+  return each ? Float64Array.from(steps, (step) => step * each) : new Float64Array(0);
+}
+
+/** Whether two lists hold the very same things. @param {unknown[]} one @param {unknown[]} other */
+function same(one, other) {
+  return one.length === other.length && one.every((value, i) => Object.is(value, other[i]));
 }
 
 /**
- * One term's curves in a chart. Dragging along the axis zooms all charts, a double click goes back; all show the same place.
- * @typedef {{term: string, runs: Run[], xs: number[], at: Int32Array[], logarithmic: boolean, weight: number, unit: string, zoom: Zoom,
+ * One term's curves in a chart, of which `shown` says which are seen: ticking a run makes no new chart and no new data. Dragging along
+ * the axis zooms all charts, a double click goes back; all show the same place.
+ * @typedef {{term: string, runs: Run[], shown: boolean[], xs: number[], at: Int32Array[], logarithmic: boolean, weight: number, unit: string, zoom: Zoom,
  *   last: number, sync: string, point: (pointed: Pointed) => void, look: (zoom: Zoom) => void}} CurveProps
  * @extends {Component<CurveProps, {}>}
  */
@@ -42,6 +49,8 @@ class Curve extends Component {
     /** @type {uPlot | null} */
     this.chart = null;
     this.made = "";
+    /** @type {unknown[]} what the chart was last given */
+    this.given = [];
   }
   componentDidMount() {
     if (!this.element) return;
@@ -58,15 +67,26 @@ class Curve extends Component {
     this.chart.setSize({ width: this.element.clientWidth, height: this.element.clientHeight }); // draws again, in the theme's colours
   }
   draw() {
-    const { runs, logarithmic, weight, unit } = this.props;
+    const { term, runs, shown, xs, logarithmic, weight, unit, zoom, last } = this.props;
+    const given = [xs, weight, zoom?.min, zoom?.max, last, ...runs.map((run) => run.data[term])], renewed = !same(given, this.given);
     const kind = JSON.stringify([runs.map((run) => run.look), logarithmic, weight > 0, unit]);
     if (kind !== this.made) {
       this.chart?.destroy();
       this.chart = null;
     }
     this.made = kind;
-    if (this.chart) this.chart.setData(this.data());
-    else if (this.element) this.chart = new uPlot(this.options(this.element), this.data(), this.element);
+    this.given = given;
+    const chart = this.chart;
+    if (!chart) {
+      if (this.element) this.chart = new uPlot(this.options(this.element), this.data(), this.element);
+      return;
+    }
+    const lines = weight > 0 ? 2 : 1, other = chart.series.flatMap((series, i) => (i && series.show !== shown[Math.floor((i - 1) / lines)] ? [i] : []));
+    if (!renewed && !other.length) return; // as where somebody points
+    chart.batch(() => {
+      other.forEach((i) => chart.setSeries(i, { show: !chart.series[i].show }));
+      if (renewed) chart.setData(this.data());
+    });
   }
   /** @returns {uPlot.AlignedData} */
   data() {
@@ -79,11 +99,11 @@ class Curve extends Component {
   }
   /** @param {HTMLElement} element @returns {uPlot.Options} */
   options(element) {
-    const { term, runs, logarithmic, weight, unit, sync } = this.props;
+    const { term, runs, shown, logarithmic, weight, unit, sync } = this.props;
     /** @param {string} name */
     const colour = (name) => () => colourAt(element, name);
-    /** @param {Run} run @param {Partial<uPlot.Series>} more @returns {uPlot.Series} */
-    const series = (run, more) => ({ label: run.name, stroke: colour(colourOf(run.look)), width: 1.6, dash: dashOf(run.look), points: { show: false }, ...more });
+    /** @param {number} i @param {Partial<uPlot.Series>} more @returns {uPlot.Series} */
+    const series = (i, more) => ({ label: runs[i].name, show: shown[i], stroke: colour(colourOf(runs[i].look)), width: 1.6, dash: dashOf(runs[i].look), points: { show: false }, ...more });
     const axis = { stroke: colour("--tsae-faint"), font: "10px system-ui, sans-serif", grid: { stroke: colour("--tsae-line"), width: 0.5 },
       ticks: { stroke: colour("--tsae-line"), width: 0.5, size: 4 } };
     return {
@@ -98,7 +118,7 @@ class Curve extends Component {
         x: { time: false, range: () => { const { zoom, last } = this.props; return zoom ? [zoom.min, zoom.max] : [0, last]; } },
         y: logarithmic ? { distr: 3 } : { range: (_, low, high) => endsOf(low, high) || uPlot.rangeNum(low, high, 0.1, true) },
       },
-      series: [{ label: unit }, ...runs.flatMap((run) => (weight > 0 ? [series(run, {}), series(run, { alpha: 0.25, width: 1, dash: [] })] : [series(run, {})]))],
+      series: [{ label: unit }, ...runs.flatMap((_, i) => (weight > 0 ? [series(i, {}), series(i, { alpha: 0.25, width: 1, dash: [] })] : [series(i, {})]))],
       axes: [
         { ...axis, size: 18, label: unit, labelSize: 14, labelGap: 0, labelFont: axis.font, gap: 2, values: (_, ticks) => ticks.map((tick) => (unit === "step" ? tick.toLocaleString("en") : amount(tick))) },
         { ...axis, size: 48, gap: 3, ...(isCount(term) ? { incrs: WHOLE } : {}), values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))) },
@@ -119,9 +139,9 @@ class Curve extends Component {
     };
   }
   /** @param {CurveProps} props */
-  render({ term, runs, at, unit, last, logarithmic }) {
-    const points = at.reduce((sum, one) => sum + one.length, 0);
-    return html`<div class="tsae-curve" role="img" aria-label="${term} over ${unit} of ${runs.length} runs; its table has the numbers"
+  render({ term, shown, at, unit, last, logarithmic }) {
+    const seen = at.filter((_, i) => shown[i]), points = seen.reduce((sum, one) => sum + one.length, 0);
+    return html`<div class="tsae-curve" role="img" aria-label="${term} over ${unit} of ${seen.length} runs; its table has the numbers"
       data-term=${term} data-points=${points} data-last=${last} data-scale=${logarithmic ? "logarithmic" : "linear"}
       ref=${(/** @type {HTMLElement | null} */ element) => { this.element = element; }}></div>`;
   }
@@ -182,8 +202,10 @@ class Monitor extends Component {
     this.waiting = false;
     /** @type {{of: string, asked: Promise<any>}} */
     this.differing = { of: "", asked: Promise.resolve(null) };
+    /** @type {{of: unknown[], xs: number[], at: Int32Array[]}} */
+    this.axis = { of: [], xs: [], at: [] };
     this.receive = this.receive.bind(this);
-    this.timer = 0;
+    this.timer = this.frame = 0;
   }
   componentDidMount() {
     this.props.model.on("msg:custom", this.receive);
@@ -196,6 +218,7 @@ class Monitor extends Component {
   }
   componentWillUnmount() {
     clearInterval(this.timer);
+    cancelAnimationFrame(this.frame);
     this.props.model.off("msg:custom", this.receive);
     this.backend.close();
   }
@@ -243,6 +266,19 @@ class Monitor extends Component {
     }, Math.max(0, 250 - (Date.now() - this.drawn)));
   }
 
+  /** A run is shown, or no longer; ticks that come together are drawn together. @param {string} name */
+  toggle(name) {
+    if (!this.hidden.delete(name)) this.hidden.add(name);
+    cancelAnimationFrame(this.frame);
+    this.frame = requestAnimationFrame(() => this.forceUpdate());
+  }
+  /** The places of all runs on one axis, hidden ones too; the same as before while no run has got a new one. @param {Run[]} runs @param {boolean} tokens */
+  places(runs, tokens) {
+    const of = [tokens, ...runs.flatMap((run) => [run.data.step, tokens && run.row.tokens])];
+    if (!same(of, this.axis.of)) this.axis = { of, ...together(runs.map((run) => placesOf(run, tokens))) };
+    return this.axis;
+  }
+
   /** What the chart pointed at says of each run, at the place that all charts show. @param {Run[]} shown @param {string} unit */
   readout(shown, unit) {
     const { pointed, tokens, weight } = this.state;
@@ -268,20 +304,20 @@ class Monitor extends Component {
     const names = new Set(shown.flatMap((run) => Object.keys(run.data)));
     names.delete("step");
     const terms = termOrder(names).filter((name) => all || !aside(name));
-    const { xs, at } = together(shown.map((run) => placesOf(run, tokens)));
-    const last = Math.max(1, xs.at(-1) || 1);
+    const { xs, at } = this.places(runs, tokens), ends = runs.flatMap((run, i) => (at[i].length && !this.hidden.has(run.name) ? [xs[at[i][at[i].length - 1]]] : []));
+    const last = Math.max(1, ...ends);
     /** @param {string} text @param {string} title @param {boolean} on @param {Partial<MonitorState>} changed @param {boolean} can */
     const toggle = (text, title, on, changed, can = true) => html`<button class="tsae-small" title=${title} aria-pressed=${String(on)} disabled=${!can}
       onClick=${() => this.setState(changed)}>${text}</button>`;
     const chart = (/** @type {string} */ term) => {
-      const mine = shown.map((run, i) => ({ run, i })).filter(({ run }) => run.data[term]), of = mine.map(({ run }) => run);
-      const scale = scaleOf(term, of.map((run) => run.data[term]), logarithmic);
+      const all = runs.map((run, i) => ({ run, i })).filter(({ run }) => run.data[term]), seen = all.map(({ run }) => !this.hidden.has(run.name));
+      const mine = all.filter((_, i) => seen[i]), scale = scaleOf(term, mine.map(({ run }) => run.data[term]), logarithmic);
       return html`<${Figure} key=${term} about=${term} title=${html`${term} <span class="tsae-faint">${scale.said}</span>`} table=${() => html`<${Table}
           head=${["run", unit, term]} rows=${mine.map(({ run }) => {
             const places = placesOf(run, tokens), here = pointed ? placeOf(places, pointed.x) : places.length - 1;
             return [run.name, tokens ? amount(places[here]) : places[here], number(loggedAt(run.data[term], here))];
           })} />`}>
-        <${Curve} term=${term} runs=${of} xs=${xs} at=${mine.map(({ i }) => at[i])} logarithmic=${scale.logarithmic} weight=${weight} unit=${unit}
+        <${Curve} term=${term} runs=${all.map(({ run }) => run)} shown=${seen} xs=${xs} at=${all.map(({ i }) => at[i])} logarithmic=${scale.logarithmic} weight=${weight} unit=${unit}
           zoom=${zoom} last=${last} sync=${this.sync} point=${(/** @type {Pointed} */ where) => this.setState({ pointed: where })}
           look=${(/** @type {Zoom} */ where) => this.setState({ zoom: where })} />
       <//>`;
@@ -299,10 +335,7 @@ class Monitor extends Component {
       </div>
       ${runs.length ? html`<div class="tsae-scroll" tabindex="0" role="group" aria-label="runs"><table class="tsae-table tsae-runs">
           <thead><tr>${["run", "", "state", "step", ...(pace ? ["speed", "left"] : []), "loss", "L0", "dead", "alerts"].map((name) => html`<th scope="col">${name}</th>`)}</tr></thead>
-          <tbody>${runs.map((run) => html`<${RunRow} key=${run.name} run=${run} shown=${!this.hidden.has(run.name)} pace=${pace} toggle=${() => {
-            if (!this.hidden.delete(run.name)) this.hidden.add(run.name);
-            this.forceUpdate();
-          }} />`)}</tbody></table></div>
+          <tbody>${runs.map((run) => html`<${RunRow} key=${run.name} run=${run} shown=${!this.hidden.has(run.name)} pace=${pace} toggle=${() => this.toggle(run.name)} />`)}</tbody></table></div>
         <details onToggle=${(/** @type {any} */ event) => this.setState({ open: event.target.open })}><summary>settings that differ</summary>
           ${open ? html`<${Awaited} asked=${this.askDifferences(shown)} draw=${(/** @type {any} */ answer) => Differences(answer)} saying="reading settings …" />` : null}</details>
         <p class="tsae-faint tsae-readout" aria-live="polite">${this.readout(shown, unit)}</p>`

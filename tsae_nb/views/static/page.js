@@ -140,12 +140,21 @@ export function notDrawn(element) {
   sizes.unobserve(element);
 }
 
-/** The colour that a variable of the style sheet has at an element, as a canvas takes it. @param {Element} element @param {string} name */
+/** Colours looked up in this task: to ask the page is slow, and many curves are drawn in one. @type {Map<Element, Map<string, string>>} */
+const colours = new Map();
+/** The colour that a variable of the style sheet has in an element's view, as a canvas takes it. @param {Element} element @param {string} name */
 export function colourAt(element, name) {
+  const view = element.closest(".tsae") || element, known = colours.get(view) || new Map(), colour = known.get(name) || lookedUp(view, name);
+  if (!colours.size) setTimeout(() => colours.clear(), 0);
+  colours.set(view, known.set(name, colour));
+  return colour;
+}
+/** @param {Element} view @param {string} name */
+function lookedUp(view, name) {
   const probe = document.createElement("i");
   probe.hidden = true;
   probe.style.color = `var(${name})`;
-  element.append(probe);
+  view.append(probe);
   const colour = getComputedStyle(probe).color;
   probe.remove();
   return colour;
