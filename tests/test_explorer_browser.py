@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,11 @@ expect.set_options(timeout=30_000)  # ms: other tests have the cores, and one ke
 
 
 @pytest.fixture(autouse=True)
-def nobody_was_here(project: Path) -> None:
+def nobody_was_here(project: Path, page: Page) -> Iterator[None]:
     """Explorers open at their beginning, not where the test before left them."""
+    yield
+    page.goto("about:blank")
+    page.wait_for_timeout(1000)  # a page that is left has its place kept
     for place in project.glob("runs/reference/tiny/*/index/place.json"):
         place.unlink()
 

@@ -701,6 +701,43 @@ def test_explorers_of_one_index_know_of_each_other(opened: Opening, explored: Ex
     assert again.index.place.read()[0]["lists"] == {"mine": [3]}
 
 
+def test_labels_of_another_kernel_come_with_the_next_feature(opened: Opening) -> None:
+    """Where one is opened, for all explorers of the index in this kernel, and no card is asked for twice."""
+    it = opened()
+    again = FeatureExplorer(FeatureIndex.open(it.explorer.index.folder))
+    elsewhere = FeatureIndex.open(it.explorer.index.folder)
+    elsewhere.labels.set(2, "from another kernel")
+    elsewhere.labels.set(5, "the next")
+    it.go(5)
+    expect(it.widget.locator(".tsae-line[data-id='2'] .tsae-name")).to_have_text("from another kernel")
+    expect(it.widget.locator(".tsae-label")).to_have_value("the next")
+    assert again._about["labels"] == it.explorer._about["labels"] == {"2": "from another kernel", "5": "the next"}
+    it.page.wait_for_timeout(500)
+    assert sum(question["feature"] == 5 for question in it.behind.asked_of("card")) == 1
+
+
+def test_the_place_of_who_never_rests_is_kept(opened: Opening) -> None:
+    """Leafing on and on, and where the page is left at once."""
+    it = opened()
+    it.behind.wait_for("keep")
+    it.behind.asked.clear()
+    it.widget.locator(".tsae-rows").focus()
+    for _ in range(14):
+        it.page.keyboard.press("j")
+        it.page.wait_for_timeout(450)
+    assert it.behind.asked_of("keep")
+    it.page.wait_for_timeout(1500)
+    it.behind.asked.clear()
+    it.page.evaluate("""() => {
+      const later = window.setTimeout; // no second passes any more
+      window.setTimeout = (work, wait, ...more) => (wait > 900 ? 1e9 : later(work, wait, ...more));
+      document.querySelector(".tsae-star").click();
+      window.dispatchEvent(new Event("pagehide"));
+    }""")
+    it.behind.wait_for("keep", 10)
+    assert it.behind.asked_of("keep")[0]["place"]["selected"] == [it.explorer.feature]
+
+
 def test_a_word_is_one_of_the_text_in_sight(opened: Opening) -> None:
     """What fires on a word is asked of that text, whatever another browser has read since."""
     it = opened(compare=False)

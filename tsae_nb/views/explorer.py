@@ -42,7 +42,7 @@ from ..storage import whole_file
 from .explanations import Explanation, explanations_of, parsed_rows, read_explanations, rows_of
 from .feature_index import COACTIVE_SAMPLE, FeatureIndex, Trace, strongest_words, trace_of
 from .index_build import best_cosines
-from .widget import Answer, AnsweringWidget, module_source, plain, style_source
+from .widget import Answer, Answering, AnsweringWidget, module_source, plain, style_source
 
 # %% ../../nbs/views/43_explorer.ipynb #43x00005
 def words_of(index: FeatureIndex, tokens: np.ndarray) -> tuple[list[str], bytes]:
@@ -898,6 +898,7 @@ class FeatureExplorer(AnsweringWidget):
         feature: int | None = None,
     ) -> None:
         live, self.notice = checked_live(index, model, sae)
+        self.damage = ""  # of labels or explanations, since they were read
         if not index.valid_tokens:
             self.notice = "This index holds no tokens: no text was encoded when it was built."
         elif index.features["dead"].all():
@@ -910,11 +911,12 @@ class FeatureExplorer(AnsweringWidget):
         first = first if first is not None else int(alive[0]) if len(alive) else 0
         answers = {kind: partial(answering, self.explored)
                    for questions in TABS.values() for kind, answering in questions.items()}
+        renewed = {kind: partial(self._renewed, answers[kind]) for kind in ("card", "matches", "other")}
         own = {"label": self._label, "import": self._import, "keep": self._keep, "label_other": self._label_other}
         _EXPLORERS.add(self)
-        super().__init__({**answers, **own}, feature=first,
+        super().__init__({**answers, **renewed, **own}, feature=first,
                          selected=place.get("selected", []), _place=place,
-                         _about=index_description(self.explored, self.notice), _table=table_bytes(index))
+                         _about=self._described(), _table=table_bytes(index))
 
     @traitlets.validate("feature", "selected")
     def _check_features(self, proposal: Any) -> Any:
@@ -923,6 +925,29 @@ class FeatureExplorer(AnsweringWidget):
             if feature or self.index.dictionary_size:  # 0 also where there is none
                 self.index.arrays.check_feature(feature)
         return value
+
+    def _renewed(self, answering: Answering, request: dict[str, Any]) -> Answer:
+        """Where a feature is opened: its answer, and before it all views are told what other kernels have written."""
+        comparison, before, self.damage = self.explored.comparison, self.damage, ""
+        for index in (self.index, *([] if comparison is None else [comparison.other])):
+            if self._renew(index):
+                self._tell_all(index)
+        if self.damage != before:
+            self._about = self._described()
+        return answering(request)
+
+    def _renew(self, index: FeatureIndex) -> bool:
+        """Read what others have written beside an index; whether they had. What is damaged stays as it was known."""
+        changed = False
+        for file in (index.labels, index.explanations):
+            try:
+                changed |= file.renew()
+            except UserError as error:
+                self.damage = str(error)
+        return changed
+
+    def _described(self) -> dict[str, Any]:
+        return index_description(self.explored, self.damage or self.notice)
 
     def _label(self, request: dict[str, Any]) -> Answer:
         """Label a feature, and tell all views."""
@@ -941,10 +966,8 @@ class FeatureExplorer(AnsweringWidget):
         folder = changed.folder.resolve()
         for explorer in list(_EXPLORERS):
             if explorer.index.folder.resolve() == folder:
-                if explorer.index is not changed:
-                    explorer.index.labels.renew()
-                    explorer.index.explanations.renew()
-                explorer._about = index_description(explorer.explored, explorer.notice)
+                explorer._renew(explorer.index)
+                explorer._about = explorer._described()
 
     def _import(self, request: dict[str, Any]) -> Answer:
         """Keep explanations, and tell all views."""
@@ -975,7 +998,7 @@ class FeatureExplorer(AnsweringWidget):
             raise UserError(f"{other.folder} was made from another SAE than the one given")
         beside = None if live is None or sae is None else LiveModel(live.language_model, sae, other.manifest["layer"])
         self.explored.comparison = IndexComparison(self.index, other, beside)
-        self._about = index_description(self.explored, self.notice)
+        self._about = self._described()
 
     def import_explanations(self, path: str | Path, sae: str | None = None) -> str:
         """Show a file's explanations where a feature has no label; of several SAEs those of `sae` ("model/layer")."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -177,17 +177,50 @@ def open_arrays(folder: Path) -> IndexArrays:
         return IndexArrays(stored, manifest)
 
 # %% ../../nbs/views/41a_feature_index.ipynb #7677677a
-class Labels(Mapping[int, str]):
-    """A person's labels, feature → text; read when first asked for."""
+_Value = TypeVar("_Value")
 
-    def __init__(self, arrays: IndexArrays) -> None:
-        self._arrays = arrays
 
-    @cached_property
-    def _known(self) -> dict[int, str]:
-        return self._saved()
+class _Beside(Mapping[int, _Value]):
+    """A file beside an index, feature → value; read when first asked for, and again by `renew` where it is another."""
 
-    def __getitem__(self, feature: int) -> str:
+    def __init__(self, arrays: IndexArrays, name: str) -> None:
+        self._arrays, self.path = arrays, arrays.folder / name
+        self._held: dict[int, _Value] | None = None
+        self._writing: tuple[int, ...] = ()  # of which writing
+
+    def _saved(self) -> dict[int, _Value]:
+        """What the file says."""
+        raise NotImplementedError
+
+    def _found(self) -> tuple[int, ...]:
+        """What is another once somebody has written: each writes a new file; () where there is none."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return ()
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+    @property
+    def _known(self) -> dict[int, _Value]:
+        if self._held is None:
+            self._writing, self._held = self._found(), self._saved()
+        return self._held
+
+    def _write(self, value: Any, kind: str, held: dict[int, _Value]) -> None:
+        """Write the file, under the lock, and hold what it says."""
+        write_sealed(self.path, kind, value)
+        self._writing, self._held = self._found(), held
+
+    def renew(self) -> bool:
+        """Read the file again if somebody has written it since; whether it was. One that is damaged changes nothing."""
+        found = self._found()
+        if self._held is None or found == self._writing:
+            return False
+        self._held = self._saved()
+        self._writing = found
+        return True
+
+    def __getitem__(self, feature: int) -> _Value:
         return self._known[feature]
 
     def __iter__(self) -> Iterator[int]:
@@ -199,65 +232,49 @@ class Labels(Mapping[int, str]):
     def __repr__(self) -> str:
         return repr(self._known)
 
-    def _saved(self) -> dict[int, str]:
-        path = self._arrays.folder / "labels.json"
-        advice = "mend it, or move it away; the text in it can be read in any editor"
-        saved = read_sealed(path, "labels", advice) if path.is_file() else {}
-        if not isinstance(saved, dict) or not all(key.isdecimal() and isinstance(saved[key], str) for key in saved):
-            raise CorruptFileError(f"{path} is no table of features and labels: {advice}")
-        return {int(feature): text for feature, text in saved.items()}
 
-    def renew(self) -> None:
-        """Read them again when next asked for: others may have written since."""
-        self.__dict__.pop("_known", None)
+class Labels(_Beside[str]):
+    """A person's labels, feature → text."""
+
+    def __init__(self, arrays: IndexArrays) -> None:
+        super().__init__(arrays, "labels.json")
+
+    def _saved(self) -> dict[int, str]:
+        advice = "mend it, or move it away; the text in it can be read in any editor"
+        saved = read_sealed(self.path, "labels", advice) if self.path.is_file() else {}
+        if not isinstance(saved, dict) or not all(key.isdecimal() and isinstance(saved[key], str) for key in saved):
+            raise CorruptFileError(f"{self.path} is no table of features and labels: {advice}")
+        return {int(feature): text for feature, text in saved.items()}
 
     def set(self, feature: int, text: str) -> None:
         """Label a feature; an empty text removes the label. Written at once, beside what others have written since."""
         self._arrays.check_feature(feature)
-        folder = self._arrays.written_to()
-        with locked(labels_lock(folder), "labelling"):
+        with locked(labels_lock(self._arrays.written_to()), "labelling"):
             whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # no file holds half a character
             changed = {**self._saved(), feature: whole.strip()}
             kept = {key: value for key, value in sorted(changed.items()) if value}
-            write_sealed(folder / "labels.json", "labels", {str(key): value for key, value in kept.items()})
-        self._known = kept
+            self._write({str(key): value for key, value in kept.items()}, "labels", kept)
 
 # %% ../../nbs/views/41a_feature_index.ipynb #2916e822
-class Imported(Mapping[int, list[Explanation]]):
-    """Explanations that were imported, feature → in the order of their file; read when first asked for."""
+class Imported(_Beside[list[Explanation]]):
+    """Explanations that were imported, feature → in the order of their file."""
 
     def __init__(self, arrays: IndexArrays) -> None:
-        self._arrays = arrays
-        self.path = arrays.folder / "explanations.json"
+        super().__init__(arrays, "explanations.json")
 
-    @cached_property
-    def _known(self) -> dict[int, list[Explanation]]:
+    def _saved(self) -> dict[int, list[Explanation]]:
         advice = "move it away, and import them again"
         rows = read_sealed(self.path, "explanations", advice) if self.path.is_file() else []
         return by_feature(explanations_of(rows, str(self.path), self._arrays.dictionary_size)) if rows else {}
-
-    def __getitem__(self, feature: int) -> list[Explanation]:
-        return self._known[feature]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._known)
-
-    def __len__(self) -> int:
-        return len(self._known)
 
     def text(self, feature: int) -> str:
         """The first explanation of a feature, or ""."""
         return self._known[feature][0].description if feature in self._known else ""
 
-    def renew(self) -> None:
-        """Read them again when next asked for: others may have written since."""
-        self.__dict__.pop("_known", None)
-
     def replace(self, explanations: Sequence[Explanation]) -> None:
         """Keep these instead of the last that were imported."""
         with locked(labels_lock(self._arrays.written_to()), "keeping explanations"):
-            write_sealed(self.path, "explanations", rows_of(explanations))
-        self._known = by_feature(explanations)
+            self._write(rows_of(explanations), "explanations", by_feature(explanations))
 
 # %% ../../nbs/views/41a_feature_index.ipynb #5e9c524f
 class Place:

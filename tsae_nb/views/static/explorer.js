@@ -21,6 +21,7 @@ const TABS = [
   ["Ablate", AblateView],
   ["Compare", CompareView],
 ];
+const RESTS = 1000, LATEST = 5000; // milliseconds without a change, or since the first one, after which a place is kept
 const NAMES = TABS.map(([name]) => String(name));
 
 /** What the widget knows of the index: the table's columns by name, and what the kernel described. */
@@ -60,6 +61,12 @@ function withLists(lists, changed) {
   return Object.fromEntries(Object.entries({ ...lists, ...changed }).filter(([, features]) => features));
 }
 
+/** Whether two tables of texts say the same. */
+function sameTexts(one, other) {
+  const said = Object.entries(one);
+  return said.length === Object.keys(other).length && said.every(([feature, text]) => other[feature] === text);
+}
+
 /** The feature that the page's address names for this index, or null. */
 function linked(about) {
   const found = new URLSearchParams(location.hash.slice(1));
@@ -96,6 +103,7 @@ export class Explorer extends Component {
     this.shown = Promise.resolve(null); // when the card that is wanted is painted
     this.leafing = this.staying = this.started = this.sayKept = false;
     this.keeping = 0;
+    this.since = 0; // when something changed that is not kept yet
     this.ids = NAMES.map(() => `tsae-panel-${Math.random().toString(36).slice(2, 8)}`);
     this.panels = /** @type {Record<string, HTMLElement>} */ ({});
     this.views = /** @type {Record<string, import("./explorer_parts.js").View>} */ ({});
@@ -106,6 +114,7 @@ export class Explorer extends Component {
     this.onKey = this.onKey.bind(this);
     this.astray = false; // whether the notice says that a link leads nowhere
     this.toLinked = this.toLinked.bind(this);
+    this.onLeave = this.onLeave.bind(this);
     /** @type {(() => void)[]} */
     this.unfollow = [];
   }
@@ -114,6 +123,8 @@ export class Explorer extends Component {
     root.dataset.of = this.about.id; // so that other views of this index find it
     root.addEventListener("keydown", this.onKey);
     window.addEventListener("hashchange", this.toLinked);
+    window.addEventListener("pagehide", this.onLeave);
+    document.addEventListener("visibilitychange", this.onLeave);
     this.unfollow = [
       this.traits.on("feature", () => this.show(this.get("feature"))),
       this.traits.on("selected", () => this.renewed()),
@@ -131,6 +142,8 @@ export class Explorer extends Component {
     this.unfollow.forEach((stop) => stop());
     this.props.root.removeEventListener("keydown", this.onKey);
     window.removeEventListener("hashchange", this.toLinked);
+    window.removeEventListener("pagehide", this.onLeave);
+    document.removeEventListener("visibilitychange", this.onLeave);
     this.turn += 1; // no card is wanted any more
     if (this.keeping) this.keep();
     this.backend.close();
@@ -237,11 +250,17 @@ export class Explorer extends Component {
   remember() {
     if (this.backend.stored || !this.started) return;
     clearTimeout(this.keeping);
-    this.keeping = setTimeout(() => this.keep(), 1000); // writing to the disk takes its time, and nobody's next click shall wait for it
+    this.since ||= Date.now();
+    // Writing to the disk takes its time, and nobody's next click shall wait for it; but who clicks on and on is not forgotten.
+    this.keeping = setTimeout(() => this.keep(), Math.max(0, Math.min(RESTS, this.since + LATEST - Date.now())));
+  }
+  /** The page is closed, or another tab is looked at: perhaps nobody comes back. */
+  onLeave(event) {
+    if (this.keeping && (event.type === "pagehide" || document.hidden)) this.keep();
   }
   keep() {
     clearTimeout(this.keeping);
-    this.keeping = 0;
+    this.keeping = this.since = 0;
     const kept = { feature: this.get("feature"), selected: this.get("selected"), tab: this.tab, where: this.place, follows: this.follows, table: this.list.place() };
     const listed = this.listed;
     this.listed = {};
@@ -332,11 +351,13 @@ export class Explorer extends Component {
   }
   /** Something has a new label or explanation, or another SAE stands beside this one. */
   async described() {
+    const before = this.about.notice;
     this.about = { ...this.get("_about") };
+    if (this.about.notice !== before) this.notice = this.about.notice;
     await released(this.props.root);
     const name = this.field();
     if (name && this.drawn && name !== document.activeElement) name.value = this.own(this.drawn.feature);
-    if (this.imports !== this.about.imported) { // what was imported stands in the card too
+    if (!sameTexts(this.imports, this.about.imported)) { // what was imported stands in the card too
       this.imports = this.about.imported;
       this.ask = remembering(this.backend.ask);
       this.show(this.get("feature"));
