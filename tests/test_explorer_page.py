@@ -332,6 +332,33 @@ def test_one_generation_at_a_time_and_it_can_be_cancelled(opened: Opening) -> No
     assert "".join(made).replace("●", "") == "".join(whole["texts"])
 
 
+@pytest.mark.parametrize("between", [0, 60, 250])
+def test_a_double_click_generates_once(opened: Opening, between: int) -> None:
+    """The second click finds the button where it was, and does not cancel what the first began; the end is said."""
+    it = opened()
+    it.widget.get_by_role("tab", name="Steer").click()
+    steer = it.panel("Steer")
+    steer.locator("textarea").fill("The Fennow is covered")
+    button, before = steer.locator(".tsae-run"), steer.locator(".tsae-run").bounding_box()
+    assert before
+    it.page.mouse.move(before["x"] + 0.8 * before["width"], before["y"] + before["height"] / 2)
+    with it.behind.holding("steer"):
+        for count in (1, 2):
+            it.page.mouse.down(click_count=count)
+            it.page.mouse.up(click_count=count)
+            it.page.wait_for_timeout(between)
+        expect(button).to_have_text("Cancel")
+        expect(steer.get_by_role("status")).to_have_text("generating …")
+        assert button.bounding_box() == before
+    expect(steer.get_by_role("status")).to_have_text("done")
+    expect(steer.locator("tbody tr")).to_have_count(1)
+    assert len(it.behind.asked_of("steer")) == 6  # 24 tokens
+    with it.behind.holding("steer"):  # a click by itself cancels
+        button.click()
+        button.click()
+        expect(steer.get_by_role("status")).to_have_text("cancelled")
+
+
 def test_fifty_rapid_keys(opened: Opening) -> None:
     it = opened()
     it.widget.locator(".tsae-rows").focus()

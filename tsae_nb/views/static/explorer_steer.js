@@ -89,14 +89,21 @@ export class SteerView extends View {
           if (answer.finished) rows.push(...answer.rows);
         }
       }
+      if (this.job === mine) this.end("done");
     } catch (error) {
-      if (this.job === mine) this.setState({ error: error.message, answer: null });
+      if (this.job !== mine) return;
+      this.setState({ error: error.message, answer: null });
+      this.end("");
     }
-    if (this.job === mine) this.end("");
   }
   end(progress) {
     this.job = null;
     this.setState({ busy: false, progress });
+  }
+  /** A double click, of habit, begins and does not cancel what it began. @param {MouseEvent} event */
+  pressed(event) {
+    if (!this.job) this.generate();
+    else if (event.detail !== 2) this.cancel();
   }
   cancel() { this.end(`cancelled${this.state.answer ? ": what was made until then" : ""}`); }
 
@@ -120,7 +127,8 @@ export class SteerView extends View {
     }
     return html`<div ref=${(form) => { this.form = form; }}>
       <div class="tsae-row tsae-prompts"><textarea name="text" rows="2" aria-label="prompts, one a line" placeholder="Prompts, one a line" />
-        <button class="tsae-run" onClick=${() => (this.job ? this.cancel() : this.generate())}>${busy ? "Cancel" : "Generate"}</button><span class="tsae-faint" role="status">${progress}</span></div>
+        <button class="tsae-run" onClick=${(event) => this.pressed(event)}>${busy ? "Cancel" : "Generate"}</button></div>
+      <p class="tsae-faint tsae-status" role="status">${progress}</p>
       <${Chosen} explorer=${explorer} />${this.controls()}<p class="tsae-faint">${WAYS[way].hint}</p>
       <div class="tsae-steered">${error ? html`<p class="tsae-notice" role="alert">${error}</p>` : null}${answer ? html`<${Steered} explorer=${explorer} answer=${answer} />` : null}</div></div>`;
   }
