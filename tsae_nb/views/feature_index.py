@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,7 +108,7 @@ class IndexArrays:
 
     def check_feature(self, feature: int) -> None:
         """`UserError` if there is no such feature."""
-        if not 0 <= feature < self.dictionary_size:
+        if not isinstance(feature, Integral) or not 0 <= feature < self.dictionary_size:
             raise UserError(f"feature {feature}: this index has features 0 to {self.dictionary_size - 1}")
 
     def column(self, feature: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ __all__ = ['Answer', 'Answering', 'plain', 'module_source', 'style_source', 'Ans
 import re
 import threading
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,14 @@ def style_source(*names: str) -> str:
     return "\n".join(_static(name) for name in names)
 
 # %% ../../nbs/views/42_widget.ipynb #e9817704
+_DIGITS = re.compile(r"(?<!\w)(?:\d{22,}|\d{1,3}(?:,\d{3}){7,})(?!\w)")
+
+
+def _shortened(sentence: str) -> str:
+    """With numbers of more than 21 digits as 1.00e+300: somebody may type what nobody can read."""
+    return _DIGITS.sub(lambda found: f"{Decimal(found[0].replace(',', '')):.2e}", sentence)
+
+
 class AnsweringWidget(anywidget.AnyWidget):
     """A widget whose browser part asks questions: {"number", "kind", …} → the same number, JSON and buffers.
 
@@ -116,7 +125,7 @@ class AnsweringWidget(anywidget.AnyWidget):
     def said_of(self, error: Exception) -> str:
         """One line for a user: the sentence of a `UserError`; of another the place of the full report, written once."""
         if isinstance(error, UserError):
-            return str(error)
+            return _shortened(str(error))
         name = f"{type(error).__name__}: {error}"
         if name not in self._reports:
             self._reports[name] = report_of(error)
