@@ -18,6 +18,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tsae_nb.language_model import LanguageModel
 from tsae_nb.sae import SparseAutoencoder, load_sae
+from tsae_nb.views.explanations import Explanation
 from tsae_nb.views.explorer import FeatureExplorer
 from tsae_nb.views.feature_index import FeatureIndex
 
@@ -763,6 +764,74 @@ def test_the_place_of_who_never_rests_is_kept(opened: Opening) -> None:
     }""")
     it.behind.wait_for("keep", 10)
     assert it.behind.asked_of("keep")[0]["place"]["selected"] == [it.explorer.feature]
+
+
+TURNED_ROUND = """() => { // ours that does not run from left to right, and foreign that stands in no element of its own
+  const found = [], walk = document.createTreeWalker(document.querySelector(".tsae"), NodeFilter.SHOW_TEXT);
+  const placed = (node, i) => {
+    const range = new Range();
+    range.setStart(node, i);
+    range.setEnd(node, i + 1);
+    return range.getBoundingClientRect();
+  };
+  const turned = (one, next) => Math.abs(one.top - next.top) < 4 && next.left < one.left;
+  for (let node = walk.nextNode(); node; node = walk.nextNode()) {
+    const text = node.data, before = node.previousSibling?.getBoundingClientRect?.();
+    if (node.parentElement.closest("bdi, [dir=auto], option, [hidden]")) continue;
+    if (/[\\u0590-\\u05ff\\u202e]/.test(text.replace(/\\u2068[^\\u2069]*\\u2069/g, ""))) found.push(`foreign: ${text}`);
+    const seen = [...text].map((_, i) => placed(node, i)).filter((one) => one.width > 0);
+    if (before?.width && seen.length && turned(before, seen[0])) found.push(`before what precedes it: ${text}`);
+    if (text.includes("\\u2068")) continue;
+    if (seen.some((one, i) => i && turned(seen[i - 1], one))) found.push(`backwards: ${text}`);
+  }
+  return [...new Set(found)];
+}"""
+
+
+def test_foreign_text_turns_nothing_round(opened: Opening) -> None:
+    """A label, explanations, a list, a search and a word, from right to left, or saying that all after them is."""
+    it, turns = opened(), "a\u202elabel שלום"
+    it.explorer.index.explanations.replace([Explanation(6, f"{turns} {i}", "tiny", "1") for i in range(2)])
+    it.explorer.answer({"kind": "label", "feature": 5, "text": turns})
+    it.explorer.answer({"kind": "keep", "place": {}, "lists": {turns: [1, 2]}})
+    it.page.reload()
+    it.go(6)
+    expect(it.widget.locator(".tsae-card .tsae-imported")).to_contain_text("label")
+    assert it.page.evaluate(TURNED_ROUND) == []
+    it.widget.locator(".tsae-lists summary").click()
+    expect(it.widget.locator(".tsae-menu bdi")).to_be_visible()
+    assert it.page.evaluate(TURNED_ROUND) == []
+    it.widget.locator(".tsae-lists summary").click()
+    it.go(5)
+    it.widget.locator(".tsae-star").click()
+    trace, search = it.panel("Trace"), it.widget.locator("input[type=search]")
+    trace.locator("textarea").fill(f"The Fennow is {turns} covered in bark .")
+    trace.get_by_role("button", name="Read").click()
+    expect(trace).to_have_attribute("data-traced", "text")
+    trace.locator(".tsae-tracetext .tsae-token", has_text="label").click()
+    expect(trace).to_contain_text("features on")
+    assert it.page.evaluate(TURNED_ROUND) == []
+    search.fill(turns)
+    search.press("Enter")
+    expect(it.widget.locator(".tsae-foot")).to_contain_text("label")
+    expect(it.widget.locator(".tsae-foot")).not_to_contain_text("looking")
+    assert it.page.evaluate(TURNED_ROUND) == []
+    title = it.widget.locator(".tsae-lane-name .tsae-link[title*='feature 5']").first.get_attribute("title") or ""
+    assert title.startswith("open feature 5: \u2068alabel") and title.endswith("\u2069")
+
+
+@pytest.mark.parametrize("width", [640, 900, 1420])
+def test_what_the_search_takes_is_read(opened: Opening, width: int) -> None:
+    it = opened(width, {"width": 1500, "height": 900} if width > 1200 else LAB)
+    room, needed = it.widget.locator("input[type=search]").evaluate("""(field) => {
+      const style = getComputedStyle(field), pen = document.createElement("canvas").getContext("2d");
+      pen.font = style.font;
+      const room = field.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+      return [room, pen.measureText(field.placeholder).width];
+    }""")
+    assert needed <= room
+    it.widget.locator(".tsae-lists summary").click()
+    expect(it.widget.get_by_label("name of the list")).to_be_visible()
 
 
 def test_a_word_is_one_of_the_text_in_sight(opened: Opening) -> None:

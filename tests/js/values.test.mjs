@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { amount, duration, fixed, floats, integers, missing, number, remembering, share, shown, spaced } from "../../tsae_nb/views/static/values.js";
+import { amount, duration, fixed, floats, integers, isolated, missing, number, remembering, share, shown, spaced } from "../../tsae_nb/views/static/values.js";
 
 test("a number has three figures, a dash where there is none, and no long tail of zeros", () => {
   assert.deepEqual([0, 1.23456, -0.012345, 99999, 123456, 0.00012, NaN, null].map((value) => number(value)),
@@ -69,4 +69,11 @@ test("of questions that come too soon only the last is asked, and the one that w
   assert.deepEqual([await answers[0], await answers[3]], ["a", "d"]);
   assert.equal(await ask("b", "b"), "b");
   assert.deepEqual(asked, ["a", "d", "b"]);
+});
+
+test("foreign text in a sentence stands by itself where it could turn others round", () => {
+  for (const text of ["", "bark", "Ökologie 日本 🦩", "a\u00a0b"]) assert.equal(isolated(text), text);
+  assert.equal(isolated("שלום"), "\u2068שלום\u2069");
+  assert.equal(isolated("a\u202eb"), "\u2068ab\u2069");
+  assert.equal(isolated("a\u2069\u202eb"), "\u2068ab\u2069"); // it does not end what it stands in
 });

@@ -8,7 +8,7 @@ import { SteerView } from "./explorer_steer.js";
 import { TraceView } from "./explorer_trace.js";
 import { kernelBackend, painted, pause, released, rootIn } from "./page.js";
 import { Pending, html } from "./parts.js";
-import { floats, remembering } from "./values.js";
+import { floats, isolated, remembering } from "./values.js";
 import { Component, render as place } from "./vendor/preact.mjs";
 
 /** @typedef {import("./page.js").Answer} Answer */
@@ -158,12 +158,12 @@ export class Explorer extends Component {
   preview(feature) { return html`<${Preview} feature=${feature} previews=${this.previews} />`; }
   named(feature) {
     const own = this.own(feature), imported = this.about.imported[feature];
-    return own ? html`<span dir="auto"> ${own}</span>` : imported ? html`<span dir="auto" class="tsae-imported" title="imported explanation: ${imported}"> ⤓ ${imported}</span>` : this.preview(feature);
+    return own ? html`<span dir="auto"> ${own}</span>` : imported ? html`<span dir="auto" class="tsae-imported" title="imported explanation: ${isolated(imported)}"> ⤓ ${imported}</span>` : this.preview(feature);
   }
   /** A feature's number with its label or preview; in a text that it was found in, `staying` keeps that text. */
   link(feature, how = {}) {
     const label = this.label(feature);
-    return html`<button class="tsae-link" title="open feature ${feature}${label ? `: ${label}` : ""}"
+    return html`<button class="tsae-link" title="open feature ${feature}${label ? `: ${isolated(label)}` : ""}"
       disabled=${!this.rowOf.has(feature)} onPointerDown=${() => this.foresee(feature)} onClick=${() => this.open(feature, how)}>#${feature}${this.named(feature)}</button>`;
   }
   addressOf(feature) { return `#${new URLSearchParams({ feature, of: this.about.id })}`; }

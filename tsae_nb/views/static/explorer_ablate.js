@@ -50,7 +50,7 @@ export class AblateView extends View {
       return html`<p class="tsae-notice">${explorer.backend.stored ? "A stored page has no model to ablate in." : "Ablation needs the model and the SAE: FeatureExplorer(index, model=language_model, sae=sae)."}</p>`;
     }
     return html`<p class="tsae-faint">How much worse is each next token predicted when the chosen features are set to 0 wherever they fire?</p>
-      <div class="tsae-row tsae-prompts"><textarea rows="2" aria-label="text" placeholder="A text …"
+      <div class="tsae-row tsae-prompts"><textarea dir="auto" rows="2" aria-label="text" placeholder="A text …"
         ref=${(text) => { this.text = text; }} /><button class="tsae-run" disabled=${busy} onClick=${() => this.run()}>Ablate</button></div>
       <${Chosen} explorer=${explorer} />
       <${Awaited} name="tsae-ablated" asked=${asked} saying="predicting without the features …" draw=${(answer) => html`<${Ablated} answer=${answer} explorer=${explorer} />`} />`;

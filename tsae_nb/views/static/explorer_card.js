@@ -3,7 +3,7 @@
 import { Badge, JUMP, download } from "./explorer_parts.js";
 import { painted, pause } from "./page.js";
 import { Awaited, Histogram, Table, Words, html } from "./parts.js";
-import { fixed, floats, integers, number, share, shown } from "./values.js";
+import { fixed, floats, integers, isolated, number, share, shown } from "./values.js";
 import { Component } from "./vendor/preact.mjs";
 
 /** @typedef {import("./explorer.js").Explorer} Explorer */
@@ -67,7 +67,7 @@ export function active({ dead, active, density }) {
 
 /** What the last word search says of a feature. */
 function Found({ found: { text, occurrences, row } }) {
-  return html`<p class="tsae-found-here"><b>“${text}”</b>${row.threshold ? `: fires above ${number(row.threshold)} on ` : ": fires on "}${
+  return html`<p class="tsae-found-here"><b>“<bdi>${text}</bdi>”</b>${row.threshold ? `: fires above ${number(row.threshold)} on ` : ": fires on "}${
     `${row.hits.toLocaleString("en")} of its ${occurrences.toLocaleString("en")} occurrences and ${(row.fired - row.hits).toLocaleString("en")} other tokens, F1\u00a0${number(row.f1, 2)}`}${
     row.threshold ? html`<span class="tsae-faint"> (firing at all: ${number(row.f1_any, 2)})</span>` : null}</p>`;
 }
@@ -118,14 +118,14 @@ export class Card extends Component {
 
   travel(back) {
     const { explorer } = this.props, to = back ? explorer.opened.back() : explorer.opened.forward(), name = back ? "back" : "forward";
-    const title = to === undefined ? (back ? "back: nothing was opened before" : "forward") : `${name} to #${to} ${explorer.label(to)} (alt ${back ? "←" : "→"})`;
+    const title = to === undefined ? (back ? "back: nothing was opened before" : "forward") : `${name} to #${to} ${isolated(explorer.label(to))} (alt ${back ? "←" : "→"})`;
     return html`<button class="tsae-small" disabled=${to === undefined} aria-label=${name} title=${title} onClick=${() => explorer.travel(back)}>${back ? "←" : "→"}</button>`;
   }
   head(answer) {
     const { explorer } = this.props, feature = answer.feature, chosen = explorer.get("selected").includes(feature), copied = this.state.copied;
     return html`<div class="tsae-row">${this.travel(true)}${this.travel(false)}
       <h3 data-feature=${feature}>#${feature}</h3><${Badge} group=${answer.statistics.level} groups=${explorer.about.groups} />
-      <input class="tsae-label" key=${feature} defaultValue=${explorer.own(feature)} placeholder="label" aria-label="label of this feature" disabled=${explorer.backend.stored}
+      <input class="tsae-label" dir="auto" key=${feature} defaultValue=${explorer.own(feature)} placeholder="label" aria-label="label of this feature" disabled=${explorer.backend.stored}
         onChange=${(event) => explorer.saveLabel(feature, event.target.value)} />
       <button class="tsae-star" aria-pressed=${String(chosen)} title="choose for steering, ablation and traces (x)" onClick=${() => explorer.toggle(feature)}>${chosen ? "★ chosen" : "☆ choose"}</button>
       <a class="tsae-link" href=${explorer.addressOf(feature)} title="copy the address of this feature" onClick=${(event) => this.copyLink(event, feature)}>${copied?.of === feature ? copied.said : "link"}</a>
@@ -134,8 +134,8 @@ export class Card extends Component {
   imported({ feature, explanations }) {
     const { explorer } = this.props;
     if (!explanations.length) return null;
-    return html`<p class="tsae-imported" tabindex="0">imported: <span dir="auto">${explanations.map((one) => one.description).join(" · ")}</span>
-      <small class="tsae-faint"> (${explanations[0].explanationModelName || "by a person"}) </small>
+    return html`<p class="tsae-imported" tabindex="0">imported: ${explanations.map((one, i) => [i ? " · " : "", html`<bdi>${one.description}</bdi>`])}
+      <small class="tsae-faint"> (<bdi>${explanations[0].explanationModelName || "by a person"}</bdi>) </small>
       ${explorer.backend.stored ? null : html`<button class="tsae-small" title="make it this feature's label"
         onClick=${() => explorer.useAsLabel(feature, explanations[0].description)}>use as label</button>`}</p>`;
   }

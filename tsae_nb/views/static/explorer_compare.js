@@ -4,7 +4,7 @@ import { Badge, View, bare, kindOf, tint } from "./explorer_parts.js";
 import { Contexts, active } from "./explorer_card.js";
 import { Graphs } from "./lanes.js";
 import { Awaited, Figure, Histogram, Table, html } from "./parts.js";
-import { fixed, floats, number, share, shown } from "./values.js";
+import { fixed, floats, isolated, number, share, shown } from "./values.js";
 import { Component } from "./vendor/preact.mjs";
 
 /** @typedef {import("./explorer.js").Explorer} Explorer */
@@ -43,7 +43,7 @@ class Pairs extends Component {
           length=${length} of=${answer} pointed=${pointed} />
         <div class="tsae-lane-stats">${rows.flatMap(({ feature, cosine, correlation }) => [html`<div class="tsae-lane-name" key=${feature}>cos ${number(cosine, 2)}</div>`,
           html`<div class="tsae-lane-name" key="other of ${feature}" title="correlation of the two on this text">r ${number(correlation, 2)}</div>`])}</div></div><//>
-      <p class="tsae-faint">${of === answer ? `token ${t}: “${shown(answer.texts[t]).trim()}”` : "Each pair: this SAE above, the other below."}</p>`;
+      <p class="tsae-faint">${of === answer ? `token ${t}: “${isolated(shown(answer.texts[t]).trim())}”` : "Each pair: this SAE above, the other below."}</p>`;
   }
 }
 
@@ -103,7 +103,7 @@ export class CompareView extends View {
 
   link(feature, name) {
     return html`<button class="tsae-link" data-other=${feature} aria-pressed=${String(this.opened === feature)}
-      title="open feature ${feature} of the other SAE: ${name}" onClick=${() => this.open(feature)}>#${feature}<span dir="auto"> ${name}</span></button>`;
+      title="open feature ${feature} of the other SAE: ${isolated(name)}" onClick=${() => this.open(feature)}>#${feature}<span dir="auto"> ${name}</span></button>`;
   }
   drawMatches({ feature, rows }) {
     const { groups } = this.props.explorer.about.other;
@@ -116,7 +116,7 @@ export class CompareView extends View {
     const { explorer } = this.props, { feature, statistics, reverse } = answer, { groups, same_text } = explorer.about.other, current = explorer.get("feature");
     return html`<section aria-label="card of the other SAE's feature" data-feature=${feature}>
       <div class="tsae-row"><h4>other #${feature}</h4><${Badge} group=${statistics.level} groups=${groups} />
-        <input class="tsae-otherlabel" key=${feature} defaultValue=${answer.label} placeholder="label" aria-label="label of the other SAE's feature"
+        <input class="tsae-otherlabel" dir="auto" key=${feature} defaultValue=${answer.label} placeholder="label" aria-label="label of the other SAE's feature"
           onChange=${(event) => this.label(feature, event.target.value)} /></div>
       <p class="tsae-faint">${this.state.trouble ? html`<span class="tsae-notice" role="alert">${this.state.trouble}</span>`
         : `${active(statistics)} · max ${number(statistics.max)} · lag-1 ${fixed(statistics.autocorrelation)} · run ${number(statistics.run_length, 2)}`}</p>
@@ -142,7 +142,7 @@ export class CompareView extends View {
           <${Awaited} name="tsae-matches" asked=${this.matches} draw=${(answer) => this.drawMatches(answer)} saying="looking for the nearest …" />
           <${Awaited} name="tsae-other" asked=${this.other} draw=${(answer) => this.drawOther(answer)} saying="opening #${this.opened} of the other SAE …" /></div>
         <div><div class="tsae-row tsae-paste" hidden=${!this.both()}>
-            <div class="tsae-growing"><textarea rows="1" placeholder="Paste a text and read it with both …" aria-label="text to read with both" ref=${(text) => { this.text = text; }} /></div>
+            <div class="tsae-growing"><textarea dir="auto" rows="1" placeholder="Paste a text and read it with both …" aria-label="text to read with both" ref=${(text) => { this.text = text; }} /></div>
             <button onClick=${() => this.readBoth()}>Read in both</button></div>
           ${excuse ? html`<p class="tsae-notice">${excuse}</p>` : null}
           <${Awaited} name="tsae-pairs" asked=${this.pairs} saying=${explorer.place?.text === undefined ? "tracing both …" : "reading with both …"} ondrawn=${() => { this.say({ compared: feature }); }}

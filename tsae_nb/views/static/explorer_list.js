@@ -3,7 +3,7 @@
 import { JUMP, download, kindOf, short } from "./explorer_parts.js";
 import { drawnToFit, notDrawn, painted, released } from "./page.js";
 import { html } from "./parts.js";
-import { fixed, number, share } from "./values.js";
+import { fixed, isolated, number, share } from "./values.js";
 import { Component } from "./vendor/preact.mjs";
 
 /** @typedef {import("./explorer.js").Explorer} Explorer */
@@ -12,14 +12,15 @@ const ROW = 22; // pixels
 const WHICH = ["", "alive", "dead", "labelled", "explained", "chosen"];
 
 /** What a word was looked for as: itself, or a part of which words. */
-function matchedAs({ text, words, occurrences }) {
+function matchedAs({ text: typed, words, occurrences }) {
+  const text = isolated(typed);
   const times = occurrences === 1 ? "once" : `${occurrences.toLocaleString("en")} times`;
   const parts = words.filter((word) => !word.whole);
-  const said = (word) => `${word.tokens.slice(0, 4).join(", ")}${word.several > 4 ? " …" : ""}`;
+  const said = (word) => `${word.tokens.slice(0, 4).map(isolated).join(", ")}${word.several > 4 ? " …" : ""}`;
   if (!parts.length) return `“${text}” occurs ${times}${words.length > 1 ? "" : " as a whole word"}`;
-  if (parts.some((word) => !word.several)) return `“${parts.find((word) => !word.several).word}” is no word here, nor a part of one`;
+  if (parts.some((word) => !word.several)) return `“${isolated(parts.find((word) => !word.several).word)}” is no word here, nor a part of one`;
   if (words.length === 1) return `“${text}” is no word of its own here; it occurs ${times} as a part of a word (${said(words[0])})`;
-  return `“${text}” occurs ${times}, ${parts.map((word) => `“${word.word}” as a part of a word (${said(word)})`).join(", ")}`;
+  return `“${text}” occurs ${times}, ${parts.map((word) => `“${isolated(word.word)}” as a part of a word (${said(word)})`).join(", ")}`;
 }
 
 /** @extends {Component<{explorer: Explorer}, {}>} */
@@ -120,7 +121,7 @@ export class FeatureList extends Component {
       const rank = (row) => (Number.isNaN(values[row]) ? -Infinity : values[row]);
       view.sort((a, b) => (way * (rank(a) - rank(b))) || a - b);
     }
-    if (text && !view.length) this.foot = `nothing listed is like “${this.text().trim()}”: Enter looks for it in the text`;
+    if (text && !view.length) this.foot = `nothing listed is like “${isolated(this.text().trim())}”: Enter looks for it in the text`;
     else this.foot = `${view.length.toLocaleString("en")} of ${columns.feature.length.toLocaleString("en")} features${found ? "" : `, ${about.dead.toLocaleString("en")} dead`} · j k / Enter x`;
     return view;
   }
@@ -182,12 +183,12 @@ export class FeatureList extends Component {
       return;
     }
     try {
-      this.say(`looking for “${text}” …`);
+      this.say(`looking for “${isolated(text)}” …`);
       const answer = await explorer.backend.ask("search", { text });
       await released(this.at.list);
       if (turn !== this.turn) return; // somebody has left this search meanwhile
       if (!answer.rows.length && this.view.length) { // labels match, words do not
-        this.say(`“${text}” is no word here that a feature fires on; ${this.view.length} labels or numbers match.`);
+        this.say(`“${isolated(text)}” is no word here that a feature fires on; ${this.view.length} labels or numbers match.`);
         return;
       }
       this.answer = answer;
@@ -244,13 +245,14 @@ export class FeatureList extends Component {
   tools() {
     const { about, lists } = this.explorer;
     return html`<div class="tsae-tools">
-      <input type="search" defaultValue=${this.was.search} placeholder="label, #id, or a word + Enter  ( / )" aria-label="search" ref=${this.ref("search")}
+      <input type="search" defaultValue=${this.was.search} placeholder="label, #, word ( / )" aria-label="search"
+        title="a label or a number narrows the list; a word and Enter finds features on it in the text; / leads here" ref=${this.ref("search")}
         onInput=${() => this.typed()} onKeyDown=${(event) => this.onSearchKey(event)} />
       ${about.groups.length > 1 ? html`<select aria-label=${this.kind} value=${this.level} onChange=${(event) => { this.level = event.target.value; this.changed(); }}>
         <option value="">all ${this.kind}s</option>${about.groups.map((name, i) => html`<option value=${i + 1}>${name}</option>`)}</select>` : null}
       <select aria-label="which features" value=${this.which} onChange=${(event) => { this.which = event.target.value; this.changed(); }}>
         ${WHICH.map((name) => html`<option key=${name} value=${name}>${name || "all"}</option>`)}
-        ${Object.keys(lists).map((name) => html`<option key=${`list:${name}`} value=${`list:${name}`}>list ${name}</option>`)}</select>
+        ${Object.keys(lists).map((name) => html`<option key=${`list:${name}`} value=${`list:${name}`}>list ${isolated(name)}</option>`)}</select>
       <details class="tsae-lists"><summary>more</summary>${this.menu()}</details></div>`;
   }
   menu() {
@@ -261,7 +263,7 @@ export class FeatureList extends Component {
       ${explorer.backend.stored ? null : html`
         <div class="tsae-row"><button title="keep the chosen features under this name" onClick=${() => this.keepList()}>keep chosen as list</button>
           <input placeholder="name" aria-label="name of the list" size="8" ref=${this.ref("listName")} /></div>
-        <div>${Object.entries(explorer.lists).map(([name, features]) => html`<div class="tsae-row" key=${name}><span dir="auto">${name} (${features.length})</span>
+        <div>${Object.entries(explorer.lists).map(([name, features]) => html`<div class="tsae-row" key=${name}><span><bdi>${name}</bdi> (${features.length})</span>
           <button class="tsae-small" onClick=${() => explorer.choose(features)}>choose</button>
           <button class="tsae-small" aria-label="forget the list ${name}" onClick=${() => this.forgetList(name)}>forget</button></div>`)}</div>
         <div class="tsae-row"><span>explanations</span>

@@ -3,13 +3,13 @@
 import { Chosen, Of, View, chosenFeatures, strongestText, suggest } from "./explorer_parts.js";
 import { released } from "./page.js";
 import { Table, html } from "./parts.js";
-import { number } from "./values.js";
+import { isolated, number } from "./values.js";
 
 /** The number that somebody typed, or an error that says what is allowed. */
 function numberFrom(name, text, { low = -1e6, high = 1e6, whole = false } = {}) {
   const value = Number(text);
   if (text.trim() === "" || !(value >= low && value <= high) || (whole && !Number.isInteger(value))) {
-    throw new Error(`${name} is “${text}”: write a ${whole ? "whole " : ""}number from ${low.toLocaleString("en")} to ${high.toLocaleString("en")}.`);
+    throw new Error(`${name} is “${isolated(text)}”: write a ${whole ? "whole " : ""}number from ${low.toLocaleString("en")} to ${high.toLocaleString("en")}.`);
   }
   return value;
 }
@@ -126,7 +126,7 @@ export class SteerView extends View {
       return html`<p class="tsae-notice">${explorer.backend.stored ? "A stored page has no model to steer." : "Steering needs the model and the SAE: FeatureExplorer(index, model=language_model, sae=sae)."}</p>`;
     }
     return html`<div ref=${(form) => { this.form = form; }}>
-      <div class="tsae-row tsae-prompts"><textarea name="text" rows="2" aria-label="prompts, one a line" placeholder="Prompts, one a line" />
+      <div class="tsae-row tsae-prompts"><textarea name="text" dir="auto" rows="2" aria-label="prompts, one a line" placeholder="Prompts, one a line" />
         <button class="tsae-run" onClick=${(event) => this.pressed(event)}>${busy ? "Cancel" : "Generate"}</button></div>
       <p class="tsae-faint tsae-status" role="status">${progress}</p>
       <${Chosen} explorer=${explorer} />${this.controls()}<p class="tsae-faint">${WAYS[way].hint}</p>

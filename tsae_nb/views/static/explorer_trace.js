@@ -3,7 +3,7 @@
 import { Badge, View, bare, kindOf, short, tint } from "./explorer_parts.js";
 import { Graphs } from "./lanes.js";
 import { Awaited, Figure, Table, Words, html } from "./parts.js";
-import { fixed, floats, number, share, shown } from "./values.js";
+import { fixed, floats, isolated, number, share, shown } from "./values.js";
 import { Component } from "./vendor/preact.mjs";
 
 /** @typedef {import("./explorer.js").Explorer} Explorer */
@@ -110,12 +110,12 @@ export class TraceView extends View {
         ${Object.entries(RANKS).map(([value, [, name]]) => html`<option value=${value}>${name}</option>`)}</select>
       ${about.groups.length > 1 ? about.groups.map((name, i) => html`<button key=${name} class="tsae-level tsae-level-${tint(i + 1)}" aria-pressed=${String(!hidden.has(i + 1))}
         title="show features of ${name}" onClick=${() => this.toggle(i + 1)}>${short(name)}</button>`) : null}
-      ${about.live ? html`<div class="tsae-paste"><div class="tsae-growing"><textarea rows="1" placeholder="Paste a text and read it …" aria-label="text to read" ref=${(text) => { this.text = text; }} /></div>
+      ${about.live ? html`<div class="tsae-paste"><div class="tsae-growing"><textarea dir="auto" rows="1" placeholder="Paste a text and read it …" aria-label="text to read" ref=${(text) => { this.text = text; }} /></div>
         <button onClick=${() => this.choose({ text: this.text.value })}>Read</button></div>` : null}</div>`;
   }
   drawToken({ rows, t, text }) {
     const few = rows.slice(0, 12);
-    return html`<h4>features on “${shown(text).trim()}” (token ${t}) <button class="tsae-small" aria-label="close" onClick=${() => { this.onToken = null; this.forceUpdate(); }}>×</button></h4>
+    return html`<h4>features on “<bdi>${shown(text).trim()}</bdi>” (token ${t}) <button class="tsae-small" aria-label="close" onClick=${() => { this.onToken = null; this.forceUpdate(); }}>×</button></h4>
       ${rows.length ? html`<${Table} head=${["activation", "feature"]} keys=${few.map((row) => row.feature)}
         rows=${few.map((row) => [number(row.activation), this.props.explorer.link(row.feature, { staying: true })])} />` : html`<p class="tsae-faint">none fires</p>`}`;
   }
@@ -143,7 +143,7 @@ export class TraceView extends View {
     const graphs = [...(routes.length ? [{ name: `share of the activation on each ${kind} along the text`, lanes: routes }] : []),
       { name: `activation of ${rows.length} features along ${length} tokens`, lanes: rows }];
     const point = (t, row = null) => {
-      const said = `token ${t}: “${shown(answer.texts[t]).trim()}”${row ? ` · #${row.feature} ${explorer.said(row.feature)} ${number(row.values[t])}` : ""}${
+      const said = `token ${t}: “${isolated(shown(answer.texts[t]).trim())}”${row ? ` · #${row.feature} ${isolated(explorer.said(row.feature))} ${number(row.values[t])}` : ""}${
         deep > 1 ? ` · ${kind}s ${levels.map((level) => share(shares[t * deep + level - 1])).join(" / ")}` : ""}`;
       this.reading?.setState({ of: answer, marked: t, said });
       this.graphs?.mark(t);

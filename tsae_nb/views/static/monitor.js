@@ -1,7 +1,7 @@
 import { aside, drawnAs, endsOf, isCount, loggedAt, onAxis, placeOf, scaleOf, smoothed, termOrder, together } from "./curves.js";
 import { colourAt, drawnToFit, kernelBackend, notDrawn, rootIn } from "./page.js";
 import { Awaited, Figure, Table, html } from "./parts.js";
-import { amount, duration, floats, missing, number } from "./values.js";
+import { amount, duration, floats, isolated, missing, number } from "./values.js";
 import { Component, render as place } from "./vendor/preact.mjs";
 import uPlot from "./vendor/uPlot.js";
 
@@ -157,7 +157,7 @@ function Swatch({ run }) {
 function RunRow({ run, shown, pace, toggle }) {
   const row = run.row;
   return html`<tr>
-    <td><label><input type="checkbox" checked=${shown} aria-label="show ${run.name}" onChange=${toggle} /> ${run.name}</label></td>
+    <td><label><input type="checkbox" checked=${shown} aria-label="show ${run.name}" onChange=${toggle} /> <bdi>${run.name}</bdi></label></td>
     <td><${Swatch} run=${run} /></td>
     <td>${STATES[row.state] || ""}${row.resumed ? ` (resumed ${row.resumed}×)` : ""}</td>
     <td>${row.steps ? `${row.step}/${row.steps}` : row.step ?? ""}</td>
@@ -285,7 +285,7 @@ class Monitor extends Component {
     if (!pointed) return "Point at a curve: its values stand here, and all charts show the same place. Drag along an axis to zoom, double-click to go back.";
     const said = shown.filter((run) => run.data[pointed.term]).map((run) => {
       const at = placeOf(placesOf(run, tokens), pointed.x), values = run.data[pointed.term];
-      return `${run.name} ${number(loggedAt(values, at))}${weight > 0 ? ` (smoothed ${number(loggedAt(smoothed(values, weight), at))})` : ""}`;
+      return `${isolated(run.name)} ${number(loggedAt(values, at))}${weight > 0 ? ` (smoothed ${number(loggedAt(smoothed(values, weight), at))})` : ""}`;
     });
     return `${pointed.term} at ${unit === "step" ? `step ${Math.round(pointed.x)}` : `${amount(pointed.x)} tokens`}: ${said.join(" · ")}`;
   }

@@ -1,7 +1,7 @@
 // Parts of the page that views share, for Preact: what is drawn again keeps its elements, and with them focus and presses.
 
 import { painted, released } from "./page.js";
-import { number, shown } from "./values.js";
+import { isolated, number, shown } from "./values.js";
 import htm from "./vendor/htm.mjs";
 import { Component, h } from "./vendor/preact.mjs";
 
@@ -146,7 +146,7 @@ export function Words({ tokens, highest = 0 }) {
   };
   for (const { text, value = 0, peak = false, unknown = false, name = "", column } of tokens) {
     const part = highest > 0 && value > 0 ? Math.min(1, value / highest) : 0, names = [part > 0 && "tsae-active", peak && "tsae-peak", unknown && "tsae-unknown", name].filter(Boolean).join(" ");
-    const title = value > 0 ? `${text.trim()}  ${number(value)}` : unknown ? `${text.trim()} (not in the vocabulary)` : null;
+    const title = value > 0 ? `${isolated(text.trim())}  ${number(value)}` : unknown ? `${isolated(text.trim())} (not in the vocabulary)` : null;
     const [space, bare] = parted(text);
     if (!names && !title && column === undefined) silent += space + shown(bare);
     else {

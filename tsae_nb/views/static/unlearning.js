@@ -1,7 +1,7 @@
 import { kernelBackend, painted, rootIn } from "./page.js";
 import { Awaited, Figure, Table, Words, html } from "./parts.js";
 import { apart, forgetFirst, looksOf, nextOf, outline, piled, trajectories } from "./plane.js";
-import { fixed, floats, integers, number, remembering, share, shown } from "./values.js";
+import { fixed, floats, integers, isolated, number, remembering, share, shown } from "./values.js";
 import { Component, render as place } from "./vendor/preact.mjs";
 
 /** @typedef {import("./page.js").Model} Model */
@@ -125,9 +125,9 @@ function Bars({ setting }) {
 /** A question whose answer flipped. @param {{asked: any, row: number, letter: string}} props */
 function Flip({ asked, row, letter }) {
   if (!asked) return html`<div class="tsae-flip">question ${row} → ${letter}</div>`;
-  return html`<div class="tsae-flip" dir="auto"><b>${asked.question}</b> ${asked.choices.map((/** @type {string} */ choice, /** @type {number} */ i) => {
+  return html`<div class="tsae-flip" dir="auto"><b><bdi>${asked.question}</bdi></b> ${asked.choices.map((/** @type {string} */ choice, /** @type {number} */ i) => {
     const right = i === asked.answer, now = "ABCD"[i] === letter;
-    return html`<span class=${right || now ? "" : "tsae-faint"} title=${right ? "right" : now ? "answered now" : null}> ${"ABCD"[i]}. ${choice}${right ? "✓" : now ? "✗" : ""}</span>`;
+    return html`<span class=${right || now ? "" : "tsae-faint"} title=${right ? "right" : now ? "answered now" : null}> ${"ABCD"[i]}. <bdi>${choice}</bdi>${right ? "✓" : now ? "✗" : ""}</span>`;
   })}</div>`;
 }
 
@@ -204,7 +204,7 @@ class Unlearning extends Component {
           onClick=${() => this.open(feature, about.id)}>#${feature}</a> <span dir="auto">${label || html`<i class="tsae-faint">${answer.preview}</i>`}</span></b>
         <span class="tsae-faint"> on ${share(answer.statistics.density)} of tokens</span>
         ${answer.kinds.slice(0, 3).map((/** @type {string} */ _, /** @type {number} */ row) => html`<div class="tsae-text" dir="auto"><${Words} tokens=${context(row)} highest=${answer.statistics.max} /></div>`)}
-        ${answer.logits.length ? html`<div class="tsae-faint">promotes ${answer.logits.slice(0, 4).map((/** @type {any} */ one) => shown(one.text)).join(", ")}</div>` : null}`;
+        ${answer.logits.length ? html`<div class="tsae-faint">promotes ${answer.logits.slice(0, 4).map((/** @type {any} */ one) => isolated(shown(one.text))).join(", ")}</div>` : null}`;
     };
     return html`<div class="tsae-mini" data-feature=${feature} key=${feature}><${Awaited} asked=${this.ask(`card:${feature}`, "card", { feature })} draw=${draw} /></div>`;
   }

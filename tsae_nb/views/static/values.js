@@ -61,6 +61,16 @@ export function shown(text) {
 }
 
 /**
+ * Text that somebody else has written, inside a sentence or a title of ours: where it runs from right to left, or could turn round what
+ * follows it (U+202E), it stands by itself. In elements of their own `bdi` and `dir="auto"` do so.
+ * @param {string} text
+ */
+export function isolated(text) {
+  if (!/[\u0590-\u08ff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u.test(text)) return text;
+  return `\u2068${text.replace(/[\u202a-\u202e\u2066-\u2069]/g, "")}\u2069`;
+}
+
+/**
  * Remembers the last answers, so that going back is immediate; what failed is asked again.
  * @template T
  * @param {(kind: string, question?: object) => Promise<T>} ask
