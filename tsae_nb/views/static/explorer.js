@@ -108,9 +108,9 @@ export class Explorer extends Component {
     this.panels = /** @type {Record<string, HTMLElement>} */ ({});
     this.views = /** @type {Record<string, import("./explorer_parts.js").View>} */ ({});
     /** @type {FeatureList} */
-    this.list = null; // it says so itself, as views do
+    this.list = /** @type {any} */ (null); // it says so itself, as views do
     /** @type {HTMLElement} */
-    this.card = null;
+    this.card = /** @type {any} */ (null);
     this.onKey = this.onKey.bind(this);
     this.astray = false; // whether the notice says that a link leads nowhere
     this.toLinked = this.toLinked.bind(this);
@@ -215,7 +215,8 @@ export class Explorer extends Component {
       (error) => this.tell(error.message));
   }
   useAsLabel(feature, text) {
-    this.field().value = text;
+    const name = this.field();
+    if (name) name.value = text;
     this.saveLabel(feature, text);
   }
   onKey(event) {
@@ -377,7 +378,7 @@ export class Explorer extends Component {
     const onKey = (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key], buttons = event.currentTarget.children;
       if (!step || event.altKey) return;
-      const next = (NAMES.indexOf(document.activeElement.textContent) + step + NAMES.length) % NAMES.length;
+      const next = (NAMES.indexOf(this.tab) + step + NAMES.length) % NAMES.length;
       buttons[next].focus();
       this.toTab(NAMES[next]);
       event.stopPropagation();

@@ -76,10 +76,10 @@ function Found({ found: { text, occurrences, row } }) {
 export class Card extends Component {
   constructor(props) {
     super(props);
-    this.state = { kind: "top", wide: false, copied: null };
+    this.state = { kind: "top", wide: false, copied: /** @type {{of: number, said: string} | null} */ (null) };
     this.related = new Set(); // the features whose relations were asked for
     this.turned = -Infinity; // when the last card came
-    this.relations = { of: null, asked: null };
+    this.relations = { of: /** @type {Answer | null} */ (null), asked: /** @type {Promise<any> | null} */ (null) };
   }
   /** Asked when the card is painted, else the kernel counts while it is to be; and where somebody leafs through, not at all. */
   askRelations(answer) {
@@ -112,7 +112,7 @@ export class Card extends Component {
       const together = await explorer.ask(`coactive:${feature}`, "coactive", { feature });
       download(`feature-${feature}.json`, JSON.stringify(cardForPrograms(answer, together, explorer.about, explorer.own(feature)), null, 1));
     } catch (error) {
-      explorer.tell(error.message);
+      explorer.tell(/** @type {Error} */ (error).message);
     }
   }
 
@@ -128,7 +128,7 @@ export class Card extends Component {
       <input class="tsae-label" dir="auto" key=${feature} defaultValue=${explorer.own(feature)} placeholder="label" aria-label="label of this feature" disabled=${explorer.backend.stored}
         onChange=${(event) => explorer.saveLabel(feature, event.target.value)} />
       <button class="tsae-star" aria-pressed=${String(chosen)} title="choose for steering, ablation and traces (x)" onClick=${() => explorer.toggle(feature)}>${chosen ? "★ chosen" : "☆ choose"}</button>
-      <a class="tsae-link" href=${explorer.addressOf(feature)} title="copy the address of this feature" onClick=${(event) => this.copyLink(event, feature)}>${copied?.of === feature ? copied.said : "link"}</a>
+      <a class="tsae-link" href=${explorer.addressOf(feature)} title="copy the address of this feature" onClick=${(event) => this.copyLink(event, feature)}>${copied && copied.of === feature ? copied.said : "link"}</a>
       <button class="tsae-small" title="this card as a JSON file" aria-label="card as JSON" onClick=${() => this.save(answer)}>JSON</button></div>`;
   }
   imported({ feature, explanations }) {

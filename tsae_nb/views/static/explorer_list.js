@@ -201,7 +201,7 @@ export class FeatureList extends Component {
       if (first !== null && first === explorer.get("feature")) explorer.show(first); // the card says what was found
       else if (first !== null && here === explorer.get("feature")) explorer.open(first); // else somebody has opened another meanwhile
     } catch (error) {
-      if (turn === this.turn) this.say(error.message);
+      if (turn === this.turn) this.say(/** @type {Error} */ (error).message);
     }
     await painted();
     this.at.rows.dataset.searched = text;
@@ -227,7 +227,7 @@ export class FeatureList extends Component {
       this.explorer.tell("");
       this.say(`${kept.explanations.toLocaleString("en")} explanations of ${kept.features.toLocaleString("en")} features imported (${kept.of})`);
     } catch (error) {
-      this.explorer.tell(error.message);
+      this.explorer.tell(/** @type {Error} */ (error).message);
     }
     field.value = ""; // the same file may be chosen again
   }
@@ -237,7 +237,7 @@ export class FeatureList extends Component {
       if (rows.length) download("explanations.json", JSON.stringify(rows, null, 1));
       else this.say("There is no label and no explanation yet.");
     } catch (error) {
-      this.explorer.tell(error.message);
+      this.explorer.tell(/** @type {Error} */ (error).message);
     }
   }
 

@@ -59,7 +59,7 @@ export class SteerView extends View {
   }
   componentDidMount() { this.suggestStrengths(); }
   suggestStrengths() {
-    const { columns, rowOf } = this.props.explorer, highest = Math.max(0, ...chosenFeatures(this.props.explorer).map((feature) => columns.max[rowOf.get(feature)] || 0)) || 1;
+    const { columns, rowOf } = this.props.explorer, highest = Math.max(0, ...chosenFeatures(this.props.explorer).map((feature) => columns.max[rowOf.get(feature) ?? -1] || 0)) || 1;
     suggest(this.field("strengths"), this.state.way === "clamp" ? "-5, -25, -100" : [1, 4, -4].map((times) => number(times * highest, 2)).join(", "));
   }
   question() {
@@ -78,7 +78,7 @@ export class SteerView extends View {
     try {
       const asked = this.question(), lines = asked.text.split("\n").filter((line) => line.trim()), rows = [];
       for (const line of lines.length ? lines : [""]) {
-        let made = null;
+        let made = /** @type {any} */ (null);
         for (let answer = /** @type {any} */ ({}); !answer.finished;) {
           answer = await backend.ask("steer", { ...asked, text: line, made, step: 4 });
           if (this.form) await released(this.form);
@@ -92,7 +92,7 @@ export class SteerView extends View {
       if (this.job === mine) this.end("done");
     } catch (error) {
       if (this.job !== mine) return;
-      this.setState({ error: error.message, answer: null });
+      this.setState({ error: /** @type {Error} */ (error).message, answer: null });
       this.end("");
     }
   }

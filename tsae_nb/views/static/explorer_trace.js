@@ -142,7 +142,7 @@ export class TraceView extends View {
     const routes = levels.map((level) => ({ values: Float32Array.from({ length }, (_, t) => shares[t * deep + level - 1]), highest: 1, colour: `--tsae-level${tint(level)}` }));
     const graphs = [...(routes.length ? [{ name: `share of the activation on each ${kind} along the text`, lanes: routes }] : []),
       { name: `activation of ${rows.length} features along ${length} tokens`, lanes: rows }];
-    const point = (t, row = null) => {
+    const point = (t, row = /** @type {any} */ (null)) => {
       const said = `token ${t}: “${isolated(shown(answer.texts[t]).trim())}”${row ? ` · #${row.feature} ${isolated(explorer.said(row.feature))} ${number(row.values[t])}` : ""}${
         deep > 1 ? ` · ${kind}s ${levels.map((level) => share(shares[t * deep + level - 1])).join(" / ")}` : ""}`;
       this.reading?.setState({ of: answer, marked: t, said });
@@ -153,7 +153,7 @@ export class TraceView extends View {
     const table = () => html`<${Table} head=${["feature", kind, "total", "peak", "peak token", "active", "run length", "shuffled", "lag-1", "shuffled"]} keys=${rows.map((row) => row.feature)}
       rows=${rows.map((row) => [link(row), bare(groups[row.level - 1]), number(row.statistics.total), number(row.highest), shown(answer.texts[row.values.indexOf(Math.max(...row.values))] || ""),
         row.statistics.active, number(row.statistics.run_length), number(row.statistics.shuffled_run_length), number(row.statistics.autocorrelation), number(row.statistics.shuffled_autocorrelation)])} />`;
-    const onToken = this.onToken?.of === nameOf(answer) ? this.onToken.asked : null;
+    const onToken = this.onToken && this.onToken.of === nameOf(answer) ? this.onToken.asked : null;
     return html`${notice}<div class="tsae-sides">
       <${Reading} use=${(reading) => { this.reading = reading; }} answer=${answer} mine=${mine}
         point=${point} choose=${(t) => this.chooseWord(traced, t)} onToken=${onToken} drawToken=${(found) => this.drawToken(found)} />
