@@ -50,8 +50,10 @@ from .packed import is_kept
 from .preflight import Needs, check_before_work, check_disk, stream_key
 from .processes import PARENT
 from tsae_nb.run_folders import (
+    NOTEBOOK,
     RUN,
     RUN_FILES,
+    check_files,
     checked_config,
     final_folder,
     note_failure,
@@ -192,6 +194,17 @@ def _listed(folders: Sequence[Path]) -> str:
     more = f" and {len(folders) - 3} more" if len(folders) > 3 else ""
     return f"{', '.join(map(str, folders[:3]))}{more} each hold"
 
+
+def _still_to_do(runs: Iterable[RunDirectory]) -> list[RunDirectory]:
+    """The runs that are not finished. Raises `CorruptFileError` for a file of one that is, and is not as written."""
+    waiting = []
+    for run in runs:
+        if run.finished:
+            check_files(run.folder)
+        else:
+            waiting.append(run)
+    return waiting
+
 # %% ../nbs/50_runs.ipynb #1aa4b4d0
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "numpy", "safetensors", "tsae_nb")
 
@@ -287,7 +300,7 @@ def execute(configs: Sequence[RunConfig], root: str | Path = "runs", quiet: bool
     """
     runs = [RunDirectory(Path(root) / config.name, config) for config in configs]
     check_folders(runs)
-    waiting = [run for run in runs if not run.finished]
+    waiting = _still_to_do(runs)
     _check_free(waiting)
     for run in runs:
         _tidy(run)
@@ -364,7 +377,7 @@ def _begin(run: RunDirectory) -> None:
         run.folder.rmdir()
     with explained_os_errors(run.partial):
         make_folders(run.partial)
-        for name in ("failure.json", "manifest.json", MANIFEST, "run.ipynb"):  # of what is whole, or was
+        for name in ("failure.json", "manifest.json", MANIFEST, NOTEBOOK):  # of what is whole, or was
             (run.partial / name).unlink(missing_ok=True)
     with whole_file(run.partial / "config.yaml") as temporary:
         temporary.write_text(to_yaml(run.config), encoding="utf-8")
@@ -523,6 +536,7 @@ def launch(
     """
     runs = [RunDirectory(Path(root) / config.name, config) for config in expand(experiment)]
     check_folders(runs)
+    waiting = _still_to_do(runs)
     if all(noted_down(run) for run in runs):
         for run in runs:
             _tidy(run)
@@ -530,25 +544,24 @@ def launch(
     template = Path(template or carried() / TEMPLATE)
     if not template.is_file():
         raise UserError(f"the papermill template {template} is missing: install tsae_nb anew")
-    waiting = [run for run in runs if not run.finished]
     if waiting:
         _check_free(waiting)
         print(f"{_counted(waiting)} below {root}, by the notebook {template.name}", file=sys.stderr, flush=True)
     with scratch_folder() as folder:
-        executed = folder / "run.ipynb"
+        executed = folder / NOTEBOOK
         _execute_notebook(template, executed, {**experiment, "root": str(root)}, runs[0].folder)
         for run in runs:
             with locked(run.folder, "keeping the notebook"):
-                with whole_file(run.folder / "run.ipynb") as temporary:
+                with whole_file(run.folder / NOTEBOOK) as temporary:
                     shutil.copyfile(executed, temporary)
                 if is_stored(run.folder, RUN):  # one of an earlier version has no list of hashes, and gets no half one
-                    record(run.folder, RUN, ["run.ipynb"])
+                    record(run.folder, RUN, [NOTEBOOK])
     return runs
 
 
 def noted_down(run: RunDirectory) -> bool:
     """Whether nothing of a run is left to do, its notebook included."""
-    return run.finished and (run.folder / "run.ipynb").is_file()
+    return run.finished and (run.folder / NOTEBOOK).is_file()
 
 # %% ../nbs/50_runs.ipynb #1313177c
 SCRATCH = "tsae-run-"
