@@ -34,4 +34,4 @@ def test_an_assertion_that_hangs_on_the_draw_is_named(tmp_path: Path) -> None:
     assert 2 < found["rarely",]["failed"]["rarely"] < 20 and found["rarely",]["draws"] == 100
     assert found["rarely",]["first"]["rarely"].startswith("seed ")
     assert [line for line in said if "cannot be repeated" in line] == [
-        "  cell spent cannot be repeated: seed 1: ValueError('list.remove(x): x not in list')"]
+        "  cell spent: cannot be repeated, seed 1: ValueError('list.remove(x): x not in list')"]

@@ -61,9 +61,10 @@ def tried(
 ) -> dict[str, Any]:
     """How many draws of cells in a row, which of them failed how often, and the first seed that did.
 
-    Cells that fail each time, as they spend what they were given, join `only_once` and are left out.
+    Cells that fail each time, or each time but the first, as they spend what they were given, join `only_once` and are
+    left out.
     """
-    failed, first, end, number = Counter[str](), dict[str, str](), time.monotonic() + seconds, 0
+    counts, first, end, number = Counter[str](), dict[str, str](), time.monotonic() + seconds, 0
     while number < times and time.monotonic() < end:
         number += 1
         seeded(number)
@@ -72,17 +73,19 @@ def tried(
                 continue
             shell.run(cell.source)
             if shell.exc:
-                failed[cell.id] += 1
+                counts[cell.id] += 1
                 first.setdefault(cell.id, f"seed {number}: {shell.exc!r}"[:300])
-                if failed[cell.id] == number == 3:
+                if number - 1 <= counts[cell.id] >= 3:
                     only_once.add(cell.id)
                     number = 0
-                    print(f"  cell {cell.id} cannot be repeated: {first.pop(cell.id)}", flush=True)
-                    del failed[cell.id]
                 break  # what follows builds on it
-    for cell_id, count in failed.items():
-        print(f"  cell {cell_id}: {count} of {number} draws failed, {first[cell_id]}", flush=True)
-    return {"cells": [cell.id for cell in cells], "draws": number, "failed": dict(failed), "first": first}
+    only_once |= {cell for cell, count in counts.items() if count >= number - 1}
+    for cell, count in counts.items():
+        said = "cannot be repeated" if cell in only_once else f"{count} of {number} draws failed"
+        print(f"  cell {cell}: {said}, {first[cell]}", flush=True)
+    failed = {cell: count for cell, count in counts.items() if cell not in only_once}
+    return {"cells": [cell.id for cell in cells], "draws": number, "failed": failed,
+            "first": {cell: first[cell] for cell in failed}}
 
 
 def repeated(path: Path, times: int, seconds: float) -> list[dict[str, Any]]:
