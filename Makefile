@@ -85,6 +85,7 @@ quick-test: environment
 soak: environment
 	TSAE_SOAK=1 pytest -q tests/test_processes.py tests/test_odd_inputs.py
 	python tools/soak.py
+	python tools/draws.py
 
 mutants: environment
 	python tools/mutants.py

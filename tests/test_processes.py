@@ -24,7 +24,7 @@ from tsae_nb.experiments import expand
 from tsae_nb.foundation import CorruptFileError, UserError
 from tsae_nb.interop import export_sae, import_sae
 from tsae_nb.run_folders import stored_runs, summaries, summarise
-from tsae_nb.runs import cache_entries, execute, remove_run
+from tsae_nb.runs import cache_entries, execute, launch, remove_run
 from tsae_nb.sae import load_sae, stored_hash
 from tsae_nb.storage import Busy, claim, lock_file, locked, record, verify
 from tsae_nb.views.explanations import Explanation
@@ -237,6 +237,22 @@ def test_the_same_command_names_a_complete_run_that_is_damaged(file: str, comple
         with pytest.raises(CorruptFileError, match=f"{run / file} is (missing|damaged)"):
             command(expand(experiment), tmp_path / "runs", quiet=True)
     assert sorted(path.name for path in run.parent.iterdir()) == ["batch_topk", "topk"]
+
+
+@pytest.mark.parametrize("file", ["evaluation.json", "metrics.jsonl", "sae/sae.safetensors", "sae/sae.json"])
+def test_what_a_complete_run_holds_is_compared_before_it_counts_as_made(
+    file: str, complete: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(complete / "runs", tmp_path / "runs")
+    place = tmp_path / "runs" / "k" / "topk" / file
+    *whole, last = place.read_bytes()
+    experiment = merge(SMALL, {"activations": {"cache_folder": str(complete / "cache")}})
+    for damaged in (bytes([*whole, last ^ 1]), None):
+        place.unlink() if damaged is None else place.write_bytes(damaged)
+        with pytest.raises(CorruptFileError, match=f"{place} is (missing|damaged)"):
+            execute(expand(experiment), tmp_path / "runs", quiet=True)
+        with pytest.raises(CorruptFileError, match=f"{place} is (missing|damaged)"):
+            launch(experiment, tmp_path / "runs")
 
 
 @pytest.mark.parametrize("file", ["stored.json", "sae.json", "sae.safetensors"])

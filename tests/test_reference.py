@@ -344,11 +344,12 @@ def test_runs_that_do_not_belong_together_are_refused(
 def test_what_would_be_lost_or_stay_old_is_refused(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    labels = project / "runs" / "reference" / "tiny" / "old" / "index" / "labels.json"
-    labels.parent.mkdir()
-    labels.write_text("{}")
-    assert "labels.json labels features of an SAE that is about to be replaced" in refused(capsys)
-    labels.unlink()
+    index = project / "runs" / "reference" / "tiny" / "old" / "index"
+    index.mkdir()
+    for name in ("labels.json", "place.json", "explanations-1a2b3c4d.json"):
+        (index / name).write_text("{}")
+        assert f"{name} tells of features of an SAE that is about to be replaced" in refused(capsys)
+        (index / name).unlink()
     monkeypatch.setattr(reference, "changed", lambda *apart, untracked: [])
     (project / "figures").mkdir()
     (project / "figures" / "figure1.png").write_text("")

@@ -33,7 +33,7 @@ from tsae_nb.executors import sweep
 from tsae_nb.experiments import expand, load_experiment, nested
 from tsae_nb.foundation import content_hash, find_chrome
 from tsae_nb.packed import TABLE_FOLDER, file_content, pack_runs, packed_runs
-from tsae_nb.run_folders import RUN, read_mapping, stored_config, stored_runs
+from tsae_nb.run_folders import OF_PEOPLE, RUN, read_mapping, stored_config, stored_runs
 from tsae_nb.runs import PACKAGES, own_files
 from tsae_nb.storage import (
     MANIFEST,
@@ -190,8 +190,8 @@ class Making:
         if not find_chrome() and any((self.out / "figures").glob("figure*.png")):
             raise UserError("the pictures of the figures have to be drawn anew: install Chrome or Chromium, or set "
                             "CHROME to its path")
-        if labels := sorted((self.out / STORED).glob("*/*/index/labels*.json")):
-            raise UserError(f"{labels[0]} labels features of an SAE that is about to be replaced: move it away")
+        if told := sorted(path for name in OF_PEOPLE for path in (self.out / STORED).glob(f"*/*/index/{name}*.json")):
+            raise UserError(f"{told[0]} tells of features of an SAE that is about to be replaced: move it away")
         note = self.work / "made_for.json"
         if is_stored(self.work, KIND) and note.is_file():
             before = read_json(note)

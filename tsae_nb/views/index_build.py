@@ -30,6 +30,7 @@ from ..corpus import TokenRows
 from ..evaluation.metrics import LanguageModelLike, SAELike, codes_of_valid, group_label, some_rows
 from ..evaluation.sparse_statistics import feature_statistics
 from ..foundation import CorruptFileError, UserError, content_hash, explained_os_errors, progress
+from ..run_folders import OF_PEOPLE
 from ..sae import group_numbers
 from tsae_nb.storage import (
     Stored,
@@ -424,7 +425,7 @@ def _check_free(out: Path) -> None:
 # %% ../../nbs/views/41_index_build.ipynb #41b00025
 def _keep_labels(old: Path, new: Path, sae: str | None) -> None:
     """What people have kept outlives the index: under its name if it is of the same SAE, else beside."""
-    for name in ("labels", "explanations", "place"):
+    for name in OF_PEOPLE:
         for path in new.glob(f"{name}*.json"):  # of a build that was killed after its end
             path.unlink()
         for path in old.glob(f"{name}*.json"):
