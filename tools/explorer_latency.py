@@ -201,7 +201,7 @@ def main() -> int:
             )
         results = measure(folder, options.times)
         if options.browser:
-            results |= measure_browser(folder, min(options.times, 40))
+            results |= measure_browser(folder, options.times)
     for name, row in results.items():
         print(f"{name:24s}" + "".join(f"  {key} {value:7.1f} ms" for key, value in row.items()))
     if options.out:

@@ -335,10 +335,10 @@ export class Explorer extends Component {
     root.dataset.painted = String(feature);
     root.dispatchEvent(new CustomEvent("tsae:painted", { detail: feature }));
     this.list.mark();
+    const next = drawn.answer ? this.list.beside(1) : null;
+    if (next !== null) this.foresee(next); // so that j answers at once; before what else is asked of this feature
     done();
     if (!drawn.answer) return;
-    const next = this.list.beside(1);
-    if (next !== null) this.foresee(next); // so that j answers at once
     await pause(this.backend.stored ? 0 : 120); // nobody reads a trace while leafing through
     if (turn !== this.turn) return;
     const there = !this.place || (this.follows && !stays && this.tab === "Trace");

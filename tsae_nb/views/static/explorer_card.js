@@ -1,7 +1,7 @@
 // The feature explorer's card: what one feature is, where it fires, and what is near it.
 
 import { Badge, JUMP, download } from "./explorer_parts.js";
-import { painted, pause } from "./page.js";
+import { pause } from "./page.js";
 import { Awaited, Histogram, Table, Words, html } from "./parts.js";
 import { fixed, floats, integers, isolated, number, share, shown } from "./values.js";
 import { Component } from "./vendor/preact.mjs";
@@ -87,7 +87,7 @@ export class Card extends Component {
     if (this.relations.of === answer) return this.relations.asked;
     const now = performance.now(), leafing = now - this.turned < 150;
     this.turned = now;
-    const before = this.related.has(feature) || explorer.backend.stored ? Promise.resolve() : painted().then(() => (leafing ? pause(60) : undefined));
+    const before = this.related.has(feature) || explorer.backend.stored ? Promise.resolve() : explorer.shown.then(() => (leafing ? pause(60) : undefined));
     const ask = () => {
       if (this.props.answer !== answer) return new Promise(() => {}); // nobody waits for it any more
       this.related.add(feature);
