@@ -49,10 +49,11 @@ cat "$workplace/types"
 [ "$status" = 0 ] || exit "$status"
 
 step "what a notebook cell cannot test"
-# in parts, three at a time, as each waits now and then for a command or a browser; whoever is done takes the next
+# in parts, three at a time, as each waits now and then for a command or a browser; whoever is done takes the next: long ones first
 parts=() others=(--ignore=tests/test_site.py)
-for names in preset ways readme "explorer_browser controls_browser" "explorer_page views_page" "commands complete_runs" \
-    "planted planted_set matched_set" starts "pretend_gpu reference" processes "hub stored wheel" "slurm ranks resume"; do
+for names in preset ways "commands complete_runs" "planted planted_set matched_set" starts "hub stored" \
+    "explorer_browser controls_browser" readme "pretend_gpu reference" "explorer_page views_page" "slurm ranks resume" \
+    processes wheel; do
     part=
     for name in $names; do if [ -f "tests/test_$name.py" ]; then part+=" tests/test_$name.py" others+=("--ignore=tests/test_$name.py"); fi; done
     [ -z "$part" ] || parts+=("$part")
