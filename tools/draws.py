@@ -100,10 +100,10 @@ def repeated(path: Path, times: int, seconds: float) -> list[dict[str, Any]]:
                     raise SystemExit(f"{path.name}, cell {cell.id}: {shell.exc!r}")
             afresh = afresh or any(AFRESH.search(cell.source) for cell in section)
             again = [cell for cell in section if not EXPORTED.search(cell.source)]
-            alone = [cell for cell in again if DRAWS.search(cell.source) and "assert" in cell.source]
-            if not afresh or not any(DRAWS.search(cell.source) for cell in again):
+            drawing = [cell for cell in again if DRAWS.search(cell.source)]
+            if not afresh or not drawing:
                 continue
-            for cells in [again, *([cell] for cell in alone)] if len(again) > 1 else [alone]:
+            for cells in [again, *([cell] for cell in drawing if [cell] != again)]:
                 if any("assert" in cell.source and cell.id not in only_once for cell in cells):
                     lines.append(tried(shell, cells, times, seconds, only_once))
     return lines

@@ -189,12 +189,13 @@ def six_digits(value: float) -> float | None:
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 # %% ../nbs/00b_storage.ipynb #5f0a7e08
-def written_at(path: Path) -> int:
-    """A number that changes when a file is written anew; 0 where there is none."""
+def written_at(path: Path) -> tuple[int, ...]:
+    """Numbers that change when a file is written anew: its time (ns), size and inode; () where there is none."""
     try:
-        return path.stat().st_mtime_ns
+        found = path.stat()
     except OSError:
-        return 0
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 # %% ../nbs/00b_storage.ipynb #c7a0e002
 Result = TypeVar("Result")

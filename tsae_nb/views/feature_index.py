@@ -9,6 +9,7 @@ __all__ = ['LOOKED_AT', 'COACTIVE_SAMPLE', 'IndexArrays', 'open_arrays', 'Labels
 
 # %% ../../nbs/views/41a_feature_index.ipynb #9572e03a
 import itertools
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,6 +41,7 @@ from tsae_nb.storage import (
     read_whole,
     verify,
     write_sealed,
+    written_at,
 )
 from .explanations import Explanation, by_feature, explanations_of, rows_of
 from tsae_nb.views.index_build import (
@@ -189,32 +191,24 @@ class _Beside(Mapping[int, _Value]):
         self._held: dict[int, _Value] | None = None
         self._writing: tuple[int, ...] = ()  # of which writing
 
+    @abstractmethod
     def _saved(self) -> dict[int, _Value]:
         """What the file says."""
-        raise NotImplementedError
-
-    def _found(self) -> tuple[int, ...]:
-        """What is another once somebody has written: each writes a new file; () where there is none."""
-        try:
-            found = self.path.stat()
-        except OSError:
-            return ()
-        return found.st_mtime_ns, found.st_size, found.st_ino
 
     @property
     def _known(self) -> dict[int, _Value]:
         if self._held is None:
-            self._writing, self._held = self._found(), self._saved()
+            self._writing, self._held = written_at(self.path), self._saved()
         return self._held
 
     def _write(self, value: Any, kind: str, held: dict[int, _Value]) -> None:
         """Write the file, under the lock, and hold what it says."""
         write_sealed(self.path, kind, value)
-        self._writing, self._held = self._found(), held
+        self._writing, self._held = written_at(self.path), held
 
     def renew(self) -> bool:
         """Read the file again if somebody has written it since; whether it was. One that is damaged changes nothing."""
-        found = self._found()
+        found = written_at(self.path)
         if self._held is None or found == self._writing:
             return False
         self._held = self._saved()
