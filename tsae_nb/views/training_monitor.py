@@ -175,7 +175,7 @@ class WatchedRun:
         self.pace = Pace()
         self.config: dict[str, Any] = {}
         self.trouble = ""  # what kept it from being read
-        self.checked: tuple[tuple[int, ...], str] = ((), "")  # of a complete run: which writing, and what is damaged in it
+        self.checked: tuple[tuple[int, ...], str] = ((), "")  # of a complete run: which writing, what is damaged
 
     def look(self, folder: Path) -> None:
         """Read what is new in the folder, which may have got its final name."""
